@@ -1,0 +1,66 @@
+# make run    serve the demo          make test   run every test
+# make dev    the same, reloading     make lint   check style and types
+
+PORT ?= 8000
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+APT_TOOLS := chromium nginx
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run dev test test-python test-browser-client lint tools node clean
+
+run: $(VENV)/.installed
+	@echo
+	@echo "  flask-streaming demo:  http://127.0.0.1:$(PORT)   (Ctrl+C stops it)"
+	@echo
+	@exec $(BIN)/gunicorn --config gunicorn.conf.py --bind 127.0.0.1:$(PORT) app:app
+
+dev: $(VENV)/.installed
+	@exec $(BIN)/flask --app app run --debug --port $(PORT)
+
+test: test-python test-browser-client
+
+test-python: $(VENV)/.installed-test tools
+	$(BIN)/python -m pytest --ignore=tests/live
+	$(BIN)/python -m pytest tests/live
+
+test-browser-client: node
+	node --test --test-reporter=spec tests/client/
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+# One stamp per set of packages; a changed pyproject.toml installs anew.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed ($(PYTHON) is older or missing); PYTHON=… names another"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+		|| { echo "Python's venv module is needed; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[lint]'
+	@touch $@ $(VENV)/.installed
+
+tools:
+	@.ci/tools $(APT_TOOLS)
+
+node:
+	@command -v node >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
+		|| { echo "Node.js 20 or newer is needed for the browser client's tests: https://nodejs.org"; exit 1; }

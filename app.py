@@ -1,0 +1,188 @@
+"""The demo: the tutorial's three ways to stream, and what comes after them, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Flask, Response, jsonify, make_response, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from demo import answer_book
+from streaming import (
+    SSE,
+    Sock,
+    State,
+    Streaming,
+    allow_origin,
+    current_state,
+    not_a_websocket,
+    read_json,
+    read_text,
+    speak,
+    stream,
+)
+
+PUBLIC = {"news", "chat"}
+"""Channels that anybody may publish to; it is a demo."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+
+TYPING = 0.03
+"""Seconds between two pieces of an answer."""
+
+TEXTS: dict[str, dict[str, str]] = {
+    lang: json.loads((Path(__file__).parent / "static" / f"texts.{lang}.json").read_text("utf-8"))
+    for lang in ("en", "zh")
+}
+
+
+def create_app(**config: object) -> Flask:
+    """The demo application; ``config`` goes over ``STREAMING_*`` environment variables."""
+    app = Flask(__name__)
+    app.config.update(
+        {key: _value(text) for key, text in os.environ.items() if key.startswith("STREAMING_")}
+    )
+    app.config.update(config)
+    Streaming(app, authorize=lambda action, channel: action == "subscribe" or channel in PUBLIC)
+    proxies = int(os.environ.get("TRUSTED_PROXIES", "0"))
+    if proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
+    add_pages(app)
+    add_tutorial(app)
+    app.before_request(once(lambda: start_ticker(app.extensions["streaming"])))
+    app.after_request(finish)
+    app.register_error_handler(HTTPException, problem)
+    return app
+
+
+def add_pages(app: Flask) -> None:
+    """The four pages, in the language of the reader."""
+    for name, path in {
+        "home": "/",
+        "sse": "/sse",
+        "typewriter": "/typewriter",
+        "chat": "/chat",
+    }.items():
+        app.add_url_rule(path, name, lambda name=name: page(name))
+
+    @app.post("/ask")
+    def ask() -> Response:
+        body = read_json(request, current_state().settings.body_size)
+        question = read_text(body, "question", limit=2000)
+        answer = answer_book.find_answer(question, body.get("language"))
+        return stream(answer_book.pieces(answer), every=TYPING)
+
+    @app.get("/clients")
+    def clients() -> Response:
+        return jsonify(current_state().registry.snapshot())
+
+
+def add_tutorial(app: Flask) -> None:
+    """The endpoints of the tutorial, as its pages expect them."""
+
+    @app.get("/events", endpoint="events")
+    def greet() -> Response:
+        return stream(greetings(), every=2, form=SSE)
+
+    sock = Sock(app)
+    sock.route("/", subprotocols=["streaming.v1.json"], endpoint="root_socket")(speak)
+    sock.route("/ws", subprotocols=["streaming.v1.json"], endpoint="socket")(speak)
+    app.get("/ws")(not_a_websocket)
+
+
+def greetings() -> Iterator[str]:
+    """Five greetings; the response pauses 2 s after each, which makes the tutorial's 10 s."""
+    for _ in range(5):
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        yield json.dumps({"message": "Hello World", "timestamp": now}, separators=(",", ":"))
+
+
+def start_ticker(state: State) -> None:
+    """Publish to ``ticker`` every 2 s while somebody follows it, until the hub closes."""
+
+    def tick() -> None:
+        count = 0
+        while not state.hub.closed.wait(2):
+            if state.hub.subscribers("ticker"):
+                count += 1
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                streams = len(state.registry)
+                state.hub.publish("ticker", json.dumps({"n": count, "at": now, "streams": streams}))
+
+    threading.Thread(target=tick, name="demo ticker", daemon=True).start()
+
+
+def once(action: Callable[[], None]) -> Callable[[], None]:
+    """``action`` at the first call only: a worker's first request, after the fork."""
+    lock = threading.Lock()
+
+    def first() -> None:
+        if lock.acquire(blocking=False):
+            action()
+
+    return first
+
+
+def page(name: str) -> Response:
+    """The page ``name`` in the reader's language, which a cookie keeps once it was chosen."""
+    chosen = request.args.get("lang")
+    lang = (
+        chosen
+        if chosen in TEXTS
+        else request.cookies.get("lang")
+        if request.cookies.get("lang") in TEXTS
+        else request.accept_languages.best_match(TEXTS, "en")
+    )
+    texts = TEXTS[lang or "en"]
+    response = make_response(render_template(f"{name}.html", lang=lang, t=texts.__getitem__))
+    response.headers.update(HEADERS)
+    response.headers["Vary"] = "Accept-Language, Cookie"
+    if chosen in TEXTS:
+        response.set_cookie("lang", str(chosen), max_age=31_536_000, samesite="Lax")
+    return response
+
+
+def finish(response: Response) -> Response:
+    """What all answers share."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return allow_origin(request, response, current_state().settings.origins)
+
+
+def problem(error: HTTPException) -> Response:
+    """Errors of Flask itself as ``application/problem+json`` (RFC 9457)."""
+    response = make_response(error.get_response())
+    body = {
+        "type": "about:blank",
+        "title": error.name,
+        "status": error.code,
+        "detail": error.description,
+    }
+    response.data = json.dumps(body)
+    response.content_type = "application/problem+json"
+    return response
+
+
+def _value(text: str) -> object:
+    """An environment variable as a setting: JSON where it is JSON, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+app = create_app()

@@ -1,0 +1,30 @@
+"""A wake-up that is never missed."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+
+class Bell:
+    """Wakes one waiter. Sticky: a ring before the wait makes the wait return at once.
+
+    Rings do not add up. Any thread or greenlet may ring; one waits. A plain ``threading.Lock`` used
+    as a binary semaphore, because it is the cheapest primitive both under threads and greenlets.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Let the present or the next wait return. Never blocks."""
+        if self._lock.locked():
+            with suppress(RuntimeError):  # another thread rang in between: it is rung
+                self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until rung; False after ``timeout`` seconds without a ring."""
+        return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))

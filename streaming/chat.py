@@ -1,0 +1,56 @@
+"""The tutorial's chat: plain text both ways, everybody in one room, which is a channel."""
+
+from __future__ import annotations
+
+from .errors import Lagged
+from .message import Gap, Message
+from .state import State
+from .websocket import Connection
+from .wire import frames
+
+WELCOME = "Welcome to the WebSocket server!"
+
+
+class ChatFormat:
+    """A message as the sender sees it, and as all others do."""
+
+    def encode(self, message: Message, /) -> bytes:
+        return frames.encode_text(f"Other client said: {message.data}")
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return frames.encode_text(f"You said: {message.data}")
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+    def gap(self, lost: Gap, after: str, /) -> bytes:
+        """Plain text has no words for a gap: end the connection rather than be silent.
+
+        Raises:
+            Lagged: Always.
+        """
+        raise Lagged(f"Too slow: messages of {lost.channel!r} are lost. Connect again.")
+
+
+CHAT = ChatFormat()
+
+
+def chat(connection: Connection, state: State, room: str) -> None:
+    """Talk the tutorial's protocol in channel ``room`` until the connection is over.
+
+    Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
+    others as ``Other client said: X``, in the order of the log.
+
+    Raises:
+        StreamingError: What ends the connection: a message that cannot be sent, a log that cannot
+            be reached.
+    """
+    subscription = state.hub.subscribe(room, bell=connection.line.bell)
+    try:
+        connection.send(WELCOME)
+        connection.follow(subscription, CHAT)
+        for data in connection:
+            text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+            connection.owe(state.hub.publish(room, text, sender=connection.id))
+    finally:
+        subscription.close()

@@ -1,0 +1,176 @@
+"""An HTTP stream's client: what the registry, the sweep and the response's generator share."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .bell import Bell
+from .errors import ClientGone, StreamingError
+from .formats import EventFormat
+from .outlet import Outlet, client_socket, is_gone
+from .registry import new_client_id
+from .settings import Settings
+from .subscription import Subscription
+
+
+class StreamClient:
+    """One response that stays open. Its generator writes or waits; the sweep watches.
+
+    While the generator waits, its outlet is open: pump and sweep write to the socket directly
+    where that is possible. Otherwise the sweep rings and the generator sends the heartbeat.
+    """
+
+    __slots__ = (
+        "_beat",
+        "_heartbeat",
+        "_peer",
+        "_reason",
+        "_settings",
+        "_spoke",
+        "_writing",
+        "bell",
+        "form",
+        "id",
+        "outlet",
+        "since",
+        "subscription",
+        "transport",
+    )
+
+    def __init__(
+        self, environ: Mapping[str, Any], settings: Settings, form: EventFormat | None
+    ) -> None:
+        self.id = new_client_id()
+        self.transport = form.name if form else "text"
+        self.since = time.time()
+        self.form = form
+        self.bell = Bell()
+        self.subscription: Subscription | None = None
+        chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and settings.direct_writes
+        self.outlet = Outlet(client_socket(environ), self.id, is_direct=chunked)
+        self._settings = settings
+        self._peer = str(environ.get("REMOTE_ADDR", ""))
+        self._reason: StreamingError | None = None
+        self._heartbeat = form.frame(form.heartbeat) if form else b""
+        self._beat = False
+        self._spoke = time.monotonic()
+        self._writing = 0.0
+
+    def describe(self) -> Mapping[str, object]:
+        """For the registry's snapshot."""
+        subscription = self.subscription
+        if subscription is None:
+            return {"peer": self._peer}
+        return {
+            "peer": self._peer,
+            "channels": subscription.channels,
+            "position": subscription.id,
+            "state": subscription.state,
+        }
+
+    def end(self, reason: StreamingError) -> None:
+        """Have the generator raise ``reason``. From any thread."""
+        if self._reason is None:
+            self._reason = reason
+        if self.subscription is not None:
+            self.subscription.end(reason)
+        self.bell.ring()
+
+    def check(self) -> None:
+        """Return if the stream may go on.
+
+        Raises:
+            StreamingError: The reason it was ended for.
+        """
+        if self._reason is not None:
+            raise self._reason
+
+    def sweep(self, now: float) -> None:
+        """See ``registry.Client``."""
+        sock, timeout = self.outlet.sock, self._settings.send_timeout
+        if sock is not None and is_gone(sock):
+            self.end(ClientGone("The client left."))
+        elif self.outlet.is_stuck(now, timeout) or (
+            self._writing and timeout is not None and now - self._writing > timeout
+        ):
+            self.end(ClientGone(f"The client took nothing for {timeout} s."))
+            self.outlet.cut()
+        elif self._is_due(now):
+            self._send_heartbeat(now)
+
+    def hand(self, data: bytes) -> bytes:
+        """``data``, about to be given to the WSGI server: call right before ``yield``."""
+        self._spoke = self._writing = time.monotonic()
+        return data
+
+    def lend(self) -> None:
+        """The server has written what it was handed; pump and sweep may write."""
+        self._writing = 0.0
+        self.outlet.open()
+
+    def rest(self) -> bytes:
+        """Wait until there is something to read or a reason to end; the heartbeat to send, if any.
+
+        At the head of its channel the client is served by the pump while this waits.
+        """
+        self.lend()
+        sub, outlet = self.subscription, self.outlet
+        if outlet.fd >= 0 and sub is not None and self.form and sub.park(self.form, outlet):
+            while sub.state == "live" and sub.reason is None:
+                self.bell.wait()
+                if outlet.rest:
+                    outlet.finish()
+                if sub.state == "live":
+                    outlet.open()
+        else:
+            self.bell.wait()
+        outlet.finish()
+        beat, self._beat = self._beat, False
+        return self.form.heartbeat if beat and self.form else b""
+
+    def pause(self, seconds: float) -> bytes:
+        """Wait ``seconds``; the heartbeat to send, if any.
+
+        Raises:
+            StreamingError: The reason, as soon as the stream is ended.
+        """
+        until = time.monotonic() + seconds
+        self.lend()
+        while (left := until - time.monotonic()) > 0:
+            self.bell.wait(left)
+            self.check()
+            if self.outlet.rest:
+                self.outlet.finish()
+                self.outlet.open()
+        self.outlet.finish()
+        beat, self._beat = self._beat, False
+        return self.form.heartbeat if beat and self.form else b""
+
+    def _is_due(self, now: float) -> bool:
+        every = self._settings.heartbeat
+        if not self._heartbeat or every is None or self._writing:
+            return False
+        spoke, sub = self._spoke, self.subscription
+        if sub is not None and sub.state == "live":
+            spoke = max(spoke, sub.offered)
+        return now - spoke >= every
+
+    def _send_heartbeat(self, now: float) -> None:
+        if self.outlet.fd < 0:
+            self._beat = True
+            self.bell.ring()
+            return
+        try:
+            if self.outlet.write(self._heartbeat):
+                self._spoke = now
+            else:
+                self.bell.ring()
+        except OSError:
+            self.end(ClientGone("The connection is lost."))
+
+    def retry(self) -> int:
+        """Milliseconds after which a client of a stopping server should come back, spread."""
+        return random.randint(1000, 3000)

@@ -1,0 +1,152 @@
+"""Everything this package raises, one tree.
+
+Each class carries, as data, what the transports need to translate it once: the HTTP ``status``, the
+WebSocket ``close_code`` (RFC 6455 section 7.4) and a ``title``. ``str(error)`` is the detail: what
+happened and what to do about it, written for the person who reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class StreamingError(Exception):
+    """The root of the tree; never raised itself."""
+
+    status: ClassVar[int] = 500
+    close_code: int = 1011
+    title: ClassVar[str] = "Internal error"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """HTTP headers that belong to the answer."""
+        return {}
+
+    def problem(self) -> dict[str, object]:
+        """The error as a problem object (RFC 9457)."""
+        return {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": str(self),
+        }
+
+
+class ConfigurationError(StreamingError):
+    """Ours, at start: a setting is wrong or the extension is used in the wrong order."""
+
+    title = "Configuration error"
+
+
+class InvalidMessage(StreamingError):
+    """The publisher's: a channel name, event name or text that cannot be sent."""
+
+    status = 400
+    close_code = 1008
+    title = "Invalid message"
+
+
+class InvalidRequest(StreamingError):
+    """The client's: a request that cannot be understood."""
+
+    status = 400
+    close_code = 1008
+    title = "Invalid request"
+
+
+class InvalidCursor(InvalidRequest):
+    """The client's: a cursor (``Last-Event-ID``) that no log ever gave out."""
+
+    title = "Unreadable cursor"
+
+
+class Forbidden(StreamingError):
+    """The client's: not allowed here."""
+
+    status = 403
+    close_code = 1008
+    title = "Not allowed"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The client's: a request body in a format that is not read here."""
+
+    status = 415
+    close_code = 1003
+    title = "Unsupported media type"
+
+
+class TooLarge(StreamingError):
+    """The client's: a body or a message over the limit."""
+
+    status = 413
+    close_code = 1009
+    title = "Too large"
+
+
+class HandshakeError(StreamingError):
+    """The client's: a WebSocket handshake that RFC 6455 section 4.2.1 does not allow."""
+
+    close_code = 1002
+    title = "Not a WebSocket handshake"
+
+    def __init__(self, detail: str, *, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status  # type: ignore[misc]  # 400 and 426 differ by instance
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        if self.status != 426:
+            return {}
+        return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+
+
+class ProtocolError(StreamingError):
+    """The peer's: bytes that the protocol does not allow. Answer with ``close_code``, hang up."""
+
+    status = 400
+    title = "Protocol error"
+
+    def __init__(self, detail: str, close_code: int = 1002) -> None:
+        super().__init__(detail)
+        self.close_code = close_code
+
+
+class LogUnavailable(StreamingError):
+    """The log's: it cannot be reached now. Nothing was appended; try again later."""
+
+    status = 503
+    close_code = 1013
+    title = "Log unavailable"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "2"}
+
+
+class Lagged(StreamingError):
+    """The subscriber's: it fell behind on a channel whose policy is ``disconnect``. Resume."""
+
+    status = 503
+    close_code = 1013
+    title = "Too slow"
+
+
+class HubClosed(StreamingError):
+    """Nobody's: this process is about to stop. Come back in a moment and resume."""
+
+    status = 503
+    close_code = 1012
+    title = "Restarting"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "2"}
+
+
+class ClientGone(StreamingError):
+    """Nobody's: the client left, or its network did."""
+
+    close_code = 1006
+    title = "Client gone"

@@ -1,0 +1,23 @@
+"""Where messages live. One contract, several homes, one test suite for all of them."""
+
+from __future__ import annotations
+
+from ..errors import ConfigurationError
+from .contract import Follower as Follower
+from .contract import Log as Log
+from .contract import Page as Page
+from .contract import Retention as Retention
+from .memory import MemoryLog as MemoryLog
+
+
+def open_log(url: str, retention: Retention | None = None) -> Log:
+    """The log that lives at ``url``.
+
+    ``memory:`` keeps it in this process: the choice for one process and for tests.
+
+    Raises:
+        ConfigurationError: If no log lives at such a URL.
+    """
+    if url == "memory:":
+        return MemoryLog(retention or Retention())
+    raise ConfigurationError(f"STREAMING_LOG is {url!r}; known log URLs: 'memory:'.")

@@ -1,0 +1,95 @@
+"""What every log promises to the hub, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..message import Gap, Message, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of its past a channel keeps. The oldest messages go first."""
+
+    messages: int = 1000
+    """Messages a channel keeps."""
+    size: int = 8 * 1024 * 1024
+    """Bytes of text a channel keeps (UTF-8); the newest message stays even if it is larger."""
+    age: float | None = 3600.0
+    """Seconds a message is kept; None for no limit."""
+    channels: int = 10_000
+    """Channels kept while nobody follows them; beyond that the longest unused are forgotten."""
+    key_window: float = 120.0
+    """Seconds for which a repeated idempotency key gives back the first message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a read found: a gap or none, messages in log order, and the position after them."""
+
+    messages: Sequence[Message]
+    position: Position
+    gap: Gap | None = None
+
+
+class Follower(Protocol):
+    """One reader's wake-up for one channel. While it is open the channel is not forgotten."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until something was appended or ``wake`` was called since the last wait.
+
+        Sticky: what happened before the wait makes it return at once. False after ``timeout``.
+        """
+
+    def wake(self) -> None:
+        """Let the present or next wait return. From any thread."""
+
+    def close(self) -> None:
+        """Stop following. Idempotent."""
+
+
+class Log(Protocol):
+    """All channels of one home. Every method may be called from any thread."""
+
+    def append(
+        self,
+        channel: str,
+        data: str,
+        *,
+        event: str = "message",
+        key: str | None = None,
+        sender: str | None = None,
+    ) -> Message:
+        """Append a message, wake the channel's followers, and return it with its id.
+
+        With ``key``, a repetition within the key window returns the first message and appends
+        nothing.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached; nothing was appended.
+        """
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        """Messages after ``after``, in order, at most ``limit`` and about ``size`` bytes of text.
+
+        If messages that ``after`` stood before are no longer held, or it belongs to another epoch,
+        the page carries a gap and starts at the oldest held. Never blocks for new messages.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def tail(self, channel: str, history: int = 0) -> Position:
+        """The position before the last ``history`` messages held; the head for 0.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def follow(self, channel: str) -> Follower:
+        """A new follower of the channel, to be closed by the caller."""
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""

@@ -1,0 +1,152 @@
+"""Direct writes to a client's socket, and what happens when it would block.
+
+The server's WSGI layer owns the socket; while a response's generator or a WebSocket's reader is
+parked, nothing else writes to it, and the pump and the sweep may.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+_GONE = frozenset({7, 8, 9, 11})
+"""States of a TCP connection in which the peer has finished or is lost (Linux, tcp_states.h:
+CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING)."""
+
+PIECE = 256 * 1024
+"""Bytes given to the kernel in one blocking send, so that progress can be seen."""
+
+
+def client_socket(environ: Mapping[str, Any]) -> socket.socket | None:
+    """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do)."""
+    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return sock if isinstance(sock, socket.socket) else None
+
+
+def is_gone(sock: socket.socket) -> bool:
+    """Whether the peer has closed its side or the connection is lost. Never blocks.
+
+    Asks the kernel for the state of the TCP connection where that can be asked (Linux), else
+    peeks for the end of file.
+    """
+    try:
+        if sock.family != getattr(socket, "AF_UNIX", None) and hasattr(socket, "TCP_INFO"):
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _GONE
+        return _peek(sock)
+    except OSError:
+        return True
+
+
+def _peek(sock: socket.socket) -> bool:
+    if not hasattr(socket, "MSG_DONTWAIT"):
+        return False  # Windows: heartbeats find out
+    # The class below all sockets, because greenlet servers replace recv by one that waits.
+    raw = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    try:
+        return raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    finally:
+        raw.detach()
+
+
+class Outlet:
+    """A client's socket as the pump and the sweep see it (a ``Sink``).
+
+    ``open`` lends it to them while its owner waits, ``finish`` takes it back. Where the socket
+    cannot be written to directly (TLS, a blocking socket under threads, none at hand) ``fd`` is
+    always -1 and everything goes through the WSGI server.
+    """
+
+    __slots__ = ("_direct", "client", "fd", "progress", "rest", "sock")
+
+    def __init__(self, sock: socket.socket | None, client: str, *, is_direct: bool = True) -> None:
+        self.sock = sock
+        self.client = client
+        self.fd = -1
+        self.rest: bytes | memoryview = b""
+        """What was begun and not yet taken by the kernel."""
+        self.progress = 0.0
+        """While something is stuck: when the kernel last took some of it (``time.monotonic``)."""
+        self._direct = (
+            is_direct
+            and sock is not None
+            and not isinstance(sock, ssl.SSLSocket)
+            and not os.get_blocking(sock.fileno())
+        )
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether direct writes are possible at all."""
+        return self._direct
+
+    def open(self) -> None:
+        """Lend the socket: until ``finish`` its owner will not write to it."""
+        if self._direct and not self.rest and self.sock is not None:
+            self.fd = self.sock.fileno()
+
+    def write(self, data: bytes) -> bool:
+        """Write whole frames to a lent socket, now. False if the kernel did not take it all: then
+        the outlet is shut and ``finish`` sends the rest.
+
+        Raises:
+            OSError: If the connection is lost.
+        """
+        try:
+            sent = os.write(self.fd, data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return True
+        self.fd = -1
+        self.rest = memoryview(data)[sent:]
+        self.progress = time.monotonic()
+        return False
+
+    def hold(self, rest: bytes | memoryview) -> None:
+        """Take the socket back from the pump, with ``rest`` of its frame still to be sent."""
+        self.fd = -1
+        if rest:
+            self.rest = rest
+            self.progress = time.monotonic()
+
+    def finish(self) -> None:
+        """Take the socket back and send what is left of a frame. Blocks.
+
+        Raises:
+            OSError: If the connection is lost, or was cut because it made no progress.
+        """
+        self.fd = -1
+        if self.rest and self.sock is not None:
+            self.send(self.rest)
+            self.rest = b""
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Send all of ``data``; blocks, a bounded piece at a time.
+
+        Raises:
+            OSError: If the connection is lost, or was cut because it made no progress.
+        """
+        assert self.sock is not None
+        view = memoryview(data)
+        while view:
+            self.progress = time.monotonic()
+            view = view[self.sock.send(view[:PIECE]) :]
+        self.progress = 0.0
+
+    def is_stuck(self, now: float, timeout: float | None) -> bool:
+        """Whether something waits to be sent and nothing of it went for ``timeout`` seconds."""
+        return bool(self.progress and timeout is not None and now - self.progress > timeout)
+
+    def cut(self) -> None:
+        """Break the connection: whoever reads or writes it gets an error at once."""
+        self.fd = -1
+        if self.sock is not None:
+            with suppress(OSError):  # it may be broken already
+                self.sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,159 @@
+"""``streaming.v1.json``: channels over a WebSocket, one JSON object in each text frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .errors import HubClosed, InvalidRequest, LogUnavailable, StreamingError
+from .formats import compact
+from .message import Gap, Message
+from .state import State
+from .websocket import Connection
+from .wire import frames
+
+NAME = "streaming.v1.json"
+
+MAX_CHANNELS = 32
+"""Channels that one connection may follow."""
+
+
+class JsonFormat:
+    """Messages and gaps as JSON objects."""
+
+    def encode(self, message: Message, /) -> bytes:
+        value: dict[str, object] = {
+            "type": "message",
+            "channel": message.channel,
+            "id": str(message.id),
+            "event": message.event,
+            "data": message.data,
+        }
+        if message.sender:
+            value["from"] = message.sender
+        return _frame(value)
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return message.encoded(self)
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+    def gap(self, lost: Gap, after: str, /) -> bytes:
+        return _frame({"type": "gap", **lost.payload(), "id": after})
+
+
+JSON = JsonFormat()
+
+
+def converse(connection: Connection, state: State) -> None:
+    """Serve ``subscribe``, ``unsubscribe`` and ``publish`` frames until the connection is over.
+
+    A frame that cannot be followed is answered with an ``error`` frame and changes nothing.
+    """
+    session = _Session(connection, state)
+    session.send({"type": "welcome", "client": connection.id})
+    for data in connection:
+        session.take(data)
+
+
+class _Session:
+    def __init__(self, connection: Connection, state: State) -> None:
+        self._connection = connection
+        self._state = state
+        self._verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "publish": self._publish,
+        }
+
+    def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
+        if request is not None and "ref" in request:
+            value = {**value, "ref": request["ref"]}
+        self._connection.send(compact(value))
+
+    def take(self, data: str | bytes) -> None:
+        """Follow one frame, or say what is wrong with it."""
+        request: Mapping[str, Any] = {}
+        try:
+            request = _parse(data)
+            verb = self._verbs.get(request["type"])
+            if verb is None:
+                raise InvalidRequest(
+                    f"Type {request['type']!r:.60} is unknown; use one of {', '.join(self._verbs)}."
+                )
+            verb(request)
+        except HubClosed:
+            raise
+        except (StreamingError, LogUnavailable) as error:
+            if self._connection.reason is not None:
+                raise
+            self.send({**error.problem(), "type": "error"}, request)
+
+    def _subscribe(self, request: Mapping[str, Any]) -> None:
+        channel, line = _text(request, "channel"), self._connection.line
+        self._state.check_allowed("subscribe", channel)
+        if line.subscription(channel) is not None:
+            raise InvalidRequest(f"Channel {channel!r} is followed already.")
+        if len(line.subscriptions()) >= MAX_CHANNELS:
+            raise InvalidRequest(f"A connection follows at most {MAX_CHANNELS} channels.")
+        after = _text(request, "after") if request.get("after") is not None else None
+        history = request.get("history", 0)
+        if not isinstance(history, int) or isinstance(history, bool) or history < 0:
+            raise InvalidRequest("'history' is a number of messages.")
+        subscription = self._state.hub.subscribe(
+            channel, after=after, history=history, bell=line.bell
+        )
+        try:
+            self.send({"type": "ready", "channel": channel, "id": subscription.id}, request)
+        except BaseException:
+            subscription.close()
+            raise
+        self._connection.follow(subscription, JSON)
+
+    def _unsubscribe(self, request: Mapping[str, Any]) -> None:
+        channel = _text(request, "channel")
+        if not self._connection.line.unfollow(channel):
+            raise InvalidRequest(f"Channel {channel!r} is not followed.")
+        self.send({"type": "unsubscribed", "channel": channel}, request)
+
+    def _publish(self, request: Mapping[str, Any]) -> None:
+        channel = _text(request, "channel")
+        self._state.check_allowed("publish", channel)
+        message = self._state.hub.publish(
+            channel,
+            _text(request, "data"),
+            event=_text(request, "event") if "event" in request else "message",
+            key=_text(request, "key") if "key" in request else None,
+            sender=self._connection.id,
+        )
+        self._connection.owe(message)
+        self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)
+
+
+def _parse(data: str | bytes) -> Mapping[str, Any]:
+    if isinstance(data, bytes):
+        raise InvalidRequest("This protocol speaks text frames only.")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The frame is not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise InvalidRequest("A frame is a JSON object with a 'type'.")
+    ref = value.get("ref")
+    if not (ref is None or isinstance(ref, int | str)) or len(str(ref)) > 64:
+        del value["ref"]
+        raise InvalidRequest("'ref' is a number or a text of at most 64 characters.")
+    return value
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name!r} is missing or not a text.")
+    return value
+
+
+def _frame(value: Mapping[str, object]) -> bytes:
+    return frames.encode_text(compact(value))

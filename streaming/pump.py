@@ -1,0 +1,237 @@
+"""One pump per followed channel: from the log to every subscriber at its head.
+
+The seam between *live* and *lagging* is here. A live subscriber has no position of its own: being
+in the pump's live set means standing where the pump stands. The pump moves its position first and
+writes then, to those who were live at that moment; whoever arrives in between reads the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import LogUnavailable
+from .message import Message, Position
+
+if TYPE_CHECKING:
+    from .logs import Log, Page
+    from .subscription import Subscription
+
+BATCH_MESSAGES = 256
+BATCH_SIZE = 64 * 1024
+"""One write to each live subscriber takes at most about so many messages, and bytes of text."""
+
+TURN = 256
+"""Writes after which the pump lets other greenlets run."""
+
+_log = logging.getLogger(__name__)
+
+
+class Format(Protocol):
+    """How messages become the bytes of one kind of sink. Hashable; one object per format."""
+
+    def encode(self, message: Message, /) -> bytes:
+        """The bytes that stand for ``message``, the same for every subscriber."""
+
+    def encode_own(self, message: Message, /) -> bytes:
+        """The bytes for the client that published ``message``."""
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        """``blocks`` as they go onto the socket in a direct write."""
+
+
+class Sink(Protocol):
+    """A client's socket that can be written to without blocking."""
+
+    fd: int
+    """Non-blocking file descriptor; -1 while something of ours waits to be sent, or at the end."""
+
+    client: str
+    """The client's id; messages it published itself are encoded with ``encode_own``."""
+
+    def hold(self, rest: bytes | memoryview) -> None:
+        """Take over what the kernel did not take (nothing, if it took nothing). Sets fd to -1."""
+
+
+class Pump:
+    """Takes what was appended to one channel and offers it, in log order, to all at the head.
+
+    Owns one daemon thread, from ``start`` until ``stop``.
+    """
+
+    __slots__ = (
+        "_follower",
+        "_live",
+        "_lock",
+        "_log",
+        "_native",
+        "_stopped",
+        "_waiting",
+        "channel",
+        "offered",
+        "position",
+        "written",
+    )
+
+    def __init__(self, channel: str, log: Log) -> None:
+        self.channel = channel
+        self.position: Position | None = None
+        self.written: Position | None = None
+        """Up to where all that is live has been written to, or found to lag."""
+        self.offered = 0.0
+        """When it last wrote to the live set (``time.monotonic``)."""
+        self._log = log
+        self._lock = threading.Lock()
+        self._waiting: set[Subscription] = set()
+        self._live: dict[Format, dict[Sink, Subscription]] = {}
+        self._native = 0
+        self._stopped = threading.Event()
+        self._follower = log.follow(channel)
+
+    def start(self) -> None:
+        """Start the pump's thread."""
+        threading.Thread(target=self._run, name=f"pump {self.channel}", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the pump's thread soon. Does not wait for it."""
+        self._stopped.set()
+        self._follower.wake()
+
+    def join(self, subscription: Subscription) -> None:
+        """Ring this subscription's bell whenever something was appended."""
+        with self._lock:
+            self._waiting.add(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription; its sink is not written to any more. Idempotent."""
+        with self._lock:
+            self._waiting.discard(subscription)
+            if subscription.sink is not None:
+                form, sink = subscription.sink
+                self._live.get(form, {}).pop(sink, None)
+
+    def park(self, sub: Subscription, place: Position, form: Format, sink: Sink) -> bool:
+        """Take ``sub`` into the live set if it stands exactly where the pump stands."""
+        with self._lock:
+            if place != self.position or threading.get_native_id() != self._native:
+                return False
+            self._waiting.discard(sub)
+            self._live.setdefault(form, {})[sink] = sub
+            sub.state = "live"
+            return True
+
+    def subscriptions(self) -> list[Subscription]:
+        """All it serves, waiting and live."""
+        with self._lock:
+            return [*self._waiting, *(s for sinks in self._live.values() for s in sinks.values())]
+
+    def __len__(self) -> int:
+        """How many subscriptions it serves."""
+        return len(self._waiting) + sum(map(len, self._live.values()))
+
+    def _run(self) -> None:
+        self._native = threading.get_native_id()
+        try:
+            while not self._stopped.is_set():
+                try:
+                    self._turn()
+                except LogUnavailable as error:
+                    _log.warning("Pump of %s waits for its log: %s", self.channel, error)
+                    self._stopped.wait(0.5)
+        except Exception:
+            _log.exception("Pump of %s failed", self.channel)
+            raise
+        finally:
+            self._follower.close()
+
+    def _turn(self) -> None:
+        """Offer what is new, or wait for it."""
+        if self.position is None:
+            self.position = self.written = self._log.tail(self.channel)
+            self._ring()
+        page = self._log.read(self.channel, self.position, limit=BATCH_MESSAGES, size=BATCH_SIZE)
+        if page.messages or page.gap:
+            self._offer(page)
+        else:
+            self._follower.wait()
+
+    def _ring(self) -> None:
+        with self._lock:
+            waiting = tuple(self._waiting)
+        for subscription in waiting:
+            subscription.bell.ring()
+
+    def _offer(self, page: Page) -> None:
+        with self._lock:
+            before, self.position = self.position, page.position
+            live = [(form, dict(sinks)) for form, sinks in self._live.items() if sinks]
+        assert before is not None
+        self._ring()
+        for form, sinks in live:
+            if page.gap is not None:  # the pump itself came too late: let each be told
+                for sink, subscription in sinks.items():
+                    self._stall(form, sink, subscription, before, b"")
+            else:
+                self._write(form, sinks, page.messages, before)
+        self.written = page.position
+        self.offered = time.monotonic()
+
+    def _write(
+        self,
+        form: Format,
+        sinks: dict[Sink, Subscription],
+        messages: Sequence[Message],
+        before: Position,
+    ) -> None:
+        """Write one batch to every sink. This is the hot path of the package."""
+        data = form.frame(b"".join([message.encoded(form) for message in messages]))
+        own = _own(form, messages)
+        turn, write = TURN, os.write
+        for sink, subscription in sinks.items():
+            piece = own.get(sink.client, data) if own else data
+            try:
+                sent = write(sink.fd, piece)
+            except OSError:  # it would block, or still has something to send, or is closed
+                self._stall(form, sink, subscription, before, b"")
+            else:
+                if sent != len(piece):
+                    rest = memoryview(piece)[sent:]
+                    self._stall(form, sink, subscription, self.position or before, rest)
+            turn -= 1
+            if not turn:
+                turn = TURN
+                time.sleep(0)
+
+    def _stall(
+        self,
+        form: Format,
+        sink: Sink,
+        subscription: Subscription,
+        place: Position,
+        rest: bytes | memoryview,
+    ) -> None:
+        """Let a live subscriber lag, from ``place`` on, with ``rest`` still to be sent."""
+        with self._lock:
+            if self._live[form].pop(sink, None) is None:
+                return  # it left while this batch was on its way
+            self._waiting.add(subscription)
+            subscription.state = "lagging"
+        subscription.lag(place)
+        sink.hold(rest)
+        subscription.bell.ring()
+
+
+def _own(form: Format, messages: Sequence[Message]) -> dict[str, bytes]:
+    """The batch as those see it who published some of it, by client id."""
+    return {
+        sender: form.frame(
+            b"".join(
+                [form.encode_own(m) if m.sender == sender else m.encoded(form) for m in messages]
+            )
+        )
+        for sender in {m.sender for m in messages if m.sender}
+    }

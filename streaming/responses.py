@@ -1,0 +1,184 @@
+"""Iterables and subscriptions in, Flask generator responses out: SSE, NDJSON and plain text."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+from collections.abc import Generator, Iterable, Iterator
+
+from flask import Request, Response
+
+from . import formats
+from .client import StreamClient
+from .errors import ClientGone, HubClosed, StreamingError
+from .formats import NDJSON, SSE, EventFormat
+from .hub import check_channels
+from .message import Cursor, Gap, Message
+from .state import State
+from .subscription import Subscription
+
+HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+"""No cache keeps a stream, no proxy collects or compresses it."""
+
+_log = logging.getLogger(__name__)
+
+
+def choose_format(request: Request, *, text: bool = False) -> EventFormat | None:
+    """The format a client asks for with ``Accept``; None for plain text.
+
+    Plain text is the first choice where ``text`` offers it, Server-Sent Events otherwise.
+    """
+    offers: dict[str, EventFormat | None] = {"text/plain": None} if text else {}
+    offers |= {SSE.mimetype: SSE, NDJSON.mimetype: NDJSON}
+    first = next(iter(offers))
+    return offers[request.accept_mimetypes.best_match(offers, first) or first]
+
+
+def event_stream(
+    request: Request,
+    state: State,
+    channels: Iterable[str],
+    *,
+    after: str | None = None,
+    history: int = 0,
+) -> Response:
+    """A response that follows ``channels``, resuming behind ``after``.
+
+    Raises:
+        InvalidMessage: If a channel name is not well formed.
+        InvalidRequest: If there are no channels or too many.
+        InvalidCursor: If ``after`` cannot be read.
+    """
+    names = check_channels(channels)
+    if after is not None:
+        Cursor.parse(after)
+    form = choose_format(request) or SSE
+    client = StreamClient(request.environ, state.settings, form)
+
+    def body() -> Iterator[bytes]:
+        reason: StreamingError = ClientGone("The client left.")
+        try:
+            state.registry.add(client)
+            with state.hub.subscribe(names, after=after, history=history, bell=client.bell) as sub:
+                client.subscription = sub
+                yield client.hand(formats.ready(form, names, sub.id))
+                while True:
+                    items = sub.read()
+                    if items:
+                        yield client.hand(_encode(form, sub, items))
+                    elif beat := client.rest():
+                        yield client.hand(beat)
+        except HubClosed as closed:
+            reason = closed
+            yield client.hand(formats.restart(form, client.retry()))
+        except (ClientGone, OSError) as gone:
+            reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
+        except StreamingError as error:
+            reason = error
+            yield client.hand(formats.close(form, error.problem()))
+        finally:
+            state.registry.remove(client, reason)
+
+    return _response(body(), form.mimetype)
+
+
+def stream_response(
+    request: Request,
+    state: State,
+    pieces: Iterable[str | bytes],
+    *,
+    every: float | None = None,
+    form: EventFormat | None = None,
+) -> Response:
+    """A response that sends each piece as soon as ``pieces`` gives it.
+
+    Plain text without ``form``. ``every`` is the pause after each piece in seconds; while pausing,
+    a client that leaves ends the stream at once, and otherwise at the next piece. The iterable is
+    closed at the end, whatever the end is. It is asked for a piece only when the one before is
+    with the kernel, so a slow client slows it down.
+    """
+    client = StreamClient(request.environ, state.settings, form)
+
+    def body() -> Iterator[bytes]:
+        reason: StreamingError | str = ClientGone("The client left.")
+        try:
+            state.registry.add(client)
+            source = _texts(pieces)
+            try:
+                yield from _paced(client, source, every, form)
+            finally:
+                source.close()
+            reason = "The end."
+            if form:
+                yield client.hand(formats.close(form))
+        except HubClosed as closed:
+            reason = closed
+            if form:
+                yield client.hand(formats.restart(form, client.retry()))
+            else:
+                client.outlet.cut()  # plain text has no other way to say that this is not all
+        except (ClientGone, OSError) as gone:
+            reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
+        except Exception as error:
+            _log.exception("A streamed answer failed")
+            reason = f"The producer failed: {type(error).__name__}"
+            if form:
+                yield client.hand(
+                    formats.close(form, StreamingError("The answer failed.").problem())
+                )
+            else:
+                client.outlet.cut()
+        finally:
+            state.registry.remove(client, reason)
+
+    return _response(body(), form.mimetype if form else "text/plain")
+
+
+def _paced(
+    client: StreamClient, source: Iterator[str], every: float | None, form: EventFormat | None
+) -> Iterator[bytes]:
+    while True:
+        client.lend()
+        piece = next(source, None)
+        client.outlet.finish()
+        client.check()
+        if piece is None:
+            return
+        if piece:
+            yield client.hand(form.event("message", piece) if form else _utf8(piece))
+        if every and (beat := client.pause(every)):
+            yield client.hand(beat)
+
+
+def _texts(pieces: Iterable[str | bytes]) -> Generator[str]:
+    """The pieces as text; bytes are decoded without ever cutting a character."""
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    try:
+        for piece in pieces:
+            yield piece if isinstance(piece, str) else decode(piece)
+        yield decode(b"", True)
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _encode(form: EventFormat, sub: Subscription, items: list[Message | Gap]) -> bytes:
+    several = len(sub.channels) > 1
+    blocks = []
+    for item in items:
+        if isinstance(item, Gap):
+            blocks.append(formats.gap(form, item, sub.step(item)))
+        elif several:
+            blocks.append(form.encode_at(item, sub.step(item)))
+        else:
+            blocks.append(item.encoded(form))
+    return b"".join(blocks)
+
+
+def _response(body: Iterator[bytes], mimetype: str) -> Response:
+    return Response(body, mimetype=mimetype, headers=HEADERS, direct_passthrough=True)

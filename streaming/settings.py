@@ -1,0 +1,131 @@
+"""``STREAMING_*`` configuration keys, read once into a frozen ``Settings``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Self
+
+from .errors import ConfigurationError
+from .logs import Retention
+from .message import check_channel
+from .subscription import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the extension works. Durations are seconds, sizes bytes; None switches a thing off.
+
+    Every field is the configuration key ``STREAMING_`` plus its name in capitals.
+    """
+
+    log: str = "memory:"
+    """Where messages live: a log URL."""
+
+    message_size: int = 1024 * 1024
+    """Most bytes of text in one message, published or received over a WebSocket."""
+
+    body_size: int = 64 * 1024
+    """Most bytes of a request body that the ``POST /ask`` kind of view reads."""
+
+    retention_messages: int = 1000
+    """Messages a channel keeps."""
+
+    retention_size: int = 8 * 1024 * 1024
+    """Bytes of text a channel keeps."""
+
+    retention_age: float | None = 3600.0
+    """Seconds a message is kept."""
+
+    retention_channels: int = 10_000
+    """Channels kept while nobody follows them."""
+
+    key_window: float = 120.0
+    """Seconds for which a repeated idempotency key appends nothing."""
+
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """What happens to subscribers that fall behind, by channel: ``replay`` (default), ``latest``
+    or ``disconnect``."""
+
+    heartbeat: float | None = 15.0
+    """Seconds of silence after which a stream sends a comment, and a WebSocket a ping."""
+
+    pong_timeout: float | None = 20.0
+    """Seconds after a ping by which a WebSocket client must have been heard of."""
+
+    send_timeout: float | None = 60.0
+    """Seconds a client may take none of what it is sent before its connection is cut."""
+
+    origins: Collection[str] = ()
+    """Origins (``https://example.org``) besides the own host whose pages may open WebSockets and
+    read streams; ``*`` for all."""
+
+    compression: bool = False
+    """Whether WebSockets accept permessage-deflate (some 100 KB for each that uses it)."""
+
+    direct_writes: bool = True
+    """Whether the pump may write to sockets itself where it can. Switch it off if a WSGI
+    middleware changes response bodies."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The settings that an application's configuration gives.
+
+        Raises:
+            ConfigurationError: If a ``STREAMING_`` key is unknown or its value cannot be used.
+        """
+        known = {f"STREAMING_{f.name.upper()}": f.name for f in fields(cls)}
+        values: dict[str, Any] = {}
+        for key, value in config.items():
+            if not key.startswith("STREAMING_"):
+                continue
+            if key not in known:
+                near = get_close_matches(key, known, 1)
+                hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
+                raise ConfigurationError(f"There is no setting {key}.{hint}")
+            values[known[key]] = value
+        return cls(**values)._checked()
+
+    @property
+    def retention(self) -> Retention:
+        """The part of the settings that logs need."""
+        return Retention(
+            messages=self.retention_messages,
+            size=self.retention_size,
+            age=self.retention_age,
+            channels=self.retention_channels,
+            key_window=self.key_window,
+        )
+
+    def _checked(self) -> Self:
+        for name in ("message_size", "body_size", "retention_messages", "retention_size"):
+            self._check(name, int, optional=False)
+        self._check("retention_channels", int, optional=False)
+        self._check("key_window", (int, float), optional=False)
+        for name in ("retention_age", "heartbeat", "pong_timeout", "send_timeout"):
+            self._check(name, (int, float), optional=True)
+        for name in ("compression", "direct_writes"):
+            if not isinstance(getattr(self, name), bool):
+                self._refuse(name, "True or False")
+        if not isinstance(self.origins, list | tuple | set) or not all(
+            isinstance(o, str) for o in self.origins
+        ):
+            self._refuse("origins", "a list of origins such as 'https://example.org'")
+        for channel, policy in dict(self.policies).items():
+            check_channel(channel)
+            if policy not in ("replay", "latest", "disconnect"):
+                self._refuse("policies", "'replay', 'latest' or 'disconnect' for each channel")
+        return self
+
+    def _check(self, name: str, kind: Any, *, optional: bool) -> None:
+        value = getattr(self, name)
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
+            self._refuse(name, "a number above 0" + (" or None" if optional else ""))
+
+    def _refuse(self, name: str, wanted: str) -> None:
+        raise ConfigurationError(
+            f"STREAMING_{name.upper()} is {getattr(self, name)!r}; it must be {wanted}."
+        )

@@ -1,0 +1,95 @@
+"""What one application has in one process: its hub, its registry, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+from weakref import WeakSet
+
+from flask import Flask, current_app
+
+from .errors import ConfigurationError, Forbidden, HubClosed
+from .hub import Hub
+from .logs import open_log
+from .registry import Registry
+from .settings import Settings
+
+Action = Literal["publish", "subscribe"]
+Authorize = Callable[[Action, str], bool]
+"""Asked ``(action, channel)`` inside the request; True if its client may do that."""
+
+
+def only_subscribe(action: Action, channel: str) -> bool:
+    """The default: everybody may subscribe, nobody may publish over the network."""
+    return action == "subscribe"
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class State:
+    """Everything the transports of one application share. No thread before it is used."""
+
+    settings: Settings
+    hub: Hub
+    registry: Registry = field(default_factory=Registry)
+    authorize: Authorize = only_subscribe
+
+    def check_allowed(self, action: Action, channel: str) -> None:
+        """Return if the client of this request may do this.
+
+        Raises:
+            Forbidden: If it may not.
+        """
+        if not self.authorize(action, channel):
+            raise Forbidden(
+                f"You may not {action} here (channel {channel!r}). "
+                "The application decides with Streaming(authorize=…)."
+            )
+
+    def close(self) -> None:
+        """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
+        self.hub.close()
+        self.registry.close(HubClosed("The server is restarting. Come back and resume."))
+
+
+_states: WeakSet[State] = WeakSet()
+
+
+def create_state(app: Flask, authorize: Authorize) -> State:
+    """Give ``app`` its state.
+
+    Raises:
+        ConfigurationError: If it has one already, or a setting is wrong.
+    """
+    if "streaming" in app.extensions:
+        raise ConfigurationError(
+            "Streaming is set up twice on this app. Keep one: Streaming(app), init_app or the "
+            "registration of its blueprint."
+        )
+    settings = Settings.from_config(app.config)
+    hub = Hub(
+        open_log(settings.log, settings.retention),
+        message_size=settings.message_size,
+        policies=settings.policies,
+    )
+    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize)
+    _states.add(state)
+    return state
+
+
+def current_state() -> State:
+    """The state of the application that handles this request.
+
+    Raises:
+        ConfigurationError: If it has none.
+    """
+    state = current_app.extensions.get("streaming")
+    if not isinstance(state, State):
+        raise ConfigurationError("This app has no streaming yet. Call Streaming(app) at start.")
+    return state
+
+
+def close_all() -> None:
+    """Drain every application of this process, which is about to stop."""
+    for state in tuple(_states):
+        state.close()

@@ -1,0 +1,260 @@
+"""A correct WebSocket connection (RFC 6455) on the socket that the WSGI server tells us."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from .errors import ClientGone, ProtocolError, StreamingError
+from .line import Line, SocketFormat
+from .message import Message
+from .registry import new_client_id
+from .settings import Settings
+from .subscription import Subscription
+from .wire import frames
+from .wire.deflate import Compressor
+
+FAREWELL = 1.0
+"""Seconds a client has to answer our close frame, and is kept for what it published last."""
+
+READ = 64 * 1024
+"""Bytes taken from the socket at once."""
+
+
+class ConnectionClosed(StreamingError):
+    """The WebSocket is over. ``code`` and ``reason`` are the peer's, or ours if we ended it."""
+
+    title = "Connection closed"
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"The WebSocket was closed: {code} {reason}".rstrip())
+        self.close_code = self.code = code
+        self.reason = reason
+
+
+class Connection:
+    """An open WebSocket. Made by ``Sock.route``; handlers get it as their first argument.
+
+    One thread or greenlet reads, the request's own. ``send`` may be called from any thread.
+
+    Args:
+        sock: The client's socket, after the handshake.
+        settings: Limits and deadlines.
+        peer: The client's address, for people to read.
+        subprotocol: What the handshake agreed on.
+        compressor, decompress: Both ends of permessage-deflate, if agreed on.
+    """
+
+    transport = "websocket"
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        settings: Settings,
+        *,
+        peer: str = "",
+        subprotocol: str | None = None,
+        compressor: Compressor | None = None,
+        decompress: Callable[[bytes, int], bytes] | None = None,
+    ) -> None:
+        self.id = new_client_id()
+        self.since = time.time()
+        self.subprotocol = subprotocol
+        self.reason: StreamingError | None = None
+        """Why it is over, or about to be."""
+        self.line = Line(sock, self.id, is_direct=settings.direct_writes, end=self.end)
+        self._sock = sock
+        self._settings = settings
+        self._peer = peer
+        self._compressor = compressor
+        self._decoder = frames.Decoder(settings.message_size, decompress=decompress)
+        self._received: Iterator[frames.Received] = iter(())
+        self._owed: Message | None = None
+        self._heard = time.monotonic()
+        self._pinged = 0.0
+        self._cut_at: float | None = None
+        self._peer_closed = False
+
+    def send(self, data: str | bytes) -> None:
+        """Send one message, as text or, if it is bytes, as binary. Whole, in order; may block.
+
+        Raises:
+            ConnectionClosed: If the connection is over.
+        """
+        opcode = frames.Opcode.TEXT if isinstance(data, str) else frames.Opcode.BINARY
+        payload = data.encode() if isinstance(data, str) else bytes(data)
+        if self._compressor is None:
+            frame = frames.encode(opcode, payload)
+        else:
+            frame = frames.encode(opcode, self._compressor.compress(payload), rsv1=True)
+        self.send_frame(frame)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send ready-made frames; see ``send``."""
+        if self.reason is not None:
+            raise self._over(self.reason)
+        try:
+            self.line.put(frame)
+        except OSError as error:
+            self.end(ClientGone(str(error)))
+            raise ConnectionClosed(1006, str(error)) from error
+
+    def receive(self, timeout: float | None = None) -> str | bytes | None:
+        """The next message, text as ``str``, binary as ``bytes``; None after ``timeout`` seconds.
+
+        Raises:
+            ConnectionClosed: If the connection is over.
+        """
+        while self.reason is None:
+            try:
+                for value in self._received:
+                    if isinstance(value, frames.Text | frames.Binary):
+                        return value.data
+                    self._control(value)
+            except ProtocolError as fault:
+                self.end(fault)
+                break
+            if self.reason is not None:
+                break
+            if timeout is not None and not self._is_readable(timeout):
+                return None
+            data = self._read()
+            if not data:
+                self.end(ClientGone("The client left without a close frame."))
+            self._received = self._decoder.feed(data)
+        raise self._over(self.reason or ClientGone())
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Messages until the connection is over."""
+        while True:
+            try:
+                message = self.receive()
+            except ConnectionClosed:
+                return
+            if message is not None:
+                yield message
+
+    def follow(self, subscription: Subscription, form: SocketFormat) -> None:
+        """Deliver a subscription of one channel, made with ``bell=connection.line.bell``, here."""
+        self.line.follow(subscription, form)
+
+    def owe(self, message: Message) -> None:
+        """Remember what the client published last: it gets it back, even if it closes now."""
+        self._owed = message
+
+    def close(self, reason: int | None = None, message: str | None = None) -> None:
+        """Say goodbye with a close code (``reason``), wait at most 1 s for the answer.
+
+        Idempotent. The names of the parameters are flask-sock's.
+        """
+        self.end(ConnectionClosed(1000 if reason is None else reason, message or ""))
+        self._linger()
+        self.line.stop()
+
+    def end(self, reason: StreamingError) -> None:
+        """End the connection soon, with the reason's close code. From any thread; never blocks."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self._cut_at = time.monotonic() + FAREWELL
+        if isinstance(reason, ClientGone):
+            self.line.cut()
+            self.line.bell.ring()
+        else:
+            text = reason.reason if isinstance(reason, ConnectionClosed) else str(reason)
+            code = None if reason.close_code == 1005 else reason.close_code
+            self.line.say_close(code, text)
+
+    def sweep(self, now: float) -> None:
+        """See ``registry.Client``."""
+        every, patience = self._settings.heartbeat, self._settings.pong_timeout
+        if self._cut_at is not None:
+            if now >= self._cut_at:
+                self.line.cut()
+        elif self.line.is_stuck(now, self._settings.send_timeout):
+            self.end(ClientGone(f"The client took nothing for {self._settings.send_timeout} s."))
+        elif self._heard < self._pinged:
+            if patience is not None and now - self._pinged > patience and not self.line.progress:
+                self.end(ClientGone(f"No pong within {patience} s."))
+        elif every is not None and now - self._heard >= every:
+            self._pinged = now
+            try:
+                self.line.ping()
+            except OSError as error:
+                self.end(ClientGone(str(error)))
+
+    def describe(self) -> Mapping[str, object]:
+        """For the registry's snapshot."""
+        subscriptions = self.line.subscriptions()
+        return {
+            "peer": self._peer,
+            "channels": [name for sub in subscriptions for name in sub.channels],
+            "position": [sub.id for sub in subscriptions],
+            "state": [sub.state for sub in subscriptions],
+        }
+
+    def _control(self, value: frames.Ping | frames.Pong | frames.Close) -> None:
+        if isinstance(value, frames.Ping):
+            try:
+                self.line.put(frames.encode(frames.Opcode.PONG, value.data))
+            except OSError as error:
+                self.end(ClientGone(str(error)))
+        elif isinstance(value, frames.Close):
+            self._peer_closed = True
+            self._settle()
+            self.end(ConnectionClosed(value.code or 1005, value.reason))
+
+    def _settle(self) -> None:
+        """Wait until the client was sent what it published itself, at most ``FAREWELL`` seconds."""
+        subscription = self._owed and self.line.subscription(self._owed.channel)
+        until = time.monotonic() + FAREWELL
+        while subscription and self._owed and not subscription.is_past(self._owed.id):
+            if time.monotonic() > until or self.reason is not None:
+                return
+            time.sleep(0.002)
+
+    def _read(self) -> bytes:
+        try:
+            data = self._sock.recv(READ)
+        except OSError:
+            data = b""
+        self._heard = time.monotonic()
+        return data
+
+    def _linger(self) -> None:
+        """Read until the client's close frame or its end; the sweep cuts a client that gives none.
+
+        Closing a socket with unread input would reset the connection and lose what is under way.
+        """
+        while not isinstance(self.reason, ClientGone) and not self._is_over():
+            data = self._read()
+            if not data:
+                return
+            try:
+                self._received = self._decoder.feed(data)
+                self._peer_closed = any(isinstance(v, frames.Close) for v in self._received)
+            except ProtocolError:
+                pass  # what follows a fault has no meaning; the client is about to hear of it
+
+    def _is_over(self) -> bool:
+        """Whether both close frames are out; waits for ours once the peer's was read."""
+        while self._peer_closed and not self.line.is_finished:
+            if self._cut_at is None or time.monotonic() > self._cut_at:
+                break
+            time.sleep(0.002)
+        return self._peer_closed
+
+    def _is_readable(self, timeout: float) -> bool:
+        if getattr(self._sock, "pending", int)():  # TLS has bytes that no selector sees
+            return True
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            return bool(selector.select(timeout))
+
+    @staticmethod
+    def _over(reason: StreamingError) -> ConnectionClosed:
+        if isinstance(reason, ConnectionClosed):
+            return reason
+        return ConnectionClosed(reason.close_code, str(reason))

@@ -1,0 +1,149 @@
+"""One WebSocket frame: its header, its mask, its bytes (RFC 6455 sections 5.2 and 5.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ..errors import InvalidMessage, ProtocolError
+
+_PIECE = 8192  # bytes unmasked at a time: large enough for speed, small enough for the CPU's cache
+_MOST_CONTROL_BYTES = 125
+
+
+class Opcode(IntEnum):
+    """What a frame is (section 5.2)."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+_OPCODES = {opcode.value: opcode for opcode in Opcode}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame's header; ``length`` is that of the payload, an empty ``mask`` means unmasked."""
+
+    opcode: Opcode
+    length: int
+    fin: bool = True
+    rsv1: bool = False
+    mask: bytes = b""
+
+    @classmethod
+    def parse(cls, data: bytes, start: int, limit: int) -> tuple[Frame, int] | None:
+        """The header at ``start`` and where its payload begins; ``None`` if more must come first.
+
+        Raises:
+            ProtocolError: If no frame begins like that (1002), or a data frame announces more than
+                ``limit`` bytes (1009). Raised as soon as the bytes that show it are there.
+        """
+        end = start + 2
+        if len(data) < end:
+            return None
+        first, second = data[start], data[start + 1]
+        opcode = _OPCODES.get(first & 0x0F)
+        if opcode is None:
+            raise ProtocolError(f"Opcode {first & 0x0F:#x} is reserved.")
+        if first & 0x30:
+            raise ProtocolError("A frame with RSV2 or RSV3, which nobody agreed on.")
+        length = second & 0x7F
+        if opcode >= Opcode.CLOSE:
+            if length > _MOST_CONTROL_BYTES or not first & 0x80:
+                raise ProtocolError("A control frame in fragments, or of more than 125 bytes.")
+        else:
+            if length > 125:
+                end += 2 if length == 126 else 8
+                if len(data) < end:
+                    return None
+                length = _parse_length(data[start + 2 : end])
+            if length > limit:
+                raise ProtocolError("A message over the size limit.", 1009)
+        mask = b""
+        if second & 0x80:
+            mask = data[end : end + 4]
+            end += 4
+            if len(data) < end:
+                return None
+        return cls(opcode, length, first & 0x80 != 0, first & 0x40 != 0, mask), end
+
+
+def _parse_length(digits: bytes) -> int:
+    length = int.from_bytes(digits)
+    if length < 126 or (len(digits) == 8 and length < 0x10000):
+        raise ProtocolError("The length of a frame is not in its shortest form.")
+    if length >> 63:
+        raise ProtocolError("The length of a frame has its top bit set.")
+    return length
+
+
+def encode(opcode: Opcode, payload: bytes, *, fin: bool = True, rsv1: bool = False) -> bytes:
+    """One frame as a server sends it. ``rsv1`` marks the first of a compressed message (RFC 7692).
+
+    Raises:
+        InvalidMessage: If a control frame would be fragmented or hold more than 125 bytes.
+    """
+    _check_control(opcode, payload, fin)
+    return _print(opcode, len(payload), fin, rsv1, b"") + payload
+
+
+def encode_client(
+    opcode: Opcode, payload: bytes, mask: bytes, *, fin: bool = True, rsv1: bool = False
+) -> bytes:
+    """One frame as a client sends it, masked with four bytes nobody can predict (section 5.3).
+
+    Raises:
+        InvalidMessage: If a control frame would be fragmented or hold more than 125 bytes.
+        ValueError: If ``mask`` is not four bytes.
+    """
+    _check_control(opcode, payload, fin)
+    if len(mask) != 4:
+        raise ValueError(f"A mask is four bytes, not {len(mask)}.")
+    return _print(opcode, len(payload), fin, rsv1, mask) + apply_mask(payload, mask)
+
+
+def _print(opcode: Opcode, length: int, fin: bool, rsv1: bool, mask: bytes) -> bytes:
+    """A header, with the shortest form of the length."""
+    first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
+    masked = 0x80 if mask else 0
+    if length < 126:
+        return b"%c%c%b" % (first, masked | length, mask)
+    if length < 0x10000:
+        return b"%c%c%b%b" % (first, masked | 126, length.to_bytes(2), mask)
+    return b"%c%c%b%b" % (first, masked | 127, length.to_bytes(8), mask)
+
+
+def _check_control(opcode: Opcode, payload: bytes, fin: bool) -> None:
+    if opcode >= Opcode.CLOSE and (len(payload) > _MOST_CONTROL_BYTES or not fin):
+        raise InvalidMessage("A control frame holds 125 bytes at most and is never fragmented.")
+
+
+def apply_mask(payload: bytes, mask: bytes) -> bytes:
+    """``payload`` masked, or unmasked again, which is the same (section 5.3).
+
+    A payload that comes in pieces needs its mask turned: see ``turn_mask``.
+    """
+    size = len(payload)
+    if size <= _PIECE:
+        return _xor(payload, int.from_bytes((mask * (size // 4 + 1))[:size], "little"))
+    key = int.from_bytes(mask * (_PIECE // 4), "little")
+    whole = size - size % _PIECE
+    pieces = [_xor(payload[at : at + _PIECE], key) for at in range(0, whole, _PIECE)]
+    if whole < size:
+        pieces.append(apply_mask(payload[whole:], mask))
+    return b"".join(pieces)
+
+
+def turn_mask(mask: bytes, offset: int) -> bytes:
+    """The mask for what comes ``offset`` bytes later in the same payload."""
+    offset %= 4
+    return mask[offset:] + mask[:offset] if offset else mask
+
+
+def _xor(payload: bytes, key: int) -> bytes:
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(len(payload), "little")

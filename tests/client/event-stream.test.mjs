@@ -1,0 +1,501 @@
+import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
+import { test } from "node:test";
+import { Backoff, EventStream } from "../../streaming/static/index.js";
+import {
+  assertNothingLeft, freePort, httpServer, record, states, stream, timers, until,
+} from "./helper.mjs";
+
+const QUICK = { first: 1, base: 1, cap: 1, limit: 10 };
+
+/** An event stream that the test closes at its end, proving that nothing is left. */
+function open(t, server, options = {}) {
+  const events = new EventStream(server.url, { backoff: QUICK, ...options });
+  t.after(async () => {
+    events.close();
+    await assertNothingLeft({ server, signal: options.signal });
+  });
+  return events;
+}
+
+test("events arrive by name, with their data and id", async (t) => {
+  const server = await httpServer(t, (_, response) => {
+    stream(response, ":\n\nevent: ready\ndata: {}\nid: k-0\n\ndata: 你好\ndata: 2\nid: k-1\n\n");
+  });
+  const events = open(t, server);
+  assert.equal(events.state, "connecting");
+  const log = record(events, "ready", "message");
+  const seen = states(events);
+  await until(() => log.length === 2);
+  assert.deepEqual(log, [
+    { type: "ready", data: "{}", lastEventId: "k-0", detail: undefined },
+    { type: "message", data: "你好\n2", lastEventId: "k-1", detail: undefined },
+  ]);
+  assert.equal(events.lastEventId, "k-1");
+  const still = { attempt: 0, limit: 10, retryAt: null, reason: "", kind: "" };
+  assert.deepEqual(seen.log, [{ state: "connecting", ...still }, { state: "open", ...still }]);
+});
+
+test("an event is a MessageEvent with the stream's origin", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response, "data: a\n\n"));
+  const events = open(t, server);
+  const event = await new Promise((resolve) => events.addEventListener("message", resolve));
+  assert.ok(event instanceof MessageEvent);
+  assert.equal(event.origin, new URL(server.url).origin);
+});
+
+test("a stream cut anywhere on its way arrives the same", async (t) => {
+  const bytes = Buffer.from("\ufeff" + "data: 中😀\r\nid: é\r\n\r\n".repeat(2));
+  const server = await httpServer(t, async (_, response) => {
+    stream(response);
+    for (const byte of bytes) {
+      response.write(Buffer.from([byte]));
+      await new Promise(setImmediate);
+    }
+  });
+  const log = record(open(t, server), "message");
+  await until(() => log.length === 2);
+  assert.deepEqual(log.map(({ data, lastEventId }) => [data, lastEventId]), [["中😀", "é"], ["中😀", "é"]]);
+});
+
+test("the request is a GET that asks for an event stream and no cache", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  await states(open(t, server)).next("open");
+  const [{ method, headers }] = server.requests;
+  assert.equal(method, "GET");
+  assert.equal(headers.accept, "text/event-stream");
+  assert.equal(headers["cache-control"], "no-cache");
+  assert.equal("last-event-id" in headers, false);
+});
+
+test("headers, method and body are sent with every attempt", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    stream(response, "id: 7\ndata: a\n\n");
+    if (number === 1) response.end();
+  });
+  const options = { headers: { Authorization: "Bearer x" }, body: '{"question":"why?"}' };
+  const seen = states(open(t, server, options));
+  await seen.next("open");
+  await seen.next("waiting");
+  await seen.next("open");
+  const [first, second] = server.requests;
+  for (const { method, headers, body } of [first, second]) {
+    assert.equal(method, "POST");
+    assert.equal(headers.authorization, "Bearer x");
+    assert.equal(body, options.body);
+  }
+  assert.equal(first.headers["last-event-id"], undefined);
+  assert.equal(second.headers["last-event-id"], "7");
+});
+
+test("another Accept and another method can be chosen", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  const options = { method: "PUT", headers: { accept: "text/event-stream;v=2" } };
+  await states(open(t, server, options)).next("open");
+  assert.equal(server.requests[0].method, "PUT");
+  assert.equal(server.requests[0].headers.accept, "text/event-stream;v=2");
+});
+
+test("it resumes after the last complete event, whatever its id is made of", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    if (number === 1) stream(response, "id: é中😀\ndata: a\n\nid: 8\ndata: torn");
+    else stream(response, "data: b\n\n");
+    if (number === 1) setImmediate(() => response.destroy());
+  });
+  const events = open(t, server, { lastEventId: "é-start" });
+  const log = record(events, "message");
+  const seen = states(events);
+  const waiting = await seen.next("waiting");
+  assert.equal(waiting.kind, "network");
+  assert.equal(waiting.reason, "the connection was lost");
+  assert.equal(waiting.attempt, 1);
+  await until(() => log.length === 2);
+  assert.deepEqual(log.map(({ data, lastEventId }) => [data, lastEventId]), [["a", "é中😀"], ["b", "é中😀"]]);
+  const sent = server.requests.map(({ headers }) => Buffer.from(headers["last-event-id"], "latin1").toString());
+  assert.deepEqual(sent, ["é-start", "é中😀"]);
+});
+
+test("event: close is the end: dispatched, nothing after it, no second attempt", async (t) => {
+  const server = await httpServer(t, (_, response) => {
+    stream(response, "id: 1\nevent: close\ndata: {}\n\nid: 2\ndata: late\n\n");
+  });
+  const events = open(t, server);
+  const log = record(events, "close", "message", "error");
+  const closed = await states(events).next("closed");
+  assert.deepEqual([closed.kind, closed.reason], ["done", "the server closed the stream"]);
+  assert.deepEqual(log.map(({ type, data }) => [type, data]), [["close", "{}"]]);
+  assert.equal(events.lastEventId, "1");
+  await assertNothingLeft({ server });
+  events.retryNow();
+  assert.equal(events.state, "closed");
+  assert.equal(server.requests.length, 1);
+});
+
+test("event: restart ends in a new attempt after the server's retry, and not for ever", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    if (number === 1) stream(response).end("event: restart\nretry: 60\ndata: {}\n\n");
+    else if (number === 2) stream(response).end();
+    else stream(response);
+  });
+  const events = open(t, server);
+  const log = record(events, "restart");
+  const seen = states(events);
+  const started = Date.now();
+  const first = await seen.next("waiting");
+  assert.deepEqual([first.kind, first.reason], ["restart", "the server is restarting"]);
+  await seen.next("open");
+  assert.ok(Date.now() - started >= 59);
+  assert.equal(log.length, 1);
+  const second = await seen.next("waiting");
+  assert.deepEqual([second.kind, second.reason], ["ended", "the server ended the stream"]);
+  assert.ok(second.retryAt - Date.now() <= 1);
+  await seen.next("open");
+});
+
+test("the server's retry is the least wait, with a little jitter", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response).end("retry: 100000\n\n"));
+  for (const [random, wait] of [[0, 100_000], [0.5, 105_000], [0.999, 109_990]]) {
+    const events = open(t, server, { backoff: { ...QUICK, random: () => random } });
+    const { retryAt } = await states(events).next("waiting");
+    assert.ok(Math.abs(retryAt - Date.now() - wait) < 1000);
+    assert.equal(events.retryAt, retryAt);
+    events.close();
+    assert.equal(events.retryAt, null);
+  }
+});
+
+test("an absurd retry is a day, not an overflow", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response).end(`retry: ${"9".repeat(400)}\n\n`));
+  const events = open(t, server);
+  const { retryAt } = await states(events).next("waiting");
+  const day = 86_400_000;
+  assert.ok(retryAt - Date.now() > day - 1000 && retryAt - Date.now() < day * 1.11);
+});
+
+const FINAL = [
+  [204, {}, "", "done", "the server has nothing more to send (204 No Content)", null],
+  [400, {}, "what?", "refused", "the server answered 400 Bad Request", null],
+  [401, { "Content-Type": "application/problem+json" }, "{broken", "refused", "the server answered 401 Unauthorized", null],
+  [404, { "Content-Type": "application/problem+json; charset=utf-8" }, '{"title":"No such channel","detail":"There is no channel x."}',
+    "refused", "the server answered 404 No such channel: There is no channel x.",
+    { title: "No such channel", detail: "There is no channel x." }],
+  [403, { "Content-Type": "application/problem+json" }, " ".repeat(200_000), "refused", "the server answered 403 Forbidden", null],
+  [200, { "Content-Type": "text/html" }, "<p>", "refused", "the server sent text/html instead of text/event-stream", null],
+  [200, {}, "", "refused", "the server sent no Content-Type instead of text/event-stream", null],
+];
+
+for (const [status, headers, body, kind, reason, problem] of FINAL) {
+  test(`final: ${status} ${headers["Content-Type"] ?? ""} ${body.slice(0, 10).trim()}`, async (t) => {
+    const server = await httpServer(t, (_, response) => response.writeHead(status, headers).end(body));
+    const events = open(t, server);
+    const log = record(events, "error", "state");
+    await states(events).next("closed");
+    assert.deepEqual(log.map(({ type }) => type), ["state", "error", "state"]);
+    assert.deepEqual(log[1].detail, { status, problem, reason });
+    const detail = { state: "closed", attempt: 0, limit: 10, retryAt: null, reason, kind };
+    assert.deepEqual(log[2].detail, detail);
+    await assertNothingLeft({ server });
+    events.retryNow();
+    assert.equal(events.state, "closed");
+  });
+}
+
+test("an endless answer that is no event stream is let go", async (t) => {
+  const server = await httpServer(t, (_, response) => response.writeHead(200).write("endless"));
+  const events = open(t, server);
+  await states(events).next("closed");
+  await assertNothingLeft({ server });
+});
+
+for (const status of [408, 425, 429, 500, 501, 502, 503, 504]) {
+  test(`${status} passes: it tries again`, async (t) => {
+    const server = await httpServer(t, (_, response, number) => {
+      if (number === 1) response.writeHead(status, { "Content-Type": "text/html" }).write("busy");
+      else stream(response);
+    });
+    const events = open(t, server);
+    const log = record(events, "error");
+    const seen = states(events);
+    const { kind, reason } = await seen.next("waiting");
+    assert.equal(kind, "refused");
+    assert.match(reason, new RegExp(`^the server answered ${status} [A-Z]`));
+    await seen.next("open");
+    assert.equal(log.length, 0);
+  });
+}
+
+for (const [status, after] of [[429, () => "60"], [503, () => "60"], [503, () => new Date(Date.now() + 60_000).toUTCString()]]) {
+  test(`${status} with Retry-After ${after().slice(0, 3)} is obeyed`, async (t) => {
+    const server = await httpServer(t, (_, response, number) => {
+      if (number === 1) response.writeHead(status, { "Retry-After": after() }).end();
+      else stream(response);
+    });
+    const events = open(t, server);
+    const seen = states(events);
+    const { retryAt } = await seen.next("waiting");
+    assert.ok(retryAt - Date.now() > 57_000 && retryAt - Date.now() < 67_000);
+    events.retryNow();
+    await seen.next("open");
+  });
+}
+
+test("a Retry-After that nobody understands is ignored", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    if (number === 1) response.writeHead(503, { "Retry-After": "soon" }).end();
+    else stream(response);
+  });
+  await states(open(t, server)).next("open");
+});
+
+test("nobody there: attempts are counted up to the limit, then it gives up; retryNow starts over", async (t) => {
+  const port = await freePort(t);
+  const url = `http://127.0.0.1:${port}/`;
+  const events = open(t, { url, active: 0 }, { backoff: { ...QUICK, limit: 3 } });
+  const seen = states(events);
+  const last = await seen.next("closed");
+  assert.deepEqual([last.reason, last.kind, last.attempt, last.limit], ["gave up", "limit", 3, 3]);
+  const steps = seen.log.map(({ state, attempt }) => `${state} ${attempt}`);
+  assert.deepEqual(steps, [
+    "connecting 0", "waiting 1", "connecting 1", "waiting 2", "connecting 2", "waiting 3", "connecting 3", "closed 3",
+  ]);
+  assert.equal(seen.log[1].reason, "the server cannot be reached");
+  assert.equal(timers(), 0);
+
+  events.retryNow();
+  assert.deepEqual([events.state, events.attempt], ["connecting", 0]);
+  assert.equal((await seen.next("waiting")).attempt, 1);
+  await seen.next("closed");
+
+  const server = await httpServer(t, (_, response) => stream(response), port);
+  events.retryNow();
+  assert.equal((await seen.next("open")).attempt, 0);
+  events.close();
+  await assertNothingLeft({ server });
+});
+
+test("closing after it gave up is final", async (t) => {
+  const port = await freePort(t);
+  const controller = new AbortController();
+  const server = { url: `http://127.0.0.1:${port}/`, active: 0 };
+  const events = open(t, server, { backoff: { limit: 0 }, signal: controller.signal });
+  const seen = states(events);
+  assert.equal((await seen.next("closed")).kind, "limit");
+  events.close();
+  assert.equal((await seen.next("closed")).kind, "page");
+  events.retryNow();
+  assert.equal(events.state, "closed");
+  assert.deepEqual(getEventListeners(controller.signal, "abort"), []);
+});
+
+test("a server that accepts and falls over at once uses up the attempts", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response).end("data: a\n\n"));
+  const events = open(t, server, { backoff: { ...QUICK, limit: 3, stable: 5000 } });
+  const seen = states(events);
+  await seen.next("closed");
+  assert.deepEqual(seen.log.filter(({ state }) => state === "waiting").map(({ attempt }) => attempt), [1, 2, 3]);
+  assert.ok(seen.log.filter(({ state }) => state === "open").every(({ attempt }) => attempt === 0));
+  assert.equal(server.requests.length, 4);
+});
+
+test("after a stable connection the count starts again", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response).end());
+  const events = open(t, server, { backoff: new Backoff({ ...QUICK, limit: 1, stable: 0 }) });
+  const seen = states(events);
+  for (let round = 0; round < 5; round += 1) assert.equal((await seen.next("waiting")).attempt, 1);
+});
+
+test("silence ends in a new attempt", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    if (number === 1) return; // not even headers
+    stream(response);
+    if (number === 3) response.write("data: a\n\n");
+  });
+  const events = open(t, server, { liveness: 50 });
+  const log = record(events, "message");
+  const seen = states(events);
+  for (const names of [["connecting", "waiting"], ["connecting", "open", "waiting"]]) {
+    const { kind, reason } = await seen.next("waiting");
+    assert.deepEqual([kind, reason], ["silence", "nothing was heard from the server for 0.05 s"]);
+    assert.deepEqual(seen.names().splice(-names.length), names);
+  }
+  await until(() => log.length === 1);
+});
+
+test("a heartbeat is no silence", async (t) => {
+  const liveness = 250;
+  let beats = 0;
+  const server = await httpServer(t, (_, response) => {
+    stream(response);
+    const timer = setInterval(() => response.write(":\n\n") && (beats += 1), 10);
+    response.on("close", () => clearInterval(timer));
+  });
+  const events = open(t, server, { liveness });
+  const seen = states(events);
+  await seen.next("open");
+  const started = performance.now();
+  await until(() => performance.now() - started > 2 * liveness);
+  assert.ok(beats > 3);
+  assert.deepEqual(seen.names(), ["connecting", "open"]);
+  events.close();
+  await until(() => server.active === 0);
+});
+
+test("without liveness there is no watchdog", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  await states(open(t, server, { liveness: null })).next("open");
+  assert.equal(timers(), 0);
+});
+
+test("an event that is too large ends in a new attempt", async (t) => {
+  const server = await httpServer(t, (_, response, number) => {
+    stream(response, "id: 1\ndata: a\n\n");
+    if (number === 1) response.write(`data: ${"x".repeat(200)}`);
+  });
+  const events = open(t, server, { maxEventSize: 100 });
+  const log = record(events, "message");
+  const seen = states(events);
+  const { kind, reason } = await seen.next("waiting");
+  assert.deepEqual([kind, reason], ["size", "an event is larger than 100 characters"]);
+  await until(() => log.length === 2);
+  assert.equal(server.requests[1].headers["last-event-id"], "1");
+});
+
+test("a signal that was aborted before stops everything", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  const signal = AbortSignal.abort();
+  const events = open(t, server, { signal });
+  const { kind, reason } = await states(events).next("closed");
+  assert.deepEqual([kind, reason], ["aborted", "aborted"]);
+  assert.equal(server.requests.length, 0);
+  await assertNothingLeft({ server, signal });
+});
+
+for (const when of ["connecting", "open", "waiting"]) {
+  for (const how of ["abort", "close"]) {
+    test(`${how} while ${when} leaves nothing behind`, async (t) => {
+      const server = await httpServer(t, (_, response) => {
+        if (when === "open") stream(response, "data: a\n\n");
+        if (when === "waiting") stream(response).end("retry: 60000\n\n");
+      });
+      const controller = new AbortController();
+      const { signal } = controller;
+      const events = open(t, server, { signal });
+      const seen = states(events);
+      await seen.next(when);
+      await until(() => server.requests.length === 1);
+      if (how === "abort") controller.abort();
+      else events.close();
+      assert.equal(events.state, "closed");
+      assert.equal(seen.log.at(-1).kind, how === "abort" ? "aborted" : "page");
+      await assertNothingLeft({ server, signal });
+      events.close();
+      events.retryNow();
+      assert.equal(seen.names().filter((name) => name === "closed").length, 1);
+      assert.equal(server.requests.length, 1);
+    });
+  }
+}
+
+test("close at once makes no request", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  const events = open(t, server);
+  events.close();
+  await new Promise(setImmediate);
+  assert.equal(events.state, "closed");
+  await assertNothingLeft({ server });
+  assert.equal(server.requests.length, 0);
+});
+
+test("close from a listener: nothing more is dispatched, and the id is that of the last event seen", async (t) => {
+  const server = await httpServer(t, (_, response) => {
+    stream(response, "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n");
+  });
+  const events = open(t, server);
+  const log = record(events, "message");
+  events.addEventListener("message", ({ data }) => data === "b" && events.close());
+  await states(events).next("closed");
+  await assertNothingLeft({ server });
+  assert.deepEqual(log.map(({ data }) => data), ["a", "b"]);
+  assert.equal(events.lastEventId, "2");
+});
+
+for (const state of ["connecting", "open", "waiting"]) {
+  test(`close from a listener of state ${state}`, async (t) => {
+    const server = await httpServer(t, (_, response) => stream(response).end("data: a\n\n"));
+    const events = open(t, server);
+    const log = record(events, "message");
+    const seen = states(events);
+    events.addEventListener("state", ({ detail }) => detail.state === state && events.close());
+    await seen.next("closed");
+    await assertNothingLeft({ server });
+    assert.equal(seen.names().at(-1), "closed");
+    assert.equal(log.length, state === "waiting" ? 1 : 0);
+  });
+}
+
+test("retryNow does nothing while connecting and open", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  const events = open(t, server);
+  events.retryNow();
+  const seen = states(events);
+  await seen.next("open");
+  events.retryNow();
+  assert.deepEqual(seen.names(), ["connecting", "open"]);
+  assert.equal(server.requests.length, 1);
+});
+
+test("the network coming back is a retryNow, and no listener stays", async (t) => {
+  const network = new EventTarget();
+  globalThis.addEventListener = network.addEventListener.bind(network);
+  globalThis.removeEventListener = network.removeEventListener.bind(network);
+  t.after(() => {
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  });
+  const server = await httpServer(t, (_, response, number) => {
+    if (number <= 2) stream(response).end("retry: 60000\n\n");
+    else stream(response);
+  });
+  const events = open(t, server, { backoff: { ...QUICK, limit: 1 } });
+  const seen = states(events);
+  await seen.next("waiting");
+  network.dispatchEvent(new Event("online"));
+  assert.equal((await seen.next("closed")).kind, "limit");
+  network.dispatchEvent(new Event("online"));
+  await seen.next("open");
+  assert.deepEqual(getEventListeners(network, "online"), []);
+  events.close();
+  assert.deepEqual(getEventListeners(network, "online"), []);
+});
+
+test("an event that a server names like one of ours cannot be taken for it", async (t) => {
+  const server = await httpServer(t, (_, response) => {
+    stream(response, "event: state\ndata: a\n\nevent: error\ndata: b\n\n");
+  });
+  const events = open(t, server);
+  const log = record(events, "server-state", "server-error", "error");
+  await until(() => log.length === 2);
+  assert.deepEqual(log.map(({ type, data }) => [type, data]), [["server-state", "a"], ["server-error", "b"]]);
+});
+
+test("fetch can be replaced, and is not called as a method", async (t) => {
+  const server = await httpServer(t, (_, response) => stream(response));
+  let self = "never called";
+  const events = open(t, server, {
+    fetch(input, init) {
+      self = this;
+      return fetch(input, init);
+    },
+  });
+  await states(events).next("open");
+  assert.equal(self, undefined);
+});
+
+test("what can never be sent is refused at once", () => {
+  const url = "http://127.0.0.1:1/";
+  assert.throws(() => new EventStream("no url"), TypeError);
+  assert.throws(() => new EventStream(url, { headers: { "bad name": "x" } }), TypeError);
+  assert.throws(() => new EventStream(url, { lastEventId: "a\nb" }), TypeError);
+  assert.throws(() => new EventStream(url, { method: "GET", body: "x" }), TypeError);
+  assert.throws(() => new EventStream(url, { body: new ReadableStream() }), TypeError);
+});

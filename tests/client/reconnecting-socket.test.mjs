@@ -1,0 +1,384 @@
+// Node 20 has a WebSocket client behind a flag only: without it, this file runs itself once more with the flag.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { getEventListeners } from "node:events";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { ReconnectingSocket } from "../../streaming/static/index.js";
+import { assertNothingLeft, freePort, record, socketServer, states, timers, until } from "./helper.mjs";
+
+const QUICK = { first: 1, base: 1, cap: 1, limit: 10 };
+
+if (typeof WebSocket === "undefined") test("the reconnecting socket, with --experimental-websocket", runAgain);
+else socketTests();
+
+async function runAgain() {
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const file = fileURLToPath(import.meta.url);
+  const child = spawn(process.execPath, ["--experimental-websocket", "--test-reporter=spec", "--test", file], { env });
+  let output = "";
+  for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (text) => (output += text));
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  assert.equal(code, 0, output);
+  assert.match(output, /pass [1-9]\d/, output);
+}
+
+/** A socket that the test closes at its end, proving that nothing is left. */
+function open(t, server, options = {}) {
+  const socket = new ReconnectingSocket(server.url, { backoff: QUICK, ...options });
+  t.after(async () => {
+    socket.close();
+    await assertNothingLeft({ server, signal: options.signal });
+  });
+  return socket;
+}
+
+function socketTests() {
+  test("messages go both ways", async (t) => {
+    const server = await socketServer(t, (peer) => peer.send("Welcome! 你好"));
+    const socket = open(t, server);
+    const log = record(socket, "open", "message");
+    const seen = states(socket);
+    await seen.next("open");
+    assert.equal(socket.send("hello 😀"), "sent");
+    await until(() => log.length === 2);
+    await until(() => server.peers[0].texts.length === 1);
+    assert.deepEqual(log.map(({ type, data }) => [type, data]), [["open", undefined], ["message", "Welcome! 你好"]]);
+    assert.deepEqual(server.peers[0].texts, ["hello 😀"]);
+    const still = { attempt: 0, limit: 10, retryAt: null, reason: "", kind: "" };
+    assert.deepEqual(seen.log, [{ state: "connecting", ...still }, { state: "open", ...still }]);
+  });
+
+  test("a message is a MessageEvent with the server's origin", async (t) => {
+    const server = await socketServer(t, (peer) => peer.send("hi"));
+    const socket = open(t, server);
+    const event = await new Promise((resolve) => socket.addEventListener("message", resolve));
+    assert.ok(event instanceof MessageEvent);
+    assert.equal(event.origin, new URL(server.url).origin);
+  });
+
+  test("http addresses and protocols are understood", async (t) => {
+    const server = await socketServer(t);
+    const url = server.url.replace("ws:", "http:") + "ws?x=1#part";
+    const socket = open(t, { ...server, url, get active() { return server.active; } }, { protocols: ["streaming.v1.json"] });
+    await states(socket).next("open");
+    assert.equal(server.requests[0].url, "/ws?x=1");
+    assert.equal(server.requests[0].headers["sec-websocket-protocol"], "streaming.v1.json");
+  });
+
+  test("what is sent without a connection is queued, and goes out after the page's hello", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "drop");
+    socket.addEventListener("open", () => assert.equal(socket.send("hello"), "sent"));
+    assert.equal(socket.send("one"), "queued");
+    assert.equal(socket.send("two"), "queued");
+    assert.deepEqual(socket.queue, ["one", "two"]);
+    socket.queue.push("a copy");
+    assert.equal(socket.queue.length, 2);
+    await until(() => server.peers[0]?.texts.length === 3);
+    assert.deepEqual(server.peers[0].texts, ["hello", "one", "two"]);
+    assert.deepEqual(socket.queue, []);
+    assert.equal(log.length, 0);
+  });
+
+  test("a full queue keeps the oldest, and says what it refuses", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server, { queueLimit: 2 });
+    const log = record(socket, "drop");
+    assert.deepEqual(["1", "2", "3", "4"].map((text) => socket.send(text)), ["queued", "queued", "dropped", "dropped"]);
+    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "3" }, { data: "4" }]);
+    await until(() => server.peers[0]?.texts.length === 2);
+    assert.deepEqual(server.peers[0].texts, ["1", "2"]);
+  });
+
+  test("the queue outlives a lost connection", async (t) => {
+    const server = await socketServer(t, (peer, number) => number === 1 && peer.destroy());
+    const socket = open(t, server);
+    socket.addEventListener("state", ({ detail }) => {
+      if (detail.state === "waiting") assert.equal(socket.send("kept"), "queued");
+    });
+    await until(() => server.peers[1]?.texts.length === 1);
+    assert.deepEqual(server.peers[1].texts, ["kept"]);
+  });
+
+  test("closing for good drops the queue, text by text", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "drop", "state");
+    socket.send("1");
+    socket.send("2");
+    socket.close();
+    assert.deepEqual(log.map(({ type, detail }) => detail.data ?? detail.state), ["1", "2", "closed"]);
+    assert.equal(socket.send("3"), "dropped");
+    assert.equal(log.at(-1).detail.data, "3");
+    assert.deepEqual(socket.queue, []);
+    await new Promise(setImmediate);
+    assert.equal(server.requests.length, 0);
+  });
+
+  test("only text is sent", async (t) => {
+    const server = await socketServer(t);
+    assert.throws(() => open(t, server).send(new Uint8Array(2)), TypeError);
+  });
+
+  test("a lost connection comes back, and says so", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "close", "state", "open");
+    const seen = states(socket);
+    await seen.next("open");
+    server.peers[0].destroy();
+    const { kind, reason, attempt, retryAt } = await seen.next("waiting");
+    assert.deepEqual([kind, reason, attempt], ["network", "the connection was lost", 1]);
+    assert.ok(retryAt >= Date.now() - 1000);
+    await seen.next("open");
+    await until(() => log.length === 8);
+    const steps = log.map(({ type, detail }) => detail?.state ?? type);
+    assert.deepEqual(steps, ["connecting", "open", "open", "close", "waiting", "connecting", "open", "open"]);
+    assert.deepEqual(log[3].detail, { code: 1006, reason: "", wasClean: false });
+  });
+
+  for (const code of [1001, 1005, 1011, 1012, 1013, 1014]) {
+    test(`${code} passes: it comes back`, async (t) => {
+      const server = await socketServer(t);
+      const socket = open(t, server, { backoff: { ...QUICK, random: () => 0.5 } });
+      const log = record(socket, "close");
+      const seen = states(socket);
+      await seen.next("open");
+      server.peers[0].close(code === 1005 ? undefined : code, code === 1005 ? "" : "bye");
+      const { kind, reason, retryAt } = await seen.next("waiting");
+      const wait = retryAt - Date.now();
+      if (code === 1012 || code === 1013) {
+        assert.equal(kind, "restart");
+        assert.ok(wait > 1000 && wait <= 1100, `spread: ${wait}`);
+      } else {
+        assert.equal(kind, "ended");
+        assert.ok(wait <= 1);
+      }
+      assert.match(reason, code === 1005 ? /\(1005\)$/ : /: bye$/);
+      assert.deepEqual(log.map(({ detail }) => detail.code), [code]);
+      socket.retryNow();
+      await seen.next("open");
+    });
+  }
+
+  for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000, 4000, 4408]) {
+    test(`${code} is final`, async (t) => {
+      const server = await socketServer(t);
+      const socket = open(t, server);
+      const log = record(socket, "close", "drop", "state");
+      const seen = states(socket);
+      await seen.next("open");
+      socket.addEventListener("close", () => socket.send("late"));
+      server.peers[0].close(code, "that is why");
+      const { kind, reason } = await seen.next("closed");
+      assert.equal(kind, code === 1000 ? "done" : "refused");
+      assert.match(reason, /: that is why$/);
+      const steps = log.slice(2).map(({ type }) => type);
+      assert.deepEqual(steps, ["close", "drop", "state"]);
+      assert.equal(log[2].detail.code, code);
+      assert.equal(log[2].detail.reason, "that is why");
+      socket.retryNow();
+      assert.equal(socket.state, "closed");
+      await assertNothingLeft({ server });
+      assert.equal(server.requests.length, 1);
+    });
+  }
+
+  test("after a restart clients come back spread over two seconds", async (t) => {
+    for (const [random, least, most] of [[0, 100, 200], [0.999, 1900, 2000]]) {
+      const server = await socketServer(t, (peer) => peer.close(1012));
+      const socket = open(t, server, { backoff: { ...QUICK, random: () => random } });
+      const { retryAt } = await states(socket).next("waiting");
+      const wait = retryAt - Date.now();
+      assert.ok(wait > least && wait <= most, `${wait}`);
+    }
+  });
+
+  test("close says goodbye with code and reason", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "close");
+    const seen = states(socket);
+    await seen.next("open");
+    socket.close(4001, "done here");
+    assert.deepEqual(log.map(({ detail }) => detail), [{ code: 4001, reason: "done here", wasClean: true }]);
+    assert.equal(seen.log.at(-1).reason, "closed by the page");
+    assert.deepEqual(await until(() => server.peers[0].closed), [4001, "done here"]);
+    socket.close();
+    assert.equal(log.length, 1);
+  });
+
+  test("a goodbye that cannot be sent is refused", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    await states(socket).next("open");
+    for (const code of [0, 999, 1001, 1006, 2999, 5000]) assert.throws(() => socket.close(code), RangeError);
+    assert.throws(() => socket.close(1000, "é".repeat(62)), RangeError);
+    assert.equal(socket.state, "open");
+  });
+
+  test("nobody there: it gives up after the limit, keeps the queue, and retryNow starts over", async (t) => {
+    const port = await freePort(t);
+    const socket = open(t, { url: `ws://127.0.0.1:${port}/`, active: 0 }, { backoff: { ...QUICK, limit: 2 } });
+    const log = record(socket, "close", "drop");
+    const seen = states(socket);
+    socket.send("kept");
+    const last = await seen.next("closed");
+    assert.deepEqual([last.reason, last.kind, last.attempt], ["gave up", "limit", 2]);
+    const steps = seen.log.map(({ state, attempt }) => `${state} ${attempt}`);
+    assert.deepEqual(steps, ["connecting 0", "waiting 1", "connecting 1", "waiting 2", "connecting 2", "closed 2"]);
+    assert.equal(seen.log[1].reason, "the server cannot be reached");
+    assert.equal(socket.send("this too"), "queued");
+    assert.equal(timers(), 0);
+
+    const server = await socketServer(t, undefined, port);
+    socket.retryNow();
+    await seen.next("open");
+    await until(() => server.peers[0]?.texts.length === 2);
+    assert.deepEqual(server.peers[0].texts, ["kept", "this too"]);
+    assert.equal(log.length, 0);
+    socket.close();
+    await assertNothingLeft({ server });
+  });
+
+  test("a handshake that is refused is tried again", async (t) => {
+    const server = await socketServer(t);
+    const { onUpgrade } = server;
+    server.onUpgrade = (request, socket, number) => {
+      if (number > 1) return onUpgrade(request, socket, number);
+      socket.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    const seen = states(open(t, server));
+    assert.equal((await seen.next("waiting")).reason, "the server cannot be reached");
+    await seen.next("open");
+  });
+
+  test("a handshake that nobody answers is given up in time", async (t) => {
+    const server = await socketServer(t);
+    const { onUpgrade } = server;
+    server.onUpgrade = (request, socket, number) => number > 1 && onUpgrade(request, socket, number);
+    const seen = states(open(t, server, { connectTimeout: 200 }));
+    const { kind, reason } = await seen.next("waiting");
+    assert.deepEqual([kind, reason], ["silence", "nothing was heard from the server for 0.2 s"]);
+    await seen.next("open");
+    server.sockets.forEach((socket) => socket.destroy());
+  });
+
+  test("silence ends in a new attempt, if asked for", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server, { liveness: 200 });
+    const log = record(socket, "close");
+    const seen = states(socket);
+    assert.equal((await seen.next("waiting")).kind, "silence");
+    assert.deepEqual(log[0].detail, { code: 1006, reason: "", wasClean: false });
+    await seen.next("open");
+    await until(() => server.peers[0].closed);
+  });
+
+  test("a message is no silence", async (t) => {
+    const server = await socketServer(t, (peer) => {
+      const timer = setInterval(() => peer.send("beat"), 10);
+      t.after(() => clearInterval(timer));
+    });
+    const socket = open(t, server, { liveness: 250 });
+    const seen = states(socket);
+    await seen.next("open");
+    const started = performance.now();
+    await until(() => performance.now() - started > 500);
+    assert.deepEqual(seen.names(), ["connecting", "open"]);
+    assert.equal(server.peers.length, 1);
+  });
+
+  test("without liveness there is no watchdog on an open connection", async (t) => {
+    const server = await socketServer(t);
+    await states(open(t, server)).next("open");
+    assert.equal(timers(), 0);
+  });
+
+  test("a signal that was aborted before stops everything", async (t) => {
+    const server = await socketServer(t);
+    const signal = AbortSignal.abort();
+    const socket = open(t, server, { signal });
+    const seen = states(socket);
+    socket.send("never");
+    const log = record(socket, "drop");
+    assert.equal((await seen.next("closed")).kind, "aborted");
+    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "never" }]);
+    assert.equal(server.requests.length, 0);
+  });
+
+  for (const when of ["connecting", "open", "waiting"]) {
+    for (const how of ["abort", "close"]) {
+      test(`${how} while ${when} leaves nothing behind`, async (t) => {
+        const server = await socketServer(t, (peer) => when === "waiting" && peer.close(1012));
+        const { onUpgrade } = server;
+        let late = () => {};
+        if (when === "connecting") server.onUpgrade = (...args) => (late = () => onUpgrade(...args));
+        const controller = new AbortController();
+        const { signal } = controller;
+        const socket = open(t, server, { signal });
+        const seen = states(socket);
+        await seen.next(when);
+        await until(() => server.requests.length === 1);
+        if (how === "abort") controller.abort();
+        else socket.close();
+        assert.equal(socket.state, "closed");
+        assert.equal(seen.log.at(-1).kind, how === "abort" ? "aborted" : "page");
+        late();
+        await assertNothingLeft({ server, signal });
+        assert.equal(seen.names().filter((name) => name === "closed").length, 1);
+        if (when === "open") assert.deepEqual(server.peers[0].closed, [1000, ""]);
+        assert.equal(server.requests.length, 1);
+      });
+    }
+  }
+
+  test("close from a listener: no message after it, and the queue is not sent", async (t) => {
+    const server = await socketServer(t, (peer) => ["a", "b", "c"].forEach((text) => peer.send(text)));
+    const socket = open(t, server);
+    const log = record(socket, "message");
+    socket.addEventListener("message", ({ data }) => data === "b" && socket.close());
+    await states(socket).next("closed");
+    await assertNothingLeft({ server });
+    assert.deepEqual(log.map(({ data }) => data), ["a", "b"]);
+  });
+
+  test("close from the open listener drops the queue", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "drop");
+    socket.send("unsent");
+    socket.addEventListener("open", () => socket.close());
+    await states(socket).next("closed");
+    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "unsent" }]);
+    await assertNothingLeft({ server });
+    assert.deepEqual(server.peers[0].texts, []);
+  });
+
+  test("the network coming back is a retryNow, and no listener stays", async (t) => {
+    const network = new EventTarget();
+    globalThis.addEventListener = network.addEventListener.bind(network);
+    globalThis.removeEventListener = network.removeEventListener.bind(network);
+    t.after(() => {
+      delete globalThis.addEventListener;
+      delete globalThis.removeEventListener;
+    });
+    const server = await socketServer(t, (peer, number) => number === 1 && peer.close(1013));
+    const socket = open(t, server);
+    const seen = states(socket);
+    await seen.next("waiting");
+    network.dispatchEvent(new Event("online"));
+    await seen.next("open");
+    assert.deepEqual(getEventListeners(network, "online"), []);
+  });
+
+  test("what can never be connected is final", async () => {
+    assert.throws(() => new ReconnectingSocket("no url"), TypeError);
+    const socket = new ReconnectingSocket("ws://127.0.0.1:1/", { protocols: ["bad protocol"] });
+    const { kind, reason } = await states(socket).next("closed");
+    assert.equal(kind, "refused");
+    assert.match(reason, /SyntaxError/);
+  });
+}

@@ -1,0 +1,33 @@
+"""What holds for every test: nothing leaks, nothing is skipped."""
+
+import threading
+import time
+from collections.abc import Generator, Iterator
+
+import pytest
+
+THREAD_DEADLINE = 5.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failed one: what is missing here is missing, not optional."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"nothing is skipped here: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test if a thread that was started during it still runs a while after its end."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + THREAD_DEADLINE
+    while left := [thread for thread in threading.enumerate() if thread not in before]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"threads left behind: {[thread.name for thread in left]}")
+        time.sleep(0.01)

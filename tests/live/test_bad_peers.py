@@ -1,0 +1,203 @@
+"""Peers that break the rules of WebSocket get the right answer, and nobody else notices.
+
+That no handler dies of it is checked too: a traceback in the server's log fails a live test.
+"""
+
+import json
+import os
+import random
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.clients import read_head
+from tests.live.raw_websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RawWebSocket,
+    encode,
+    handshake,
+)
+from tests.live.server import Server
+
+PATHS = ["/streaming/ws", "/ws", "/"]
+
+
+@pytest.fixture
+def bystander(server: Server) -> Iterator[RawWebSocket]:
+    """Somebody in the chat who must not notice anything."""
+    with RawWebSocket(server) as connection:
+        assert connection.read_json()["type"] == "welcome"
+        yield connection
+        connection.send(PING, b"still there?")
+        assert connection.read().opcode == PONG
+
+
+def answer(server: Server, request: bytes) -> tuple[int, dict[str, str]]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(request)
+        status, headers, _ = read_head(connection)
+        return status, headers
+
+
+@pytest.mark.parametrize("path", ["/streaming/ws", "/ws"])
+def test_faulty_handshakes_are_refused(server: Server, path: str) -> None:
+    for changes in (
+        {"Sec_WebSocket_Key": None},
+        {"Sec_WebSocket_Key": "too short"},
+        {"Sec_WebSocket_Key": "AAAA"},
+        {"Connection": "close"},
+        {"Upgrade": "h2c"},
+    ):
+        status, _ = answer(server, handshake(server, path, **changes))
+        assert status in {400, 426}, changes
+    for version in (None, "8", "14", "x"):
+        status, headers = answer(server, handshake(server, path, Sec_WebSocket_Version=version))
+        assert status in {400, 426}, version
+        if status == 426:
+            assert headers["sec-websocket-version"] == "13"
+    old = handshake(server, path).replace(b"HTTP/1.1", b"HTTP/1.0")
+    assert answer(server, old)[0] in {400, 426, 505}
+    plain = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+    assert answer(server, plain)[0] in {400, 426}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_foreign_origin_is_refused(server: Server, path: str) -> None:
+    assert answer(server, handshake(server, path, Origin="https://evil.example"))[0] == 403
+    assert answer(server, handshake(server, path, Origin="null"))[0] == 403
+    assert answer(server, handshake(server, path, Origin=server.url))[0] == 101
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_extension_is_agreed_on_by_default(server: Server, path: str) -> None:
+    offer = handshake(server, path, Sec_WebSocket_Extensions="permessage-deflate")
+    status, headers = answer(server, offer)
+    assert status == 101
+    assert "sec-websocket-extensions" not in headers
+
+
+BREACHES = {
+    "an unmasked frame": (encode(TEXT, b"hi", mask=False), 1002),
+    "a reserved bit": (encode(TEXT, b"hi", first_bits=0xC0), 1002),
+    "a reserved opcode": (encode(0x3, b"hi"), 1002),
+    "a reserved control opcode": (encode(0xB, b"hi"), 1002),
+    "a fragmented ping": (encode(PING, b"hi", first_bits=0), 1002),
+    "a ping too long": (encode(PING, b"x" * 126), 1002),
+    "a continuation of nothing": (encode(CONTINUATION, b"hi"), 1002),
+    "a message inside a message": (encode(TEXT, b"a", first_bits=0) + encode(TEXT, b"b"), 1002),
+    "a close code of one byte": (encode(CLOSE, b"\x03"), 1002),
+    "a close code nobody may send": (encode(CLOSE, struct.pack("!H", 1006)), 1002),
+    "invalid UTF-8": (encode(TEXT, b"\xff\xfe"), 1007),
+    "invalid UTF-8 over two frames": (
+        encode(TEXT, "ä".encode()[:1], first_bits=0) + encode(CONTINUATION, b"x"),
+        1007,
+    ),
+    "invalid UTF-8 in a close reason": (encode(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
+    "more than the limit, announced only": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 40), 1009),
+}
+
+
+@pytest.mark.parametrize("name", BREACHES)
+@pytest.mark.parametrize("path", ["/streaming/ws", "/ws"])
+def test_a_breach_is_answered_with_its_close_code(
+    server: Server, bystander: RawWebSocket, path: str, name: str
+) -> None:
+    sent, code = BREACHES[name]
+    with RawWebSocket(server, path, subprotocol=None) as connection:
+        connection.socket.sendall(sent)
+        assert connection.read_close().close_code == code
+        assert connection.is_ended()
+
+
+def test_a_length_with_its_highest_bit_set_is_refused(server: Server) -> None:
+    with RawWebSocket(server) as connection:
+        connection.socket.sendall(struct.pack("!BBQ", 0x81, 0xFF, 1 << 63))
+        assert connection.read_close().close_code in {1002, 1009}
+
+
+def test_many_fragments_together_over_the_limit_are_refused(server: Server) -> None:
+    with RawWebSocket(server) as connection:
+        piece = b"x" * 400_000
+        connection.send(TEXT, piece, first_bits=0)
+        connection.send(CONTINUATION, piece, first_bits=0)
+        connection.send(CONTINUATION, piece, first_bits=0)
+        assert connection.read_close().close_code == 1009
+
+
+def test_a_ping_between_fragments_is_answered_and_the_message_is_whole(server: Server) -> None:
+    with RawWebSocket(server, "/ws", subprotocol=None) as connection:
+        assert connection.read_text()
+        connection.send(TEXT, "ä".encode()[:1], first_bits=0)
+        connection.send(PING, b"now")
+        connection.send(CONTINUATION, "ä".encode()[1:])
+        pong = connection.read()
+        assert (pong.opcode, pong.payload) == (PONG, b"now")
+        assert connection.read_text() == "You said: ä"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not JSON",
+        "[]",
+        "7",
+        "{}",
+        '{"type": "dance"}',
+        '{"type": "subscribe"}',
+        '{"type": "subscribe", "channel": "a b"}',
+        '{"type": "subscribe", "channel": 7}',
+        '{"type": "subscribe", "channel": "news", "after": "nonsense"}',
+        '{"type": "subscribe", "channel": "news", "history": -1}',
+        '{"type": "subscribe", "channel": "news", "history": "many"}',
+        '{"type": "unsubscribe", "channel": "never-subscribed"}',
+        '{"type": "publish", "channel": "chat"}',
+        '{"type": "publish", "channel": "chat", "data": 7}',
+        '{"type": "publish", "channel": "chat", "data": "x", "event": "a\\nb"}',
+        '{"type": "publish", "channel": "private", "data": "x"}',
+        '{"type": "publish", "channel": "chat", "data": "\\ud800"}',
+        "[" * 100_000,
+    ],
+)
+def test_a_frame_that_makes_no_sense_gets_an_error_and_the_connection_goes_on(
+    server: Server, text: str
+) -> None:
+    with RawWebSocket(server) as connection:
+        assert connection.read_json()["type"] == "welcome"
+        connection.send(TEXT, text.encode())
+        error = connection.read_json()
+        assert error["type"] == "error", error
+        assert 400 <= error["status"] < 500
+        assert error["title"]
+        assert error["detail"]
+        connection.send_json(type="subscribe", channel="news", ref="after")
+        ready = connection.read_json()
+        assert (ready["type"], ready["ref"]) == ("ready", "after")
+
+
+def test_a_binary_frame_is_refused_where_json_is_spoken(server: Server) -> None:
+    with RawWebSocket(server) as connection:
+        connection.send(BINARY, json.dumps({"type": "subscribe", "channel": "news"}).encode())
+        assert connection.read_close().close_code == 1003
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_noise_never_reaches_the_log_as_a_traceback(
+    server: Server, bystander: RawWebSocket, path: str
+) -> None:
+    seed = int.from_bytes(os.urandom(4), "big")
+    print("seed", seed)
+    noise = random.Random(seed)
+    for _ in range(40):
+        with RawWebSocket(server, path, subprotocol=None) as connection:
+            connection.socket.sendall(noise.randbytes(noise.randrange(1, 200)))
+            if noise.random() < 0.5:
+                connection.socket.shutdown(socket.SHUT_WR)
+                while not connection.is_ended():
+                    pass

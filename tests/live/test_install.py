@@ -1,0 +1,95 @@
+"""The wheel as a user gets it: what is in it, and the README's own lines run from it."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.live.clients import RawClient
+from tests.live.harness import flask_run
+from tests.live.server import ROOT, environment
+
+BUILD_DEADLINE = 240.0
+SAMPLES = ["extension", "blueprint"]
+
+
+def run(*command: str | Path, cwd: Path) -> None:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=BUILD_DEADLINE,
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built the way it is published: a source distribution first, and the wheel from that."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh virtual environment in which only the wheel was installed."""
+    folder = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", folder, cwd=folder)
+    executable = folder / "bin" / "python"
+    run(executable, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    return executable
+
+
+def sample(name: str) -> str:
+    """The README's code block behind the marker of this name."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(rf"<!-- test: {name} -->\s*```python\n(.*?)```", readme, re.DOTALL)
+    assert len(found) == 1, f"README.md has {len(found)} samples marked {name}"
+    return str(found[0])
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    files = {name for name in names if ".dist-info/" not in name}
+    here = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "streaming").rglob("*")
+        if path.suffix in {".py", ".js", ".typed"}
+    }
+    assert files == here
+    assert "streaming/py.typed" in files
+    assert "streaming/static/index.js" in files
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_of_the_readme_is_short(name: str) -> None:
+    lines = [line for line in sample(name).splitlines() if line.strip()]
+    assert len(lines) < 10, lines
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_sample_of_the_readme_runs_from_the_wheel(
+    python: Path, tmp_path: Path, name: str
+) -> None:
+    code = sample(name)
+    (tmp_path / "sample.py").write_text(code, encoding="utf-8")
+    given = re.search(r"url_prefix=[\"']([^\"']+)", code)
+    prefix = given.group(1) if given else "/streaming"
+    with flask_run("sample", cwd=tmp_path, python=str(python)) as server:
+        with RawClient(f"{server.url}{prefix}/events?channel=news") as client:
+            assert client.status == 200
+            ready = client.next_event()
+            assert ready is not None
+            assert ready.event == "ready"
+        with RawClient(f"{server.url}{prefix}/static/index.js") as client:
+            assert client.status == 200
+            assert "javascript" in client.headers["content-type"]
+            client.read_all()

@@ -1,0 +1,281 @@
+"""Every page in a real browser, in both languages; and what open pages do when the server dies.
+
+The `open_windows` fixture fails a test whose windows report an error: a script that threw, a file
+that is missing, something the Content-Security-Policy had to block.
+"""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.live.browser import SERVER_DOWN, Windows
+from tests.live.clients import RawClient
+from tests.live.harness import gunicorn
+from tests.live.server import Server
+
+PAGES = ["/", "/sse", "/typewriter", "/chat"]
+LANGUAGES = {"en-US": "en", "zh-CN": "zh-CN"}
+MARKUP = "<img src=x onerror=alert(1)> <b>bold</b> &amp; <script>alert(2)</script>"
+
+SOON = 10_000  # milliseconds: a deadline, not an expectation
+RECONNECTED = 60_000  # the longest pause between two attempts is 30 s
+
+
+@pytest.fixture(scope="module")
+def demo(production: Server) -> Iterator[Server]:
+    expect.set_options(timeout=SOON)
+    yield production
+    expect.set_options(timeout=None)
+
+
+def state(page: Page) -> Locator:
+    return page.locator("#state")
+
+
+def expect_state(page: Page, name: str, timeout: float = SOON) -> None:
+    expect(state(page)).to_have_attribute("data-state", name, timeout=timeout)
+
+
+def write(page: Page, text: str) -> None:
+    page.locator("#text").fill(text)
+    page.locator("#text").press("Enter")
+
+
+def bubbles(page: Page, kind: str) -> Locator:
+    return page.locator(f"#messages li[data-kind={kind}] .bubble")
+
+
+@pytest.mark.parametrize("locale", LANGUAGES)
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_opens_in_the_browsers_language(
+    demo: Server, open_windows: Windows, path: str, locale: str
+) -> None:
+    page = open_windows.open(demo.url + path, locale=locale)
+    expect(page.locator("html")).to_have_attribute("lang", LANGUAGES[locale])
+    expect(page.locator("h1")).to_be_visible()
+    if path in {"/sse", "/chat"}:
+        expect_state(page, "open")
+    has_chinese = re.search(r"[\u4e00-\u9fff]", page.locator("main").inner_text()) is not None
+    assert has_chinese == (locale == "zh-CN")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_language_can_be_switched_and_stays(
+    demo: Server, open_windows: Windows, path: str
+) -> None:
+    page = open_windows.open(demo.url + path)
+    page.locator("[data-lang-switch]").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    page.locator("nav a[data-to=typewriter]").click()
+    expect(page).to_have_url(re.compile("/typewriter"))
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    page.locator("[data-lang-switch]").click()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_fits_a_phone(demo: Server, open_windows: Windows, path: str, scheme: str) -> None:
+    page = open_windows.open(
+        demo.url + path, width=360, height=640, color_scheme=scheme, has_touch=True
+    )
+    expect(page.locator("h1")).to_be_visible()
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_forbids_foreign_and_inline_script(demo: Server, path: str) -> None:
+    with RawClient(demo.url + path) as client:
+        policy = client.headers["content-security-policy"]
+        html = client.read_all().decode()
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", html)
+
+
+def test_the_sse_page_shows_ticks_and_published_news(demo: Server, open_windows: Windows) -> None:
+    anna = open_windows.open(demo.url + "/sse")
+    ben = open_windows.open(demo.url + "/sse", locale="zh-CN")
+    for page in (anna, ben):
+        expect_state(page, "open")
+        expect(page.locator("#stream li[data-channel=ticker]").first).to_be_visible()
+        expect(page.locator("#tick")).to_have_text(re.compile(r"\d+"))
+    anna.locator("#news-text").fill(MARKUP)
+    anna.locator("#publish button").click()
+    for page in (anna, ben):
+        news = page.locator("#stream li[data-channel=news] .text")
+        expect(news.last).to_have_text(MARKUP)
+        assert news.locator("*").count() == 0  # shown as text, not taken as markup
+
+
+def test_a_paused_sse_page_resumes_without_losing_or_repeating(
+    demo: Server, open_windows: Windows
+) -> None:
+    page = open_windows.open(demo.url + "/sse")
+    expect_state(page, "open")
+    page.locator("#pause").click()
+    expect_state(page, "paused")
+    for n in range(3):
+        with RawClient(
+            demo.url + "/streaming/channels/news",
+            method="POST",
+            headers={"Content-Type": "application/json"},
+            body=b'{"data": "while paused %d"}' % n,
+        ) as client:
+            assert client.status == 201
+    page.locator("#pause").click()
+    news = page.locator("#stream li[data-channel=news] .text", has_text="while paused")
+    expect(news).to_have_text([f"while paused {n}" for n in range(3)])
+
+
+def test_the_tutorials_stream_ends_for_good_in_the_browsers_own_eventsource(
+    demo: Server, open_windows: Windows
+) -> None:
+    page = open_windows.open(demo.url + "/sse")
+    page.locator("#tutorial-start").click()
+    expect(page.locator("#tutorial-state")).to_have_attribute("data-state", "open")
+    expect(page.locator("#tutorial li .text").first).to_have_text("Hello World")
+    closed = page.locator("#tutorial-state[data-state=closed]")
+    expect(closed).to_be_visible(timeout=20_000)
+    expect(page.locator("#tutorial li:not([data-channel])")).to_have_count(5)
+
+
+def test_the_typewriter_streams_an_answer(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open(demo.url + "/typewriter")
+    page.locator("#question").fill("What is SSE?")
+    page.locator("#question").press("Enter")
+    expect_state(page, "writing")
+    expect(page.locator("#answer")).not_to_be_empty()
+    first = page.locator("#answer").inner_text()
+    expect_state(page, "done", timeout=60_000)
+    whole = page.locator("#answer").inner_text()
+    assert whole.startswith(first)
+    assert len(whole) > len(first)  # it had not come in one piece
+    assert int(page.locator("#pieces").inner_text()) > 10
+
+
+def test_the_typewriter_answers_in_chinese(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open(demo.url + "/typewriter", locale="zh-CN")
+    page.locator("[data-question]").first.click()
+    expect(page.locator("#answer")).to_have_text(re.compile(r"[\u4e00-\u9fff]{8}"))
+    page.locator("#stop").click()
+    expect_state(page, "stopped")
+
+
+def test_stop_stops_the_typewriter(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open(demo.url + "/typewriter")
+    page.locator("[data-question]").first.click()
+    expect(page.locator("#answer")).not_to_be_empty()
+    page.locator("#stop").click()
+    expect_state(page, "stopped")
+    text = page.locator("#answer").inner_text()
+    page.wait_for_timeout(500)  # time in which nothing may happen
+    assert page.locator("#answer").inner_text() == text
+    page.locator("[data-question]").nth(1).click()  # the page is ready for the next question
+    expect_state(page, "writing")
+    page.keyboard.press("Escape")
+    expect_state(page, "stopped")
+
+
+def test_two_windows_chat(demo: Server, open_windows: Windows) -> None:
+    anna = open_windows.open(demo.url + "/chat")
+    ben = open_windows.open(demo.url + "/chat", locale="zh-CN")
+    for page in (anna, ben):
+        expect_state(page, "open")
+        expect(page.locator("#messages li[data-kind=notice]").first).to_be_visible()  # welcome
+    write(anna, "hello ben")
+    expect(bubbles(anna, "own").last).to_have_text("hello ben")
+    expect(anna.locator("#messages li[data-kind=own]").last).to_have_attribute(
+        "data-delivery", "sent"
+    )
+    expect(bubbles(ben, "other").last).to_have_text("hello ben")
+    write(ben, "你好 👋")
+    expect(bubbles(ben, "own").last).to_have_text("你好 👋")
+    expect(bubbles(anna, "other").last).to_have_text("你好 👋")
+    write(anna, MARKUP)
+    for bubble in (bubbles(anna, "own").last, bubbles(ben, "other").last):
+        expect(bubble).to_have_text(MARKUP)
+        assert bubble.locator("*").count() == 0
+    latecomer = open_windows.open(demo.url + "/chat")
+    expect(bubbles(latecomer, "other").last).to_have_text(MARKUP)
+    assert bubbles(latecomer, "other").all_inner_texts()[-3:] == ["hello ben", "你好 👋", MARKUP]
+
+
+def test_a_chat_page_and_a_tutorial_client_are_in_one_room(
+    demo: Server, open_windows: Windows
+) -> None:
+    page = open_windows.open(demo.url + "/chat")
+    expect_state(page, "open")
+    page.evaluate(
+        """() => new Promise((resolve) => {
+            window.heard = [];
+            window.plain = new WebSocket(`ws://${location.host}/ws`);
+            window.plain.onmessage = (event) => { window.heard.push(event.data); resolve(); };
+        })"""
+    )
+    write(page, "from the page")
+    page.wait_for_function("window.heard.length === 2")
+    page.evaluate("window.plain.send('from the tutorial')")
+    expect(bubbles(page, "other").last).to_have_text("from the tutorial")
+    page.wait_for_function("window.heard.length === 3")
+    assert page.evaluate("window.heard") == [
+        "Welcome to the WebSocket server!",
+        "Other client said: from the page",
+        "You said: from the tutorial",
+    ]
+
+
+@pytest.mark.parametrize("ending", ["kill", "terminate"])
+def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, ending: str) -> None:
+    with gunicorn() as server:
+        anna = open_windows.open(server.url + "/chat")
+        ben = open_windows.open(server.url + "/chat")
+        ticks = open_windows.open(server.url + "/sse")
+        for page in (anna, ben, ticks):
+            expect_state(page, "open")
+        write(anna, "before")
+        expect(bubbles(ben, "other").last).to_have_text("before")
+
+        open_windows.expect(SERVER_DOWN)
+        server.kill() if ending == "kill" else server.terminate()
+        for page in (anna, ben, ticks):
+            expect(page.locator("#attempt")).to_have_text(re.compile(r"\d+/10"))
+        for text in ("unsent 1", "unsent 2"):
+            write(anna, text)
+        unsent = anna.locator("#messages li[data-delivery=waiting] .bubble")
+        expect(unsent).to_have_text(["unsent 1", "unsent 2"])
+
+        server.start()
+        for page in (anna, ben, ticks):
+            expect_state(page, "open", timeout=RECONNECTED)
+        expect(unsent).to_have_count(0)
+        write(ben, "after")
+        expect(bubbles(anna, "other").last).to_have_text("after")
+        # "after" has come: whatever was sent twice would be here by now
+        assert bubbles(ben, "other").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
+        assert bubbles(anna, "own").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
+        received = int(ticks.locator("#received").inner_text())
+        ticks.wait_for_function(
+            "before => Number(document.querySelector('#received').textContent) > before",
+            arg=received,
+            timeout=SOON,
+        )
+
+
+def test_retry_now_does_not_wait_for_the_countdown(open_windows: Windows) -> None:
+    with gunicorn() as server:
+        page = open_windows.open(server.url + "/chat")
+        expect_state(page, "open")
+        open_windows.expect(SERVER_DOWN)
+        server.kill()
+        # wait for a pause long enough to be cut short
+        page.wait_for_function(
+            "() => Number(/\\d+/.exec(document.querySelector('#countdown').textContent)?.[0]) >= 3",
+            timeout=RECONNECTED,
+        )
+        server.start()
+        page.locator("#retry").click(timeout=RECONNECTED)
+        expect_state(page, "open", timeout=RECONNECTED)

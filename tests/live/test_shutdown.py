@@ -1,0 +1,160 @@
+"""TERM, HUP and worker recycling while streams are open: they end properly, and the process goes.
+
+Deadlines are generous; what the server needs is under two seconds, and `terminate` gives it up to
+five here before it counts as stuck.
+"""
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.clients import Event, RawClient
+from tests.live.harness import gunicorn
+from tests.live.raw_websocket import RawWebSocket
+from tests.live.server import Server, is_alive, wait_until
+
+DEADLINE = 5.0
+EVENTS = "/streaming/events?channel=news&channel=chat"
+
+
+class OpenStreams:
+    """A client of every kind, connected and past its first message."""
+
+    def __init__(self, server: Server) -> None:
+        self.sse = RawClient(server.url + EVENTS)
+        assert self.sse.next_event() is not None
+        self.ndjson = RawClient(server.url + EVENTS, headers={"Accept": "application/x-ndjson"})
+        assert b'"ready"' in self.ndjson.read()
+        self.tutorial_events = RawClient(server.url + "/events")
+        assert self.tutorial_events.next_event() is not None
+        self.socket = RawWebSocket(server)
+        assert self.socket.read_json()["type"] == "welcome"
+        self.socket.send_json(type="subscribe", channel="news")
+        assert self.socket.read_json()["type"] == "ready"
+        self.tutorial_socket = RawWebSocket(server, "/ws", subprotocol=None)
+        assert self.tutorial_socket.read_text()
+
+    def check_clean_ends(self) -> None:
+        """Every stream has said why it ends, ended whole, and its connection is gone."""
+        check_restart(list(self.sse.events()))
+        assert self.sse.ending == "whole"
+        lines = [json.loads(line) for line in self.ndjson.read_all().split(b"\n") if line]
+        assert [line["event"] for line in lines] == ["restart"]
+        assert self.ndjson.ending == "whole"
+        assert all(event.event != "close" for event in self.tutorial_events.events())
+        assert self.tutorial_events.ending == "whole"
+        for socket in (self.socket, self.tutorial_socket):
+            assert socket.read_close().close_code == 1012
+            assert socket.is_ended()
+
+    def close(self) -> None:
+        for client in (self.sse, self.ndjson, self.tutorial_events):
+            client.close()
+        self.socket.close()
+        self.tutorial_socket.close()
+
+
+def check_restart(events: list[Event]) -> None:
+    last = events[-1]
+    assert (last.event, last.data) == ("restart", "{}")
+    assert last.retry is not None
+    assert 0 < last.retry <= 60_000
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with gunicorn() as running:
+        yield running
+
+
+@pytest.fixture
+def streams(server: Server) -> Iterator[OpenStreams]:
+    opened = OpenStreams(server)
+    yield opened
+    opened.close()
+
+
+def test_term_ends_open_streams_and_the_process(server: Server, streams: OpenStreams) -> None:
+    server.terminate(timeout=DEADLINE)
+    streams.check_clean_ends()
+
+
+def test_term_ends_streams_of_all_workers() -> None:
+    with gunicorn(workers=2) as server:
+        clients = [RawClient(server.url + EVENTS) for _ in range(12)]
+        for client in clients:
+            assert client.next_event() is not None
+        server.terminate(timeout=DEADLINE)
+        for client in clients:
+            check_restart(list(client.events()))
+            assert client.ending == "whole"
+            client.close()
+
+
+def test_hup_ends_the_old_workers_streams_and_the_new_worker_serves(
+    server: Server, streams: OpenStreams
+) -> None:
+    (old,) = server.worker_pids()
+    server.send_signal(signal.SIGHUP)
+    streams.check_clean_ends()
+    wait_until(lambda: not is_alive(old), "the end of the old worker", timeout=DEADLINE)
+    again = OpenStreams(server)
+    again.close()
+
+
+def test_a_recycled_worker_ends_its_streams() -> None:
+    with gunicorn(extra_args=["--max-requests", "20", "--max-requests-jitter", "0"]) as server:
+        (old,) = server.worker_pids()
+        streams = OpenStreams(server)
+
+        def recycled() -> bool:
+            if old in server.worker_pids():
+                with RawClient(server.url + "/") as page:
+                    page.read_all()
+            return not is_alive(old)
+
+        wait_until(recycled, "the worker to be recycled", timeout=15)
+        streams.check_clean_ends()
+        streams.close()
+
+
+def test_clients_are_told_to_come_back_at_different_times(server: Server) -> None:
+    clients = [RawClient(server.url + EVENTS) for _ in range(30)]
+    for client in clients:
+        assert client.next_event() is not None
+    server.terminate(timeout=DEADLINE)
+    retries = [list(client.events())[-1].retry for client in clients]
+    assert len(set(retries)) > 15, retries
+    for client in clients:
+        client.close()
+
+
+def test_an_answer_being_written_does_not_hold_the_process(server: Server) -> None:
+    with RawClient(
+        server.url + "/ask",
+        method="POST",
+        headers={"Content-Type": "application/json", "Accept": "text/event-stream"},
+        body=b'{"question": "What is SSE?"}',
+    ) as client:
+        assert client.next_event() is not None
+        server.terminate(timeout=DEADLINE)
+        rest = list(client.events())
+        assert client.ending == "whole"
+        assert rest[-1].event != "message"  # it says that this is not the answer's own end
+
+
+def test_clients_that_never_read_do_not_hold_the_process(server: Server) -> None:
+    stalled = RawClient(server.url + EVENTS, receive_buffer=4096)
+    socket = RawWebSocket(server, receive_buffer=4096)
+    socket.send_json(type="subscribe", channel="news")
+    for _ in range(60):
+        body = json.dumps({"data": "x" * 100_000}).encode()
+        as_json = {"Content-Type": "application/json"}
+        url = server.url + "/streaming/channels/news"
+        with RawClient(url, method="POST", headers=as_json, body=body) as publisher:
+            assert publisher.status == 201
+    server.terminate(timeout=DEADLINE)
+    stalled.close()
+    socket.close()
