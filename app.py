@@ -15,6 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import answer_book
 from streaming import (
+    PROTOCOL,
     SSE,
     Sock,
     State,
@@ -100,8 +101,8 @@ def add_tutorial(app: Flask) -> None:
         return stream(greetings(), every=2, form=SSE)
 
     sock = Sock(app)
-    sock.route("/", subprotocols=["streaming.v1.json"], endpoint="root_socket")(speak)
-    sock.route("/ws", subprotocols=["streaming.v1.json"], endpoint="socket")(speak)
+    for path, endpoint in (("/", "root_socket"), ("/ws", "socket")):
+        sock.route(path, subprotocols=[PROTOCOL], endpoint=endpoint, detached=True)(speak)
     app.get("/ws")(not_a_websocket)
 
 

@@ -12,7 +12,7 @@ workers = int(
 )  # with STREAMING_LOG=memory: every worker is an island
 worker_connections = 10_000
 backlog = 4096
-keepalive = 5
+keepalive = 1  # an idle connection may hold a stopping worker for that long
 graceful_timeout = 10
 control_socket_disable = True  # several servers of one user would trip over the one socket
 
@@ -23,3 +23,8 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def worker_exit(server, worker):  # type: ignore[no-untyped-def]
+    """Let the interpreter clean up in its usual order."""
+    gc.unfreeze()

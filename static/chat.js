@@ -29,7 +29,7 @@ const left = JSON.parse(sessionStorage.getItem(STORE) ?? "null") ?? {};
 sessionStorage.removeItem(STORE);
 /** @type {Set<string>} every client id this page has had: it changes with each connection */
 const mine = new Set(left.clients);
-let welcomed = false;
+let me = ""; // the present one
 let lastId = "";
 
 // Flask writes the whole address of a WebSocket, as it sees itself; the browser knows it better.
@@ -75,9 +75,12 @@ function place(row) {
   rows.place(row, [...pending].find((candidate) => candidate !== row) ?? null);
 }
 
-/** @param {string} content */
-function notice(content) {
-  place(make("li", { class: "notice", data: { kind: "notice" }, text: content }));
+/**
+ * @param {string} name what has happened
+ * @param {string} content
+ */
+function notice(name, content) {
+  place(make("li", { class: "notice", data: { kind: "notice", notice: name }, text: content }));
 }
 
 /**
@@ -99,6 +102,7 @@ function send(entry) {
   // A socket that has given up keeps nothing; the outbox does, until somebody presses "retry now".
   if (result === "dropped" && socket.state !== "closed") drop(entry);
   else mark(entry.row, result === "sent" ? "sending" : "waiting");
+  if (result === "sent" && me) entry.via.add(me);
 }
 
 /** @param {import("./outbox.js").Entry} entry */
@@ -106,7 +110,7 @@ function drop(entry) {
   if (!outbox.take(entry.key)) return; // known already
   giveUp(entry, "dropped");
   const start = Array.from(entry.text).slice(0, 40).join("");
-  notice(t("chat.drop", { text: start.length < entry.text.length ? `${start}…` : start }));
+  notice("drop", t("chat.drop", { text: start.length < entry.text.length ? `${start}…` : start }));
 }
 
 /**
@@ -134,10 +138,11 @@ function giveUp(entry, delivery) {
 /** @type {Record<string, (frame: any) => void>} what to do with each type of frame */
 const handlers = {
   welcome({ client }) {
+    me = client;
     mine.add(client);
+    for (const { row, via } of outbox) if (row.dataset.delivery === "sending") via.add(client);
     status.say(t("chat.you.are", { id: short(client) }));
-    notice(t(welcomed ? "chat.welcome.back" : "chat.welcome", { id: short(client) }));
-    welcomed = true;
+    notice("welcome", t(lastId ? "chat.welcome.back" : "chat.welcome", { id: short(client) }));
   },
 
   ready({ id }) {
@@ -150,7 +155,7 @@ const handlers = {
     lastId = id;
     if (shown.has(id) || (event ?? "message") !== "message") return;
     const own = mine.has(from);
-    const row = acknowledged.get(id) ?? (own ? confirm(data) : undefined)
+    const row = acknowledged.get(id) ?? (own ? confirm(data, from) : undefined)
       ?? (own ? makeOwnRow(data) : makeOtherRow(data, from));
     acknowledged.delete(id);
     if (row.dataset.kind === "own") mark(row, "sent");
@@ -173,13 +178,13 @@ const handlers = {
   gap({ id }) {
     lastId = id || lastId;
     acknowledged.clear();
-    notice(t("chat.gap"));
+    notice("gap", t("chat.gap"));
   },
 
   error({ ref, status: code, title, detail }) {
     const entry = outbox.take(ref);
     if (entry) giveUp(entry, "refused");
-    notice(t("chat.error", { status: code, detail: detail || title || "–" }));
+    notice("error", t("chat.error", { status: code, detail: detail || title || "–" }));
   },
 };
 
@@ -187,9 +192,10 @@ const handlers = {
  * A message of ours has come back: the row that was waiting for it, if there is one.
  *
  * @param {string} data
+ * @param {string} from
  */
-function confirm(data) {
-  return outbox.take(outbox.byText(data)?.key)?.row;
+function confirm(data, from) {
+  return outbox.take(outbox.byText(data, from)?.key)?.row;
 }
 
 socket.addEventListener("message", (event) => {
@@ -214,7 +220,9 @@ socket.addEventListener("open", () => {
 });
 
 socket.addEventListener("state", () => {
-  if (socket.state !== "open") for (const entry of outbox) mark(entry.row, "waiting");
+  if (socket.state === "open") return;
+  me = "";
+  for (const entry of outbox) mark(entry.row, "waiting");
 });
 
 socket.addEventListener("drop", (event) => {

@@ -7,6 +7,7 @@ import { randomKey } from "./page.js";
  * @property {string} text
  * @property {string} frame what goes over the socket
  * @property {HTMLElement} row
+ * @property {Set<string>} via the client ids it was sent under: one per connection
  */
 
 /**
@@ -31,7 +32,8 @@ export class Outbox {
    */
   add(text, key = randomKey()) {
     const frame = JSON.stringify({ type: "publish", channel: this.channel, data: text, key, ref: key });
-    const entry = { key, text, frame, row: this.makeRow(text) };
+    /** @type {Entry} */
+    const entry = { key, text, frame, row: this.makeRow(text), via: new Set() };
     this.entries.set(key, entry);
     return entry;
   }
@@ -62,12 +64,14 @@ export class Outbox {
   }
 
   /**
-   * The oldest entry with this text: the one a message of ours that comes back must be.
+   * The entry that a message of ours must be which came back before its acknowledgement: the oldest one with this text
+   * that was sent under this client id.
    *
    * @param {string} text
+   * @param {string} client
    */
-  byText(text) {
-    return [...this].find((entry) => entry.text === text);
+  byText(text, client) {
+    return [...this].find((entry) => entry.text === text && entry.via.has(client));
   }
 
   [Symbol.iterator]() {

@@ -29,11 +29,11 @@ function open() {
   for (const name of ["ready", "message", "news", "gap"]) {
     stream.addEventListener(name, (event) => take(/** @type {MessageEvent} */ (event)));
   }
-  stream.addEventListener("restart", () => notice(t("sse.restart")));
-  stream.addEventListener("close", () => notice(t("sse.ended")));
+  stream.addEventListener("restart", () => notice("restart", t("sse.restart")));
+  stream.addEventListener("close", () => notice("close", t("sse.ended")));
   stream.addEventListener("error", (event) => {
     const { status: code, problem } = /** @type {CustomEvent} */ (event).detail;
-    notice(describeProblem(t, code, problem));
+    notice("error", describeProblem(t, code, problem));
   });
   status.watch(stream, t("sse.channels", { channels: CHANNELS.join(", ") }));
 }
@@ -47,7 +47,7 @@ function take(event) {
   if (event.type === "ready") return;
   const value = parse(event.data);
   if (event.type === "gap") {
-    notice(t("sse.gap", { channel: value?.channel ?? "?" }));
+    notice("gap", t("sse.gap", { channel: value?.channel ?? "?" }));
     return;
   }
   received += 1;
@@ -78,9 +78,12 @@ function showNews(text) {
   announce(text);
 }
 
-/** @param {string} text */
-function notice(text) {
-  rows.place(make("li", { data: { channel: "notice" } },
+/**
+ * @param {string} name what has happened
+ * @param {string} text
+ */
+function notice(name, text) {
+  rows.place(make("li", { data: { channel: "notice", notice: name } },
     make("span", { class: "tag", text: t("sse.channel.notice") }), make("span", { class: "text", text })));
   announce(text);
 }
@@ -106,7 +109,8 @@ function parse(text) {
 pause.addEventListener("click", () => {
   const pausing = stream !== null;
   pause.textContent = t(pausing ? "sse.resume" : "sse.pause");
-  notice(t(pausing ? "sse.paused" : "sse.resumed"));
+  if (pausing) notice("pause", t("sse.paused"));
+  else notice("resume", t("sse.resumed"));
   if (stream) {
     status.watch(null);
     stream.close();
@@ -125,8 +129,7 @@ const form = find("publish");
 const input = find("news-text");
 const send = form.querySelector("button");
 const result = find("publish-result");
-/** @type {{text: string, key: string} | null} */
-let unsent = null;
+let unsent = { text: "", key: "" };
 
 /**
  * @param {string} text
@@ -142,18 +145,17 @@ form.addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
   const text = input.value.trim();
   if (!text) return tell(t("error.empty"), true);
   // The same text after a failure goes out with the same key, so that it cannot appear twice.
-  const message = unsent?.text === text ? unsent : { text, key: randomKey() };
-  unsent = message;
+  if (unsent.text !== text) unsent = { text, key: randomKey() };
   send.setAttribute("aria-disabled", "true");
   tell(t("sse.publish.busy"));
   try {
     const response = await fetch(form.dataset.url, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ data: text, event: "news", key: message.key }),
+      body: JSON.stringify({ data: text, event: "news", key: unsent.key }),
     });
     if (response.ok) {
-      unsent = null;
+      unsent = { text: "", key: "" };
       if (input.value.trim() === text) input.value = "";
       tell(t("sse.publish.done"));
     } else {

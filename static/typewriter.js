@@ -20,7 +20,8 @@ let running = null;
  */
 function show(name, remark = t("typewriter.book")) {
   state.dataset.state = answer.dataset.state = name;
-  state.textContent = t(`typewriter.${name}`);
+  const nothing = name === "failed" && !answer.textContent;
+  state.textContent = t(`typewriter.${nothing ? "unanswered" : name}`);
   note.textContent = remark;
   note.classList.toggle("failed", name === "failed");
 }
@@ -129,7 +130,7 @@ form.addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const text = question.value.trim();
   if (text) void ask(text);
-  else show("idle", t("error.empty"));
+  else if (!running) show("idle", t("error.empty"));
 });
 stop.addEventListener("click", () => running?.abort());
 addEventListener("keydown", (event) => {

@@ -29,6 +29,7 @@ from .message import Gap as Gap
 from .message import Message as Message
 from .message import Position as Position
 from .origin import allow_origin as allow_origin
+from .protocol import PROTOCOL as PROTOCOL
 from .protocol import converse as converse
 from .registry import Registry as Registry
 from .requests import read_json as read_json

@@ -35,7 +35,7 @@ class ChatFormat:
 CHAT = ChatFormat()
 
 
-def chat(connection: Connection, state: State, room: str) -> None:
+def chat(connection: Connection, state: State, room: str = "chat") -> None:
     """Talk the tutorial's protocol in channel ``room`` until the connection is over.
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all

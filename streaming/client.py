@@ -10,7 +10,7 @@ from typing import Any
 from .bell import Bell
 from .errors import ClientGone, StreamingError
 from .formats import EventFormat
-from .outlet import Outlet, client_socket, is_gone
+from .outlet import Outlet, client_socket, is_gone, release
 from .registry import new_client_id
 from .settings import Settings
 from .subscription import Subscription
@@ -25,9 +25,9 @@ class StreamClient:
 
     __slots__ = (
         "_beat",
+        "_environ",
         "_heartbeat",
         "_peer",
-        "_reason",
         "_settings",
         "_spoke",
         "_writing",
@@ -35,13 +35,14 @@ class StreamClient:
         "form",
         "id",
         "outlet",
+        "reason",
         "since",
         "subscription",
         "transport",
     )
 
     def __init__(
-        self, environ: Mapping[str, Any], settings: Settings, form: EventFormat | None
+        self, environ: dict[str, Any], settings: Settings, form: EventFormat | None
     ) -> None:
         self.id = new_client_id()
         self.transport = form.name if form else "text"
@@ -51,9 +52,11 @@ class StreamClient:
         self.subscription: Subscription | None = None
         chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and settings.direct_writes
         self.outlet = Outlet(client_socket(environ), self.id, is_direct=chunked)
+        self._environ: dict[str, Any] | None = environ
         self._settings = settings
         self._peer = str(environ.get("REMOTE_ADDR", ""))
-        self._reason: StreamingError | None = None
+        self.reason: StreamingError | None = None
+        """Why it is over, or about to be; None if nobody ended it from outside."""
         self._heartbeat = form.frame(form.heartbeat) if form else b""
         self._beat = False
         self._spoke = time.monotonic()
@@ -73,8 +76,8 @@ class StreamClient:
 
     def end(self, reason: StreamingError) -> None:
         """Have the generator raise ``reason``. From any thread."""
-        if self._reason is None:
-            self._reason = reason
+        if self.reason is None:
+            self.reason = reason
         if self.subscription is not None:
             self.subscription.end(reason)
         self.bell.ring()
@@ -85,8 +88,8 @@ class StreamClient:
         Raises:
             StreamingError: The reason it was ended for.
         """
-        if self._reason is not None:
-            raise self._reason
+        if self.reason is not None:
+            raise self.reason
 
     def sweep(self, now: float) -> None:
         """See ``registry.Client``."""
@@ -108,6 +111,10 @@ class StreamClient:
 
     def lend(self) -> None:
         """The server has written what it was handed; pump and sweep may write."""
+        if self._environ is not None:
+            if self.outlet.is_direct:
+                release(self._environ)
+            self._environ = None
         self._writing = 0.0
         self.outlet.open()
 
@@ -132,14 +139,14 @@ class StreamClient:
         return self.form.heartbeat if beat and self.form else b""
 
     def pause(self, seconds: float) -> bytes:
-        """Wait ``seconds``; the heartbeat to send, if any.
+        """Wait ``seconds``, or less if a heartbeat is due: send what is returned and wait on.
 
         Raises:
             StreamingError: The reason, as soon as the stream is ended.
         """
         until = time.monotonic() + seconds
         self.lend()
-        while (left := until - time.monotonic()) > 0:
+        while not self._beat and (left := until - time.monotonic()) > 0:
             self.bell.wait(left)
             self.check()
             if self.outlet.rest:

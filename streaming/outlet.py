@@ -19,6 +19,18 @@ _GONE = frozenset({7, 8, 9, 11})
 """States of a TCP connection in which the peer has finished or is lost (Linux, tcp_states.h:
 CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING)."""
 
+_LOGGED = (
+    "REMOTE_ADDR",
+    "REQUEST_METHOD",
+    "RAW_URI",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "SERVER_PROTOCOL",
+    "HTTP_REFERER",
+    "HTTP_USER_AGENT",
+    "wsgi.file_wrapper",
+)
+
 PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
 
@@ -27,6 +39,14 @@ def client_socket(environ: Mapping[str, Any]) -> socket.socket | None:
     """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do)."""
     sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     return sock if isinstance(sock, socket.socket) else None
+
+
+def release(environ: dict[str, Any]) -> None:
+    """Let go of what a request keeps alive, once its stream has begun: the parsed request and most
+    of ``environ`` are several KiB for each idle client. What access logs print stays."""
+    kept = {key: environ[key] for key in _LOGGED if key in environ}
+    environ.clear()
+    environ.update(kept)
 
 
 def is_gone(sock: socket.socket) -> bool:
@@ -79,6 +99,7 @@ class Outlet:
             and sock is not None
             and not isinstance(sock, ssl.SSLSocket)
             and not os.get_blocking(sock.fileno())
+            and type(sock).send is not _socket.socket.send  # a time-out under threads, no greenlets
         )
 
     @property
@@ -143,6 +164,13 @@ class Outlet:
     def is_stuck(self, now: float, timeout: float | None) -> bool:
         """Whether something waits to be sent and nothing of it went for ``timeout`` seconds."""
         return bool(self.progress and timeout is not None and now - self.progress > timeout)
+
+    def stop_reading(self) -> None:
+        """Have the server find the end of the connection behind this response, not the next
+        request: a client that keeps its connection would hold a stopping worker."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RD)
 
     def cut(self) -> None:
         """Break the connection: whoever reads or writes it gets an error at once."""

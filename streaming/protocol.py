@@ -13,7 +13,7 @@ from .state import State
 from .websocket import Connection
 from .wire import frames
 
-NAME = "streaming.v1.json"
+PROTOCOL = "streaming.v1.json"
 
 MAX_CHANNELS = 32
 """Channels that one connection may follow."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import time
 from collections.abc import Generator, Iterable, Iterator
 
 from flask import Request, Response
@@ -21,6 +22,10 @@ HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """No cache keeps a stream, no proxy collects or compresses it."""
 
 _log = logging.getLogger(__name__)
+
+
+class ProducerError(Exception):
+    """An error of the network or disk in a producer, told apart from one of the client's."""
 
 
 def choose_format(request: Request, *, text: bool = False) -> EventFormat | None:
@@ -71,11 +76,15 @@ def event_stream(
         except HubClosed as closed:
             reason = closed
             yield client.hand(formats.restart(form, client.retry()))
+            client.outlet.stop_reading()
         except (ClientGone, OSError) as gone:
             reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
         except StreamingError as error:
             reason = error
             yield client.hand(formats.close(form, error.problem()))
+        except GeneratorExit:  # the server could not write
+            reason = client.reason or reason
+            raise
         finally:
             state.registry.remove(client, reason)
 
@@ -115,6 +124,7 @@ def stream_response(
             reason = closed
             if form:
                 yield client.hand(formats.restart(form, client.retry()))
+                client.outlet.stop_reading()
             else:
                 client.outlet.cut()  # plain text has no other way to say that this is not all
         except (ClientGone, OSError) as gone:
@@ -128,6 +138,9 @@ def stream_response(
                 )
             else:
                 client.outlet.cut()
+        except GeneratorExit:  # the server could not write
+            reason = client.reason or reason
+            raise
         finally:
             state.registry.remove(client, reason)
 
@@ -139,14 +152,18 @@ def _paced(
 ) -> Iterator[bytes]:
     while True:
         client.lend()
-        piece = next(source, None)
+        try:
+            piece = next(source, None)
+        except OSError as error:  # its network or disk; the client has not left
+            raise ProducerError(f"{type(error).__name__}: {error}") from error
         client.outlet.finish()
         client.check()
         if piece is None:
             return
         if piece:
             yield client.hand(form.event("message", piece) if form else _utf8(piece))
-        if every and (beat := client.pause(every)):
+        until = time.monotonic() + (every or 0)
+        while every and (beat := client.pause(until - time.monotonic())):
             yield client.hand(beat)
 
 

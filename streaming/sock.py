@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+import errno
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, wraps
 from typing import Any
 
 import flask_sock
-from flask import Blueprint, Request, Response, current_app, request
+from flask import Blueprint, Request, Response, request
 
 from .errors import ClientGone, HandshakeError, StreamingError
 from .origin import check_origin
-from .outlet import client_socket
+from .outlet import client_socket, release
 from .state import State, current_state
 from .websocket import Connection, ConnectionClosed
 from .wire.deflate import Deflate
 from .wire.handshake import check_handshake, choose_subprotocol
 
 Handler = Callable[..., object]
+
+_log = logging.getLogger(__name__)
 
 
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
@@ -29,23 +33,34 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
         bp: Blueprint | None = None,
         *,
         subprotocols: Sequence[str] = (),
+        detached: bool = False,
         **options: Any,
     ) -> Callable[[Handler], Handler]:
         """Decorate a handler ``f(ws, **url_variables)`` for WebSockets at ``path``.
 
         The connection ends when the handler returns. A fault in the handshake is answered with
         400 or 426, a page of another origin with 403, and the handler is not called.
-        ``subprotocols``: what to agree on; the choice is ``ws.subprotocol``.
+
+        Args:
+            path: The URL rule.
+            bp: The blueprint to register the route on, instead of the application.
+            subprotocols: What to agree on; the choice is ``ws.subprotocol``.
+            detached: Call ``f(ws, state, **url_variables)`` after Flask is done with the request:
+                without its context, and without the memory that holds for as long as the client
+                stays.
+            options: As for Flask's ``route``.
         """
         options["websocket"] = True
 
         def decorate(handler: Handler) -> Handler:
             @wraps(handler)
-            def view(*args: Any, **variables: Any) -> Response:
+            def view(**variables: Any) -> Response:
                 state = current_state()
                 connection = accept(request, state, subprotocols)
-                serve(connection, state, lambda: handler(connection, *args, **variables))
-                return Taken()
+                if detached:
+                    return Taken(partial(serve, connection, state, handler, state, **variables))
+                serve(connection, state, handler, **variables)
+                return Taken(None)
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
             return handler
@@ -60,12 +75,33 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
 
 class Taken(Response):
-    """Says to the server, in its own way, that the socket is used up."""
+    """A response that uses up the socket: the server writes nothing and closes it."""
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        if "gunicorn.socket" in environ:
-            raise StopIteration
-        raise ConnectionAbortedError("This connection was a WebSocket.")
+    def __init__(self, run: Callable[[], None] | None) -> None:
+        super().__init__(status=101)
+        self._run = run
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("101 Switching Protocols", [])  # for the access log; nothing is sent yet
+        return _Session(self._run, environ)
+
+
+class _Session:
+    """What the server iterates over: runs a detached handler, then says that the socket is gone."""
+
+    def __init__(self, run: Callable[[], None] | None, environ: dict[str, Any]) -> None:
+        self._run = run
+        self._environ = environ
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        run, self._run = self._run, None
+        if run is not None:
+            release(self._environ)
+            run()
+        raise ConnectionResetError(errno.ECONNRESET, "This connection was a WebSocket.")
 
 
 def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Connection:
@@ -117,16 +153,16 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     return connection
 
 
-def serve(connection: Connection, state: State, handler: Callable[[], object]) -> None:
-    """Run ``handler`` and end the connection with a close code that says how it went."""
+def serve(connection: Connection, state: State, handler: Handler, *args: Any, **kw: Any) -> None:
+    """Call ``handler(connection, …)`` and end the connection with a code that says how it went."""
     try:
-        handler()
+        handler(connection, *args, **kw)
     except ConnectionClosed:
         pass
     except StreamingError as error:
         connection.end(error)
     except Exception:
-        current_app.logger.exception("A WebSocket handler failed")
+        _log.exception("A WebSocket handler failed")
         connection.end(StreamingError("The handler failed."))
     finally:
         connection.close()

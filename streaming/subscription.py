@@ -116,6 +116,7 @@ class Subscription:
                 items.append(page.gap)
             items.extend(page.messages)
             self._places[channel] = page.position
+        self._reading = True
         return items
 
     def _page(self, channel: str, place: Position) -> Page:
@@ -128,7 +129,6 @@ class Subscription:
         if page.gap is not None and policy == "disconnect" and self._reading:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
             raise self.reason
-        self._reading = True
         return page
 
     def take(self, timeout: float | None = None) -> list[Message | Gap]:
@@ -154,14 +154,15 @@ class Subscription:
 
     def step(self, item: Message | Gap) -> str:
         """Move the told cursor over ``item``, which ``read`` gave, and return it printed."""
-        if self._told is None:
-            return self.id
         if isinstance(item, Message):
-            self._told[item.channel] = item.id
-        elif item.oldest is not None:
-            self._told[item.channel] = Position(item.oldest.epoch, item.oldest.offset - 1)
+            place = item.id
+        elif item.oldest is not None:  # what the gap left over is still to come
+            place = Position(item.oldest.epoch, item.oldest.offset - 1)
         else:
-            self._told[item.channel] = self._places[item.channel]
+            place = self._places[item.channel]
+        if self._told is None:
+            return str(place)
+        self._told[item.channel] = place
         return print_cursor(self._told)
 
     def park(self, form: Format, sink: Sink) -> bool:

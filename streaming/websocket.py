@@ -16,8 +16,11 @@ from .subscription import Subscription
 from .wire import frames
 from .wire.deflate import Compressor
 
-FAREWELL = 1.0
-"""Seconds a client has to answer our close frame, and is kept for what it published last."""
+FAREWELL = 0.5
+"""Seconds a client has to answer our close frame."""
+
+SETTLE = 1.0
+"""Seconds a client that closes is kept for what it published last."""
 
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
@@ -107,7 +110,7 @@ class Connection:
         Raises:
             ConnectionClosed: If the connection is over.
         """
-        while self.reason is None:
+        while True:
             try:
                 for value in self._received:
                     if isinstance(value, frames.Text | frames.Binary):
@@ -115,16 +118,14 @@ class Connection:
                     self._control(value)
             except ProtocolError as fault:
                 self.end(fault)
-                break
             if self.reason is not None:
-                break
+                raise self._over(self.reason)
             if timeout is not None and not self._is_readable(timeout):
                 return None
             data = self._read()
             if not data:
                 self.end(ClientGone("The client left without a close frame."))
             self._received = self._decoder.feed(data)
-        raise self._over(self.reason or ClientGone())
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the connection is over."""
@@ -145,7 +146,7 @@ class Connection:
         self._owed = message
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
-        """Say goodbye with a close code (``reason``), wait at most 1 s for the answer.
+        """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
 
         Idempotent. The names of the parameters are flask-sock's.
         """
@@ -207,9 +208,9 @@ class Connection:
             self.end(ConnectionClosed(value.code or 1005, value.reason))
 
     def _settle(self) -> None:
-        """Wait until the client was sent what it published itself, at most ``FAREWELL`` seconds."""
+        """Wait until the client was sent what it published itself, at most ``SETTLE`` seconds."""
         subscription = self._owed and self.line.subscription(self._owed.channel)
-        until = time.monotonic() + FAREWELL
+        until = time.monotonic() + SETTLE
         while subscription and self._owed and not subscription.is_past(self._owed.id):
             if time.monotonic() > until or self.reason is not None:
                 return

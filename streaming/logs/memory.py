@@ -25,7 +25,7 @@ class _Channel:
         self.gone = 0
         self.size = 0
         self.ages: deque[float] = deque()
-        self.keys: OrderedDict[str, tuple[float, Message]] = OrderedDict()
+        self.keys: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self.followers: list[_Follower] = []
         self.used = 0.0
 
@@ -82,18 +82,19 @@ class MemoryLog:
         size = len(data) if data.isascii() else len(data.encode())
         with self._lock:
             place = self._use(channel, now)
-            if key is not None:
-                self._expire_keys(place, now)
-                if key in place.keys:
-                    return place.keys[key][1]
-            place.newest += 1
-            position = Position(place.epoch, place.newest)
+            first = None if key is None else self._first_offset(place, key, now)
+            if first is not None and first >= place.oldest:
+                return place.held[place.gone + first - place.oldest]
+            position = Position(place.epoch, first or place.newest + 1)
             message = Message(channel, data, position, event, sender, key, size)
+            if first is not None:
+                return message  # the first is no longer held; this one says the same
+            place.newest += 1
             place.held.append(message)
             place.ages.append(now)
             place.size += size
             if key is not None:
-                place.keys[key] = (now, message)
+                place.keys[key] = (now, place.newest)
             self._trim(place, now)
             followers = tuple(place.followers)
         for follower in followers:
@@ -181,13 +182,14 @@ class MemoryLog:
             del held[: place.gone]
             place.gone = 0
 
-    def _expire_keys(self, place: _Channel, now: float) -> None:
+    def _first_offset(self, place: _Channel, key: str, now: float) -> int | None:
         keys = place.keys
         while keys:
-            key, (since, _) = next(iter(keys.items()))
-            if now - since <= self._retention.key_window and len(keys) < MAX_KEYS:
-                return
-            del keys[key]
+            oldest, (since, _) = next(iter(keys.items()))
+            if now - since <= self._retention.key_window and (key in keys or len(keys) < MAX_KEYS):
+                break
+            del keys[oldest]
+        return keys[key][1] if key in keys else None
 
     @staticmethod
     def _gap(channel: str, place: _Channel, requested: Position) -> Gap:

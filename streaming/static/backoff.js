@@ -11,9 +11,9 @@
  */
 
 /**
- * How long to wait before each attempt to reconnect: exponential, with full jitter (uniform between zero
- * and the bound), so that clients that lost one server do not return together. Pure: it reads no clock
- * and sets no timer.
+ * How long to wait before each attempt to reconnect: exponential, with full jitter (uniform between
+ * zero and the bound), so that clients that lost one server do not return together. Pure: it reads
+ * no clock and sets no timer.
  */
 export class Backoff {
   /** @type {number | null} */ #openedAt = null;
@@ -63,8 +63,8 @@ export class Backoff {
   }
 
   /**
-   * The connection has ended. The count starts again if it was open for `stable` milliseconds: a server
-   * that accepts everybody and then falls over must not be asked at full speed for ever.
+   * The connection has ended. The count starts again if it was open for `stable` milliseconds: a
+   * server that accepts everybody and then falls over must not be asked at full speed for ever.
    *
    * @param {number} now  by the clock of `opened`
    */

@@ -27,7 +27,8 @@ export class StreamError extends Error {
 }
 
 /**
- * The error that a response stands for. Its body is read if it is a problem document, and let go of.
+ * The error that a response stands for. Its body is read if it is a problem document, and let go
+ * of.
  *
  * @param {Response} response
  */
@@ -71,8 +72,8 @@ export function mediaType(response) {
 }
 
 /**
- * How long an answer asks us to stay away, in milliseconds; 0 if it does not (Retry-After, RFC 9110,
- * section 10.2.3).
+ * How long an answer asks us to stay away, in milliseconds; 0 if it does not (Retry-After, RFC
+ * 9110, section 10.2.3).
  *
  * @param {Response} response
  */

@@ -31,15 +31,16 @@ const OWN_NAMES = new Set(["state", "error"]);
  */
 
 /**
- * Server-sent events over fetch: what `EventSource` does, with headers, any method and a body, and it says what goes on.
+ * Server-sent events over fetch: what `EventSource` does, with headers, any method and a body, and
+ * it says what goes on.
  *
  * Resumes with `Last-Event-ID`; keeps to the server's `retry:` (until a connection opens again) and
  * `Retry-After`; never reconnects after `event: close`, status 204, a 4xx that does not pass, or a
  * wrong Content-Type.
  *
- * Dispatches each event of the stream as a MessageEvent of its name (`message` if it has none), `state`
- * on each change (see Connection), and, just before an answer of the server closes it for good, `error`:
- * a CustomEvent with `detail: {status, problem, reason}`.
+ * Dispatches each event of the stream as a MessageEvent of its name (`message` if it has none),
+ * `state` on each change (see Connection), and, just before an answer of the server closes it for
+ * good, `error`: a CustomEvent with `detail: {status, problem, reason}`.
  */
 export class EventStream extends Connection {
   /** @type {URL} */ #url;
@@ -63,8 +64,10 @@ export class EventStream extends Connection {
     const target = absolute(url);
     const headers = new Headers(options.headers);
     if (!headers.has("Accept")) headers.set("Accept", "text/event-stream");
-    if (body instanceof ReadableStream) throw new TypeError("a stream cannot be sent a second time");
-    if (/[\0\r\n]/.test(lastEventId)) throw new TypeError("an event id has no line break and no NUL");
+    if (body instanceof ReadableStream)
+      throw new TypeError("a stream cannot be sent a second time");
+    if (/[\0\r\n]/.test(lastEventId))
+      throw new TypeError("an event id has no line break and no NUL");
     /** @type {RequestInit & {headers: Headers}} */
     const request = { method, headers, body, credentials, cache: "no-store" };
     new Request(target, request); // throws now what every attempt would throw

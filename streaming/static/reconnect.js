@@ -6,11 +6,12 @@ import { Backoff } from "./backoff.js";
 
 /**
  * Why a connection is not open, for programs that have their own words for it: `page` close() was
- * called; `aborted` by the AbortSignal; `limit` gave up; `done` the server's deliberate end; `refused` the
- * server does not want us; `restart`, `ended` the server ended the connection; `network` unreachable or
- * lost; `silence` nothing heard for too long; `size` an event was too large; empty if it is not over.
- * @typedef {"" | "page" | "aborted" | "limit" | "done" | "refused" | "restart" | "ended" | "network" |
- *   "silence" | "size"} Kind
+ * called; `aborted` by the AbortSignal; `limit` gave up; `done` the server's deliberate end;
+ * `refused` the server does not want us; `restart`, `ended` the server ended the connection;
+ * `network` unreachable or lost; `silence` nothing heard for too long; `size` an event was too
+ * large; empty if it is not over.
+ * @typedef {"" | "page" | "aborted" | "limit" | "done" | "refused" | "restart" | "ended" |
+ *   "network" | "silence" | "size"} Kind
  */
 
 /**
@@ -35,11 +36,11 @@ import { Backoff } from "./backoff.js";
 
 /**
  * A connection that comes back by itself: the one reconnect loop under EventStream and
- * ReconnectingSocket. It connects in a microtask after its construction, so that listeners added at once
- * see everything.
+ * ReconnectingSocket. It connects in a microtask after its construction, so that listeners added at
+ * once see everything.
  *
- * Dispatches `state`, a CustomEvent with a StateDetail, on each change. A network `online` event does
- * what retryNow() does, after it gave up as well.
+ * Dispatches `state`, a CustomEvent with a StateDetail, on each change. A network `online` event
+ * does what retryNow() does, after it gave up as well.
  */
 export class Connection extends EventTarget {
   /** @type {State} */ #state = "connecting";
@@ -101,8 +102,9 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Make one attempt. A subclass calls `_opened(link)` when it succeeds and `end` when it is over; after
-   * `link` was aborted these do nothing. `link` is aborted when the attempt is over, whoever ended it.
+   * Make one attempt. A subclass calls `_opened(link)` when it succeeds and `end` when it is over;
+   * after `link` was aborted these do nothing. `link` is aborted when the attempt is over, whoever
+   * ended it.
    *
    * @protected
    * @param {AbortController} _link
@@ -183,7 +185,8 @@ export class Connection extends EventTarget {
   }
 
   /**
-   * Let the attempt go, then say where we are, unless somebody who heard of its end has moved us on.
+   * Let the attempt go, then say where we are, unless somebody who heard of its end has moved us
+   * on.
    *
    * @param {State} state
    * @param {Ending} ending

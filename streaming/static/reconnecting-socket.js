@@ -1,20 +1,10 @@
 // @ts-check
+import { meaning } from "./close-codes.js";
 import { absolute, Connection } from "./reconnect.js";
 import { Watchdog } from "./watchdog.js";
 
 /** WebSocket.OPEN, without asking which WebSocket. */
 const OPEN = 1;
-
-/**
- * Close codes after which we come back (RFC 6455, section 7.4, and the IANA registry): going away, no
- * code, lost, internal error, restart, try again later, bad gateway, TLS. All others are final: a normal
- * end (1000), a fault that would only be repeated (1002, 1003, 1007 to 1010), and whatever an application
- * means by a code of its own (3000 to 4999).
- */
-const PASSING = new Set([1001, 1005, 1006, 1011, 1012, 1013, 1014, 1015]);
-
-/** Codes that a server sends to all its clients at once. */
-const CROWDED = new Set([1012, 1013]);
 
 /** @typedef {import("./reconnect.js").Ending} Ending */
 
@@ -24,20 +14,20 @@ const CROWDED = new Set([1012, 1013]);
  * @property {AbortSignal} [signal]
  * @property {import("./backoff.js").Backoff | import("./backoff.js").BackoffOptions} [backoff]
  * @property {number} [queueLimit]  how many texts are kept while there is no connection
- * @property {number | null} [liveness]  reconnect after so many milliseconds without a message; off unless
- *   given, since a page cannot see the server's pings
- * @property {number | null} [connectTimeout]  how long one attempt may take, in milliseconds; null: as long
- *   as the browser likes
+ * @property {number | null} [liveness]  reconnect after so many milliseconds without a message; off
+ *   unless given, since a page cannot see the server's pings
+ * @property {number | null} [connectTimeout]  how long one attempt may take, in milliseconds; null:
+ *   as long as the browser likes
  * @property {typeof globalThis.WebSocket} [WebSocket]
  */
 
 /**
  * A WebSocket that comes back by itself and keeps a bounded number of unsent texts meanwhile.
  *
- * Dispatches, when a connection opens: `state` (see Connection), then `open`; what a listener sends now
- * goes before the queue. Then a MessageEvent `message` for each message. When an open connection ends:
- * `close`, a CustomEvent with `detail: {code, reason, wasClean}`, then `state`. And `drop`, a CustomEvent
- * with `detail: {data}`, for each text that will never be sent.
+ * Dispatches, when a connection opens: `state` (see Connection), then `open`; what a listener sends
+ * now goes before the queue. Then a MessageEvent `message` for each message. When an open
+ * connection ends: `close`, a CustomEvent with `detail: {code, reason, wasClean}`, then `state`.
+ * And `drop`, a CustomEvent with `detail: {data}`, for each text that will never be sent.
  */
 export class ReconnectingSocket extends Connection {
   /** @type {string} */ #url;
@@ -76,8 +66,9 @@ export class ReconnectingSocket extends Connection {
   }
 
   /**
-   * Send a text now, or when there is a connection again. A full queue keeps what it has and refuses the
-   * new text. `sent` means handed to the connection: only the server's answer proves that it arrived.
+   * Send a text now, or when there is a connection again. A full queue keeps what it has and
+   * refuses the new text. `sent` means handed to the connection: only the server's answer proves
+   * that it arrived.
    *
    * @param {string} text
    * @returns {"sent" | "queued" | "dropped"}  a `drop` event tells of `dropped` as well
@@ -123,6 +114,7 @@ export class ReconnectingSocket extends Connection {
    */
   _connect(link, end) {
     const { signal } = link;
+    const { random } = this.backoff;
     const socket = new this.#WebSocket(this.#url, this.#protocols);
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
@@ -138,26 +130,42 @@ export class ReconnectingSocket extends Connection {
     };
     let watchdog = new Watchdog(this.#connectTimeout, silent(this.#connectTimeout ?? 0));
 
-    socket.addEventListener("open", () => {
-      opened = true;
-      watchdog.stop();
-      watchdog = new Watchdog(this.#liveness, silent(this.#liveness ?? 0));
-      if (!this._opened(link)) return;
-      this.dispatchEvent(new Event("open"));
-      this.#flush(socket);
-    }, { signal });
-    socket.addEventListener("message", ({ data }) => {
-      watchdog.beat();
-      this.dispatchEvent(new MessageEvent("message", { data, origin }));
-    }, { signal });
-    socket.addEventListener("error", () => {
-      // A browser adds a close event with 1006; Node may not, if there never was a connection.
-      if (!opened) end(this.#ending(1006, "", opened));
-    }, { signal });
-    socket.addEventListener("close", ({ code, reason, wasClean }) => {
-      closing = { code, reason, wasClean };
-      end(this.#ending(code, reason, opened));
-    }, { signal });
+    socket.addEventListener(
+      "open",
+      () => {
+        opened = true;
+        watchdog.stop();
+        watchdog = new Watchdog(this.#liveness, silent(this.#liveness ?? 0));
+        if (!this._opened(link)) return;
+        this.dispatchEvent(new Event("open"));
+        this.#flush(socket);
+      },
+      { signal },
+    );
+    socket.addEventListener(
+      "message",
+      ({ data }) => {
+        watchdog.beat();
+        this.dispatchEvent(new MessageEvent("message", { data, origin }));
+      },
+      { signal },
+    );
+    socket.addEventListener(
+      "error",
+      () => {
+        // A browser adds a close event with 1006; Node may not, if there never was a connection.
+        if (!opened) end(meaning(1006, "", opened, random));
+      },
+      { signal },
+    );
+    socket.addEventListener(
+      "close",
+      ({ code, reason, wasClean }) => {
+        closing = { code, reason, wasClean };
+        end(meaning(code, reason, opened, random));
+      },
+      { signal },
+    );
     signal.addEventListener("abort", () => {
       watchdog.stop();
       this.#socket = null;
@@ -183,27 +191,5 @@ export class ReconnectingSocket extends Connection {
   /** @param {string} data */
   #drop(data) {
     this.dispatchEvent(new CustomEvent("drop", { detail: { data } }));
-  }
-
-  /**
-   * What a close code means.
-   *
-   * @param {number} code
-   * @param {string} said  the server's own reason
-   * @param {boolean} opened
-   * @returns {Ending}
-   */
-  #ending(code, said, opened) {
-    const minimum = CROWDED.has(code) ? Math.round(200 + this.backoff.random() * 1800) : 0;
-    const because = said ? `: ${said}` : "";
-    /** @type {(kind: import("./reconnect.js").Kind, what: string, final?: boolean) => Ending} */
-    const ending = (kind, what, final = false) => ({ kind, reason: what + because, final, minimum });
-    if (code === 1000) return ending("done", "the server closed the connection", true);
-    if (code === 1006 && !opened) return ending("network", "the server cannot be reached");
-    if (code === 1006) return ending("network", "the connection was lost");
-    if (code === 1012) return ending("restart", "the server is restarting");
-    if (code === 1013) return ending("restart", "the server has no room at the moment");
-    if (PASSING.has(code)) return ending("ended", `the server ended the connection (${code})`);
-    return ending("refused", `the server refused the connection (${code})`, true);
   }
 }

@@ -11,9 +11,9 @@
 export const MAX_EVENT_SIZE = 16 * 1024 * 1024;
 
 /**
- * Server-sent events out of a stream's text or bytes, by the rules of the HTML standard (section 9.2.6,
- * "Interpreting an event stream"). Pure: no I/O, no timers. Any chunking gives the same events, and what is
- * unfinished when the stream ends is never reported.
+ * Server-sent events out of a stream's text or bytes, by the rules of the HTML standard (section
+ * 9.2.6, "Interpreting an event stream"). Pure: no I/O, no timers. Any chunking gives the same
+ * events, and what is unfinished when the stream ends is never reported.
  */
 export class SseParser {
   /** @type {(event: SseEvent) => void} */ #onEvent;

@@ -37,8 +37,8 @@ export async function* readText(input, init = {}) {
 }
 
 /**
- * The values of a stream of JSON lines as they arrive; empty lines are skipped. A last line without its
- * line feed counts. Ends and fails like `readText`.
+ * The values of a stream of JSON lines as they arrive; empty lines are skipped. A last line without
+ * its line feed counts. Ends and fails like `readText`.
  *
  * @param {Response | URL | string} input
  * @param {RequestInit & {maxLineSize?: number}} [init]  `maxLineSize` is in characters

@@ -1,6 +1,9 @@
 // @ts-check
 
-/** Calls `onSilence` once when there was no `beat` for `limit` milliseconds. One timer, however many beats. */
+/**
+ * Calls `onSilence` once when there was no `beat` for `limit` milliseconds. One timer, however many
+ * beats.
+ */
 export class Watchdog {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   #heard = performance.now();

@@ -7,7 +7,7 @@ function bounds(options, count) {
   return Array.from({ length: count }, () => backoff.next());
 }
 
-test("the first wait is short, then the bound doubles up to the cap, then the limit is reached", () => {
+test("the first wait is short, then the bound doubles up to the cap, up to the limit", () => {
   const seconds = [1, 2, 4, 8, 16, 30, 30, 30, 30].map((n) => n * 1000);
   assert.deepEqual(bounds({}, 11), [250, ...seconds, null]);
 });
@@ -19,7 +19,11 @@ test("the cap holds for the first wait too, and without a limit for ever", () =>
 });
 
 test("waits are spread over the whole range below the bound", () => {
-  for (const [random, wait] of [[0, 0], [0.5, 125], [0.999, 250]]) {
+  for (const [random, wait] of [
+    [0, 0],
+    [0.5, 125],
+    [0.999, 250],
+  ]) {
     assert.equal(new Backoff({ random: () => random }).next(), wait);
   }
   const waits = Array.from({ length: 2000 }, () => new Backoff({ first: 1000 }).next());

@@ -15,7 +15,10 @@ export async function until(condition, what = String(condition), deadline = 5000
   }
 }
 
-/** Everything of some names that a target dispatches from now on: `{type, data, lastEventId, detail}`. */
+/**
+ * Everything of some names that a target dispatches from now on: `{type, data, lastEventId,
+ * detail}`.
+ */
 export function record(target, ...names) {
   const log = [];
   for (const name of names) {
@@ -26,7 +29,10 @@ export function record(target, ...names) {
   return log;
 }
 
-/** The details of a connection's `state` events; `log.at(state)` waits for the next one of that state. */
+/**
+ * The details of a connection's `state` events; `log.at(state)` waits for the next one of that
+ * state.
+ */
 export function states(connection) {
   const log = [];
   let seen = 0;
@@ -76,10 +82,12 @@ export async function httpServer(t, handler, port = 0) {
     state.active += 1;
     socket.on("close", () => (state.active -= 1));
     socket.on("error", () => {});
+    socket.on("end", () => socket.end());
     state.requests.push({ url: request.url, headers: request.headers });
     state.onUpgrade?.(request, socket, state.requests.length);
   });
   await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  server.unref(); // a failed test must not hold the process
   state.port = server.address().port;
   state.url = `http://127.0.0.1:${state.port}/`;
   state.sockets = new Set();
@@ -112,8 +120,9 @@ export async function freePort(t) {
 }
 
 /**
- * A WebSocket server (RFC 6455, text and close frames up to 64 KiB). `onConnect(peer, number)` is called
- * after the handshake; a peer has `send(text)`, `close(code, reason)`, `destroy()`, `texts`, `closed` ([code, reason]).
+ * A WebSocket server (RFC 6455, text and close frames up to 64 KiB). `onConnect(peer, number)` is
+ * called after the handshake; a peer has `send(text)`, `close(code, reason)`, `destroy()`, `texts`,
+ * `closed` ([code, reason]).
  */
 export async function socketServer(t, onConnect = () => {}, port = 0) {
   const state = await httpServer(t, (_, response) => response.writeHead(426).end(), port);

@@ -5,19 +5,33 @@ import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { ReconnectingSocket } from "../../streaming/static/index.js";
-import { assertNothingLeft, freePort, record, socketServer, states, timers, until } from "./helper.mjs";
+import {
+  assertNothingLeft,
+  freePort,
+  record,
+  socketServer,
+  states,
+  timers,
+  until,
+} from "./helper.mjs";
 
 const QUICK = { first: 1, base: 1, cap: 1, limit: 10 };
 
-if (typeof WebSocket === "undefined") test("the reconnecting socket, with --experimental-websocket", runAgain);
+if (typeof WebSocket === "undefined")
+  test("the reconnecting socket, with --experimental-websocket", runAgain);
 else socketTests();
 
 async function runAgain() {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   const file = fileURLToPath(import.meta.url);
-  const child = spawn(process.execPath, ["--experimental-websocket", "--test-reporter=spec", "--test", file], { env });
+  const child = spawn(
+    process.execPath,
+    ["--experimental-websocket", "--test-reporter=spec", "--test", file],
+    { env },
+  );
   let output = "";
-  for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (text) => (output += text));
+  for (const pipe of [child.stdout, child.stderr])
+    pipe.setEncoding("utf8").on("data", (text) => (output += text));
   const code = await new Promise((resolve) => child.on("close", resolve));
   assert.equal(code, 0, output);
   assert.match(output, /pass [1-9]\d/, output);
@@ -43,10 +57,19 @@ function socketTests() {
     assert.equal(socket.send("hello 😀"), "sent");
     await until(() => log.length === 2);
     await until(() => server.peers[0].texts.length === 1);
-    assert.deepEqual(log.map(({ type, data }) => [type, data]), [["open", undefined], ["message", "Welcome! 你好"]]);
+    assert.deepEqual(
+      log.map(({ type, data }) => [type, data]),
+      [
+        ["open", undefined],
+        ["message", "Welcome! 你好"],
+      ],
+    );
     assert.deepEqual(server.peers[0].texts, ["hello 😀"]);
     const still = { attempt: 0, limit: 10, retryAt: null, reason: "", kind: "" };
-    assert.deepEqual(seen.log, [{ state: "connecting", ...still }, { state: "open", ...still }]);
+    assert.deepEqual(seen.log, [
+      { state: "connecting", ...still },
+      { state: "open", ...still },
+    ]);
   });
 
   test("a message is a MessageEvent with the server's origin", async (t) => {
@@ -60,7 +83,17 @@ function socketTests() {
   test("http addresses and protocols are understood", async (t) => {
     const server = await socketServer(t);
     const url = server.url.replace("ws:", "http:") + "ws?x=1#part";
-    const socket = open(t, { ...server, url, get active() { return server.active; } }, { protocols: ["streaming.v1.json"] });
+    const socket = open(
+      t,
+      {
+        ...server,
+        url,
+        get active() {
+          return server.active;
+        },
+      },
+      { protocols: ["streaming.v1.json"] },
+    );
     await states(socket).next("open");
     assert.equal(server.requests[0].url, "/ws?x=1");
     assert.equal(server.requests[0].headers["sec-websocket-protocol"], "streaming.v1.json");
@@ -86,8 +119,14 @@ function socketTests() {
     const server = await socketServer(t);
     const socket = open(t, server, { queueLimit: 2 });
     const log = record(socket, "drop");
-    assert.deepEqual(["1", "2", "3", "4"].map((text) => socket.send(text)), ["queued", "queued", "dropped", "dropped"]);
-    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "3" }, { data: "4" }]);
+    assert.deepEqual(
+      ["1", "2", "3", "4"].map((text) => socket.send(text)),
+      ["queued", "queued", "dropped", "dropped"],
+    );
+    assert.deepEqual(
+      log.map(({ detail }) => detail),
+      [{ data: "3" }, { data: "4" }],
+    );
     await until(() => server.peers[0]?.texts.length === 2);
     assert.deepEqual(server.peers[0].texts, ["1", "2"]);
   });
@@ -109,7 +148,10 @@ function socketTests() {
     socket.send("1");
     socket.send("2");
     socket.close();
-    assert.deepEqual(log.map(({ type, detail }) => detail.data ?? detail.state), ["1", "2", "closed"]);
+    assert.deepEqual(
+      log.map(({ type, detail }) => detail.data ?? detail.state),
+      ["1", "2", "closed"],
+    );
     assert.equal(socket.send("3"), "dropped");
     assert.equal(log.at(-1).detail.data, "3");
     assert.deepEqual(socket.queue, []);
@@ -135,7 +177,16 @@ function socketTests() {
     await seen.next("open");
     await until(() => log.length === 8);
     const steps = log.map(({ type, detail }) => detail?.state ?? type);
-    assert.deepEqual(steps, ["connecting", "open", "open", "close", "waiting", "connecting", "open", "open"]);
+    assert.deepEqual(steps, [
+      "connecting",
+      "open",
+      "open",
+      "close",
+      "waiting",
+      "connecting",
+      "open",
+      "open",
+    ]);
     assert.deepEqual(log[3].detail, { code: 1006, reason: "", wasClean: false });
   });
 
@@ -157,7 +208,10 @@ function socketTests() {
         assert.ok(wait <= 1);
       }
       assert.match(reason, code === 1005 ? /\(1005\)$/ : /: bye$/);
-      assert.deepEqual(log.map(({ detail }) => detail.code), [code]);
+      assert.deepEqual(
+        log.map(({ detail }) => detail.code),
+        [code],
+      );
       socket.retryNow();
       await seen.next("open");
     });
@@ -187,12 +241,16 @@ function socketTests() {
   }
 
   test("after a restart clients come back spread over two seconds", async (t) => {
-    for (const [random, least, most] of [[0, 100, 200], [0.999, 1900, 2000]]) {
+    for (const [random, least, most] of [
+      [0, 100, 200],
+      [0.999, 1900, 2000],
+    ]) {
       const server = await socketServer(t, (peer) => peer.close(1012));
       const socket = open(t, server, { backoff: { ...QUICK, random: () => random } });
       const { retryAt } = await states(socket).next("waiting");
       const wait = retryAt - Date.now();
       assert.ok(wait > least && wait <= most, `${wait}`);
+      socket.close();
     }
   });
 
@@ -203,7 +261,10 @@ function socketTests() {
     const seen = states(socket);
     await seen.next("open");
     socket.close(4001, "done here");
-    assert.deepEqual(log.map(({ detail }) => detail), [{ code: 4001, reason: "done here", wasClean: true }]);
+    assert.deepEqual(
+      log.map(({ detail }) => detail),
+      [{ code: 4001, reason: "done here", wasClean: true }],
+    );
     assert.equal(seen.log.at(-1).reason, "closed by the page");
     assert.deepEqual(await until(() => server.peers[0].closed), [4001, "done here"]);
     socket.close();
@@ -214,21 +275,33 @@ function socketTests() {
     const server = await socketServer(t);
     const socket = open(t, server);
     await states(socket).next("open");
-    for (const code of [0, 999, 1001, 1006, 2999, 5000]) assert.throws(() => socket.close(code), RangeError);
+    for (const code of [0, 999, 1001, 1006, 2999, 5000])
+      assert.throws(() => socket.close(code), RangeError);
     assert.throws(() => socket.close(1000, "é".repeat(62)), RangeError);
     assert.equal(socket.state, "open");
   });
 
   test("nobody there: it gives up after the limit, keeps the queue, and retryNow starts over", async (t) => {
     const port = await freePort(t);
-    const socket = open(t, { url: `ws://127.0.0.1:${port}/`, active: 0 }, { backoff: { ...QUICK, limit: 2 } });
+    const socket = open(
+      t,
+      { url: `ws://127.0.0.1:${port}/`, active: 0 },
+      { backoff: { ...QUICK, limit: 2 } },
+    );
     const log = record(socket, "close", "drop");
     const seen = states(socket);
     socket.send("kept");
     const last = await seen.next("closed");
     assert.deepEqual([last.reason, last.kind, last.attempt], ["gave up", "limit", 2]);
     const steps = seen.log.map(({ state, attempt }) => `${state} ${attempt}`);
-    assert.deepEqual(steps, ["connecting 0", "waiting 1", "connecting 1", "waiting 2", "connecting 2", "closed 2"]);
+    assert.deepEqual(steps, [
+      "connecting 0",
+      "waiting 1",
+      "connecting 1",
+      "waiting 2",
+      "connecting 2",
+      "closed 2",
+    ]);
     assert.equal(seen.log[1].reason, "the server cannot be reached");
     assert.equal(socket.send("this too"), "queued");
     assert.equal(timers(), 0);
@@ -248,7 +321,9 @@ function socketTests() {
     const { onUpgrade } = server;
     server.onUpgrade = (request, socket, number) => {
       if (number > 1) return onUpgrade(request, socket, number);
-      socket.end("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+      socket.end(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+      );
     };
     const seen = states(open(t, server));
     assert.equal((await seen.next("waiting")).reason, "the server cannot be reached");
@@ -258,7 +333,8 @@ function socketTests() {
   test("a handshake that nobody answers is given up in time", async (t) => {
     const server = await socketServer(t);
     const { onUpgrade } = server;
-    server.onUpgrade = (request, socket, number) => number > 1 && onUpgrade(request, socket, number);
+    server.onUpgrade = (request, socket, number) =>
+      number > 1 && onUpgrade(request, socket, number);
     const seen = states(open(t, server, { connectTimeout: 200 }));
     const { kind, reason } = await seen.next("waiting");
     assert.deepEqual([kind, reason], ["silence", "nothing was heard from the server for 0.2 s"]);
@@ -279,7 +355,7 @@ function socketTests() {
 
   test("a message is no silence", async (t) => {
     const server = await socketServer(t, (peer) => {
-      const timer = setInterval(() => peer.send("beat"), 10);
+      const timer = setInterval(() => peer.send("beat"), 10).unref();
       t.after(() => clearInterval(timer));
     });
     const socket = open(t, server, { liveness: 250 });
@@ -305,7 +381,10 @@ function socketTests() {
     socket.send("never");
     const log = record(socket, "drop");
     assert.equal((await seen.next("closed")).kind, "aborted");
-    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "never" }]);
+    assert.deepEqual(
+      log.map(({ detail }) => detail),
+      [{ data: "never" }],
+    );
     assert.equal(server.requests.length, 0);
   });
 
@@ -315,7 +394,8 @@ function socketTests() {
         const server = await socketServer(t, (peer) => when === "waiting" && peer.close(1012));
         const { onUpgrade } = server;
         let late = () => {};
-        if (when === "connecting") server.onUpgrade = (...args) => (late = () => onUpgrade(...args));
+        if (when === "connecting")
+          server.onUpgrade = (...args) => (late = () => onUpgrade(...args));
         const controller = new AbortController();
         const { signal } = controller;
         const socket = open(t, server, { signal });
@@ -336,13 +416,18 @@ function socketTests() {
   }
 
   test("close from a listener: no message after it, and the queue is not sent", async (t) => {
-    const server = await socketServer(t, (peer) => ["a", "b", "c"].forEach((text) => peer.send(text)));
+    const server = await socketServer(t, (peer) =>
+      ["a", "b", "c"].forEach((text) => peer.send(text)),
+    );
     const socket = open(t, server);
     const log = record(socket, "message");
     socket.addEventListener("message", ({ data }) => data === "b" && socket.close());
     await states(socket).next("closed");
     await assertNothingLeft({ server });
-    assert.deepEqual(log.map(({ data }) => data), ["a", "b"]);
+    assert.deepEqual(
+      log.map(({ data }) => data),
+      ["a", "b"],
+    );
   });
 
   test("close from the open listener drops the queue", async (t) => {
@@ -352,7 +437,10 @@ function socketTests() {
     socket.send("unsent");
     socket.addEventListener("open", () => socket.close());
     await states(socket).next("closed");
-    assert.deepEqual(log.map(({ detail }) => detail), [{ data: "unsent" }]);
+    assert.deepEqual(
+      log.map(({ detail }) => detail),
+      [{ data: "unsent" }],
+    );
     await assertNothingLeft({ server });
     assert.deepEqual(server.peers[0].texts, []);
   });

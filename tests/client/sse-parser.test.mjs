@@ -20,7 +20,10 @@ function* cuts(whole) {
   yield [whole];
   for (let at = 0; at <= whole.length; at += 1) yield [whole.slice(0, at), whole.slice(at)];
   yield Array.from({ length: whole.length }, (_, at) => whole.slice(at, at + 1));
-  yield Array.from({ length: whole.length }, (_, at) => [whole.slice(at, at + 1), whole.slice(0, 0)]).flat();
+  yield Array.from({ length: whole.length }, (_, at) => [
+    whole.slice(at, at + 1),
+    whole.slice(0, 0),
+  ]).flat();
 }
 
 for (const { name, stream, bytes_b64: base64, events, retry = null } of vectors) {
@@ -94,7 +97,11 @@ test("reset from a callback drops the rest of the chunk", () => {
 test("what is held of an event is bounded, wherever it is cut", () => {
   const fits = "data: 56789\ndata: 5\n\n".repeat(3);
   for (const chunks of cuts(fits)) parse(chunks, { maxEventSize: 13 });
-  for (const tooLarge of ["data: ok\n\ndata: 678901234", "data: ok\n\n: 234567890123\n", "data: ok\n\ndata: 56789\ndata: 56\n\n"]) {
+  for (const tooLarge of [
+    "data: ok\n\ndata: 678901234",
+    "data: ok\n\n: 234567890123\n",
+    "data: ok\n\ndata: 56789\ndata: 56\n\n",
+  ]) {
     for (const chunks of cuts(tooLarge)) {
       const events = [];
       const options = { maxEventSize: 13, onEvent: (event) => events.push(event.data) };
@@ -107,7 +114,9 @@ test("what is held of an event is bounded, wherever it is cut", () => {
 test("a large event in small chunks arrives whole", () => {
   const data = "0123456789abcdef".repeat(64 * 1024);
   const text = `data: ${data}\n\n`;
-  const chunks = Array.from({ length: Math.ceil(text.length / 100) }, (_, at) => text.slice(at * 100, at * 100 + 100));
+  const chunks = Array.from({ length: Math.ceil(text.length / 100) }, (_, at) =>
+    text.slice(at * 100, at * 100 + 100),
+  );
   const { events } = parse(chunks);
   assert.equal(events.length, 1);
   assert.ok(events[0].data === data);

@@ -24,7 +24,9 @@ const bytesOf = (text) => Array.from(Buffer.from(text), (byte) => Buffer.from([b
 
 test("pieces come as they arrive, before the end", async (t) => {
   let answer;
-  const server = await httpServer(t, (_, response) => (answer = response).writeHead(200).write("one"));
+  const server = await httpServer(t, (_, response) =>
+    (answer = response).writeHead(200).write("one"),
+  );
   const pieces = readText(server.url);
   assert.equal((await pieces.next()).value, "one");
   answer.write("two");
@@ -42,7 +44,9 @@ test("no character is ever cut", async (t) => {
 });
 
 test("half a character at the end becomes a replacement character", async (t) => {
-  const server = await httpServer(t, (_, response) => response.end(Buffer.from("a\xe4\xbd", "latin1")));
+  const server = await httpServer(t, (_, response) =>
+    response.end(Buffer.from("a\xe4\xbd", "latin1")),
+  );
   assert.equal((await collect(readText(server.url))).join(""), "a\ufffd");
 });
 
@@ -72,7 +76,9 @@ test("an answer without a body is an empty stream", async (t) => {
 test("an error status throws, with the server's explanation", async (t) => {
   const problem = { title: "Bad Request", status: 400, detail: "The question is empty." };
   const server = await httpServer(t, (_, response) => {
-    response.writeHead(400, { "Content-Type": "application/problem+json" }).end(JSON.stringify(problem));
+    response
+      .writeHead(400, { "Content-Type": "application/problem+json" })
+      .end(JSON.stringify(problem));
   });
   for (const read of [readText, readNdjson]) {
     await assert.rejects(collect(read(server.url)), (error) => {
@@ -88,7 +94,11 @@ test("an error status throws, with the server's explanation", async (t) => {
 
 test("an error status without an explanation throws too, and its body is let go", async (t) => {
   const server = await httpServer(t, (_, response) => response.writeHead(500).write("endless"));
-  const expected = { status: 500, problem: null, message: "the server answered 500 Internal Server Error" };
+  const expected = {
+    status: 500,
+    problem: null,
+    message: "the server answered 500 Internal Server Error",
+  };
   await assert.rejects(collect(readText(server.url)), expected);
   await until(() => server.active === 0);
 });
@@ -143,7 +153,9 @@ test("a lost connection is an error and not an end", async (t) => {
 
 test("JSON lines arrive as values, however they are cut", async (t) => {
   const text = '{"event":"message","data":"é\u2028中😀"}\n\n  \r\n{"n":2}\r\n[3]\n"last"';
-  const server = await httpServer(t, (_, response, number) => trickle(response, number === 1 ? [text] : bytesOf(text)));
+  const server = await httpServer(t, (_, response, number) =>
+    trickle(response, number === 1 ? [text] : bytesOf(text)),
+  );
   for (const _ of ["whole", "bytes"]) {
     const values = await collect(readNdjson(server.url));
     assert.deepEqual(values, [{ event: "message", data: "é\u2028中😀" }, { n: 2 }, [3], "last"]);
@@ -158,7 +170,9 @@ test("a line that is no JSON is an error, after what came before it", async (t) 
 });
 
 test("a line is bounded", async (t) => {
-  const server = await httpServer(t, (_, response) => response.writeHead(200).write(`1\n"${"x".repeat(100)}`));
+  const server = await httpServer(t, (_, response) =>
+    response.writeHead(200).write(`1\n"${"x".repeat(100)}`),
+  );
   const values = readNdjson(server.url, { maxLineSize: 50 });
   assert.equal((await values.next()).value, 1);
   await assert.rejects(values.next(), RangeError);

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,9 +116,10 @@ class RawClient:
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         self.status, self.headers, self._raw = read_head(self.socket)
         self._chunked = self.headers.get("transfer-encoding") == "chunked"
-        self._length = (
-            int(self.headers["content-length"]) if "content-length" in self.headers else None
-        )
+        length = self.headers.get("content-length")
+        self._length = None if length is None else int(length)
+        is_gzip = self.headers.get("content-encoding") == "gzip"
+        self._gzip = zlib.decompressobj(31) if is_gzip else None
 
     def _receive(self) -> bytes:
         try:
@@ -133,7 +135,7 @@ class RawClient:
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while self.ending is None:
-            piece = self._decode()
+            piece = self._unpack(self._unframe())
             if piece or self.ending is not None:
                 return piece
             self.socket.settimeout(max(0.001, deadline - time.monotonic()))
@@ -144,7 +146,7 @@ class RawClient:
                 self.ending = "whole" if unframed else "cut"
         return b""
 
-    def _decode(self) -> bytes:
+    def _unframe(self) -> bytes:
         if not self._chunked:
             piece, self._raw = self._raw, b""
             if self._length is not None:
@@ -174,6 +176,9 @@ class RawClient:
                     break
                 self._left = count + 2
         return body
+
+    def _unpack(self, piece: bytes) -> bytes:
+        return self._gzip.decompress(piece) if self._gzip else piece
 
     def read_all(self) -> bytes:
         """The rest of the body; waits for its end."""

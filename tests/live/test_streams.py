@@ -130,7 +130,7 @@ def test_an_id_of_a_lost_past_is_answered_with_a_gap(server: Server) -> None:
     assert (told["channel"], told["requested"]) == ("news", stranger)
 
 
-@pytest.mark.parametrize("value", ["nonsense", "'; drop table", "-", "a-b", "1-99999999999999999"])
+@pytest.mark.parametrize("value", ["nonsense", "'; drop table", "-", "a-b"])
 def test_an_unreadable_last_event_id_is_refused(server: Server, value: str) -> None:
     url = server.url + "/streaming/events"
     response = httpx.get(url, params={"channel": "news"}, headers={"Last-Event-ID": value})

@@ -58,13 +58,15 @@ class WebSocketClientTalker:
 
     def close(self) -> None:
         self._socket.close()
+        self._socket.shutdown()  # close() does nothing where the server has closed first
 
 
 class WebsocketsTalker:
     """websockets."""
 
     def __init__(self, url: str) -> None:
-        self._socket = websockets_client.connect(url)
+        self._stack = contextlib.ExitStack()
+        self._socket = self._stack.enter_context(websockets_client.connect(url))
 
     def send(self, data: str | bytes) -> None:
         self._socket.send(data)
@@ -80,7 +82,7 @@ class WebsocketsTalker:
         self._socket.close()
 
     def close(self) -> None:
-        self._socket.close()
+        self._stack.close()
 
 
 Connect = Callable[[], Talker]

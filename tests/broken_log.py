@@ -1,0 +1,31 @@
+"""A log that cannot be reached for as long as a test says so."""
+
+from streaming.errors import LogUnavailable
+from streaming.logs import Follower, MemoryLog, Page
+from streaming.message import Position
+
+
+class BrokenLog(MemoryLog):
+    """``broken`` names the verbs that fail, as ``read`` or for one channel as ``read:a``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken: set[str] = set()
+        self.calls: list[str] = []
+
+    def _try(self, verb: str, channel: str) -> None:
+        self.calls.append(f"{verb}:{channel}")
+        if self.broken & {verb, f"{verb}:{channel}"}:
+            raise LogUnavailable("The log is away.")
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        self._try("read", channel)
+        return super().read(channel, after, limit=limit, size=size)
+
+    def tail(self, channel: str, history: int = 0) -> Position:
+        self._try("tail", channel)
+        return super().tail(channel, history)
+
+    def follow(self, channel: str) -> Follower:
+        self._try("follow", channel)
+        return super().follow(channel)

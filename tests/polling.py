@@ -1,0 +1,18 @@
+"""Waiting in tests: look again and again, until a deadline."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+
+
+def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    """The first true value of ``condition``; fails after ``patience`` seconds."""
+    until = time.monotonic() + patience
+    while not (value := condition()):
+        assert time.monotonic() < until, f"not within {patience} s: {what}"
+        time.sleep(0.002)
+    return value

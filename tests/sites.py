@@ -1,0 +1,176 @@
+"""A real threaded server for one test, and what must hold at its end: all gone, no error said."""
+
+import json
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from unittest import mock
+
+import websocket as websocket_client
+from flask import Flask
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from streaming import Registry, State, Streaming, registry
+from tests.live.clients import RawClient, read_head
+
+SWEEP = 0.02
+"""Seconds between two sweeps in tests, so that what is noticed is noticed soon."""
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str, *, timeout: float = 5.0) -> T:
+    """Return the first true value of ``condition``; fail when the deadline passes without one."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain for: {what} (last: {value!r})")
+        time.sleep(0.005)
+    return value
+
+
+@dataclass
+class Site:
+    """An application behind a real server; ``errors`` is all that was logged as an error."""
+
+    app: Flask
+    port: int
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> State:
+        return self.app.extensions["streaming"]
+
+    @property
+    def registry(self) -> Registry:
+        return self.state.registry
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **how: Any) -> RawClient:
+        """A request on a bare socket."""
+        return RawClient(self.url + path, **how)
+
+    def raw(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send these bytes; status, headers and the beginning of the body of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+            connection.sendall(request)
+            return read_head(connection)
+
+    @contextmanager
+    def chat(self, path: str = "/streaming/ws", **how: Any) -> Iterator[websocket_client.WebSocket]:
+        """A connection of websocket-client."""
+        connection = websocket_client.create_connection(self.ws_url + path, timeout=10, **how)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def json(self, path: str = "/streaming/ws") -> Iterator["Json"]:
+        """A connection that speaks ``streaming.v1.json``, past its welcome."""
+        with self.chat(path, subprotocols=["streaming.v1.json"]) as connection:
+            welcome = json.loads(connection.recv())
+            assert welcome["type"] == "welcome"
+            yield Json(connection, welcome["client"])
+
+    def wait_empty(self) -> None:
+        """Wait until nobody is connected any more."""
+        wait_until(lambda: len(self.registry) == 0, "an empty registry")
+
+    def wait_reason(self, text: str) -> None:
+        """Wait until the registry remembers a client that left for this reason."""
+        wait_until(
+            lambda: any(text in str(row["reason"]) for row in self.registry.snapshot()["ended"]),
+            f"a client that left because of {text!r}",
+        )
+
+
+@dataclass
+class Json:
+    """One JSON connection."""
+
+    socket: websocket_client.WebSocket
+    client: str
+
+    def send(self, **frame: object) -> None:
+        self.socket.send(json.dumps(frame))
+
+    def recv(self) -> Any:
+        return json.loads(self.socket.recv())
+
+    def ask(self, **frame: object) -> Any:
+        self.send(**frame)
+        return self.recv()
+
+
+def make_app(*, authorize: Any = lambda action, channel: True, **config: object) -> Flask:
+    """A small application with the extension and settings ``STREAMING_<KEY>``."""
+    app = Flask("small")
+    app.config.update({f"STREAMING_{key.upper()}": value for key, value in config.items()})
+    Streaming(app, authorize=authorize)
+    return app
+
+
+@contextmanager
+def drained(app: Flask) -> Iterator[Flask]:
+    """``app``, whose streams are ended behind the test."""
+    try:
+        yield app
+    finally:
+        app.extensions["streaming"].close()
+
+
+class _Collector(logging.Handler):
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._errors.append(logging.Formatter().format(record))
+
+
+@contextmanager
+def serve(app: Flask, *, expect_errors: bool = False) -> Generator[Site]:
+    """``app`` on a threaded server; nobody is connected and no error was said at the end.
+
+    With ``expect_errors`` there must have been one.
+    """
+    errors: list[str] = []
+
+    class Handler(WSGIRequestHandler):
+        def log(self, type: str, message: str, *args: Any) -> None:
+            """No line for each request."""
+
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    server.log = lambda type, message, *args: errors.append(message)  # what the app let through
+    server.handle_error = lambda *_: errors.append(traceback.format_exc())
+    site = Site(app, server.server_port, errors)
+    thread = threading.Thread(target=lambda: server.serve_forever(0.01), name="server")
+    collector = _Collector(errors)
+    logging.getLogger().addHandler(collector)
+    thread.start()
+    try:
+        with mock.patch.object(registry, "SWEEP", SWEEP):
+            yield site
+            site.state.close()
+            site.wait_empty()
+    finally:
+        site.state.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        logging.getLogger().removeHandler(collector)
+    assert bool(errors) == expect_errors, "\n".join(errors) or "no error was logged"

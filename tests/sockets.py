@@ -1,0 +1,55 @@
+"""Both ends of a connection in one process, and a socket that behaves as under gevent."""
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Cooperative(socket.socket):
+    """Non-blocking underneath, while ``send`` waits: as sockets are under gevent."""
+
+    def send(self, data: bytes, flags: int = 0) -> int:  # type: ignore[override]
+        while True:
+            select.select([], [self], [], 10)
+            with suppress(BlockingIOError):
+                return super().send(data, flags)
+
+
+@contextmanager
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection, the server's first."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as peer,
+        listener.accept()[0] as accepted,
+    ):
+        peer.settimeout(10)
+        yield accepted, peer
+
+
+def cooperative(sock: socket.socket) -> Cooperative:
+    """``sock`` taken over as a cooperative one."""
+    direct = Cooperative(fileno=sock.detach())
+    direct.setblocking(False)
+    return direct
+
+
+def fill(direct: Cooperative) -> int:
+    """Send until the kernel takes not one byte more; how many it took."""
+    filled = 0
+    for size in (65536, 1):
+        with suppress(BlockingIOError):
+            while True:
+                filled += socket.socket.send(direct, b"." * size)
+    return filled
+
+
+def read_exactly(peer: socket.socket, count: int) -> bytes:
+    """The next ``count`` bytes."""
+    received = bytearray()
+    while len(received) < count:
+        piece = peer.recv(min(1 << 20, count - len(received)))
+        assert piece, f"the connection ended after {len(received)} of {count} bytes"
+        received += piece
+    return bytes(received)

@@ -1,0 +1,629 @@
+"""streaming/logs/: one suite for every log, and what is special about memory."""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streaming.errors import ConfigurationError
+from streaming.logs import Log, MemoryLog, Retention, open_log
+from streaming.logs.memory import MAX_KEYS
+from streaming.message import Message, Position
+from tests.polling import PATIENCE
+
+MUCH = 1 << 30
+
+Open = Callable[..., Log]
+
+LOGS: dict[str, Callable[[Retention], Log]] = {"memory": MemoryLog}
+"""Every log there is: what it is called, and how an empty one is opened."""
+
+
+@pytest.fixture(params=LOGS)
+def open_empty(request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens an empty log with the given retention; closes it after the test."""
+    opened: list[Log] = []
+
+    def open_empty(**retention: object) -> Log:
+        opened.append(LOGS[request.param](Retention(**retention)))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_empty
+    for log in opened:
+        log.close()
+
+
+@pytest.fixture
+def log(open_empty: Open) -> Log:
+    return open_empty()
+
+
+def fill(log: Log, channel: str, count: int, *, size: int = 1) -> list[Message]:
+    return [log.append(channel, f"{n}".ljust(size, ".")) for n in range(1, count + 1)]
+
+
+def read(log: Log, channel: str, after: Position, limit: int = 1000) -> list[Message]:
+    """Everything behind ``after``; there must be no gap."""
+    page = log.read(channel, after, limit=limit, size=MUCH)
+    assert page.gap is None
+    return list(page.messages)
+
+
+def offsets(messages: list[Message]) -> list[int]:
+    return [message.id.offset for message in messages]
+
+
+def start(*targets: Callable[[], None]) -> list[threading.Thread]:
+    threads = [threading.Thread(target=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+# Appending and reading
+
+
+def test_offsets_count_from_one_in_each_channel(log: Log) -> None:
+    assert offsets(fill(log, "a", 3)) == [1, 2, 3]
+    assert offsets(fill(log, "b", 2)) == [1, 2]
+    assert offsets(fill(log, "a", 1)) == [4]
+
+
+def test_all_messages_of_a_channel_share_its_epoch(log: Log) -> None:
+    start = log.tail("a")
+    assert {m.id.epoch for m in fill(log, "a", 5)} == {start.epoch}
+    assert log.tail("b").epoch != start.epoch
+
+
+def test_an_epoch_can_be_printed_in_a_cursor(log: Log) -> None:
+    position = log.append("a", "text").id
+    assert Position.parse(str(position)) == position
+
+
+@pytest.mark.parametrize(
+    "data", ["", "text", " \r\n\t\n", "中文 😀 e\u0301", "\u2028\x85\v", "NUL \0", "x" * 100_000]
+)
+def test_a_message_is_read_as_it_was_appended(log: Log, data: str) -> None:
+    start = log.tail("a")
+    written = log.append("a", data, event="tick 价格", key="k", sender="client-1")
+    assert (written.channel, written.data, written.event) == ("a", data, "tick 价格")
+    assert written.sender == "client-1"
+    assert read(log, "a", start) == [written]
+
+
+def test_the_size_of_a_message_is_its_text_in_utf_8(log: Log) -> None:
+    start = log.tail("a")
+    for data in ("abc", "", "é", "中文", "😀"):
+        log.append("a", data)
+    assert [m.size for m in read(log, "a", start)] == [3, 0, 2, 6, 4]
+
+
+def test_a_read_gives_what_is_behind_the_position_in_order(log: Log) -> None:
+    messages = fill(log, "a", 5)
+    for place in range(5):
+        assert read(log, "a", messages[place].id) == messages[place + 1 :]
+
+
+def test_a_read_at_the_head_gives_nothing_and_stays(log: Log) -> None:
+    head = fill(log, "a", 3)[-1].id
+    page = log.read("a", head, limit=10, size=MUCH)
+    assert (list(page.messages), page.position, page.gap) == ([], head, None)
+
+
+def test_a_walk_with_any_limit_meets_every_message_once(log: Log) -> None:
+    place = log.tail("a")
+    messages = fill(log, "a", 20)
+    for limit in (1, 3, 7, 20, 50):
+        walked, here = [], place
+        while page := log.read("a", here, limit=limit, size=MUCH).messages:
+            assert len(page) <= limit
+            walked += page
+            here = walked[-1].id
+            assert log.read("a", walked[0].id, limit=1, size=MUCH).position == messages[1].id
+        assert walked == messages
+
+
+def test_a_page_ends_where_the_next_read_begins(log: Log) -> None:
+    place = log.tail("a")
+    fill(log, "a", 5)
+    page = log.read("a", place, limit=2, size=MUCH)
+    assert page.position == page.messages[-1].id
+    assert offsets(list(log.read("a", page.position, limit=2, size=MUCH).messages)) == [3, 4]
+
+
+def test_a_page_stays_within_its_bytes_but_is_never_empty(log: Log) -> None:
+    place = log.tail("a")
+    fill(log, "a", 6, size=100)
+    log.append("a", "x" * 1000)
+    for size, count in ((350, 3), (300, 3), (99, 1), (0, 1)):
+        page = log.read("a", place, limit=10, size=size)
+        assert offsets(list(page.messages)) == list(range(1, count + 1))
+        assert page.position.offset == count
+    behind = log.read("a", Position(place.epoch, 6), limit=10, size=10)
+    assert offsets(list(behind.messages)) == [7]
+
+
+def test_channels_do_not_see_each_other(log: Log) -> None:
+    a, b = log.tail("a"), log.tail("b")
+    log.append("a", "one")
+    log.append("b", "two")
+    assert [m.data for m in read(log, "a", a)] == ["one"]
+    assert [m.data for m in read(log, "b", b)] == ["two"]
+
+
+def test_the_tail_is_the_head_or_so_many_messages_before_it(log: Log) -> None:
+    assert log.tail("a").offset == 0
+    assert log.tail("a", 50).offset == 0
+    fill(log, "a", 10)
+    assert [log.tail("a", n).offset for n in (0, 1, 3, 10, 50)] == [10, 9, 7, 0, 0]
+    assert offsets(read(log, "a", log.tail("a", 3))) == [8, 9, 10]
+
+
+def test_a_history_longer_than_what_is_held_begins_without_a_gap(open_empty: Open) -> None:
+    log = open_empty(messages=4)
+    fill(log, "a", 10)
+    assert offsets(read(log, "a", log.tail("a", 50))) == [7, 8, 9, 10]
+
+
+def test_concurrent_appends_get_every_offset_once_and_are_read_in_order(log: Log) -> None:
+    place = log.tail("a")
+    written: list[list[Message]] = [[] for _ in range(6)]
+
+    def write(n: int) -> None:
+        for i in range(100):
+            written[n].append(log.append("a", f"{n}:{i}"))
+
+    for thread in start(*[lambda n=n: write(n) for n in range(6)]):
+        thread.join()
+    messages = read(log, "a", place)
+    assert offsets(messages) == list(range(1, 601))
+    assert sorted(messages, key=str) == sorted([m for ms in written for m in ms], key=str)
+    for n, mine in enumerate(written):  # an appender's own messages are in its own order
+        assert [m for m in messages if m.data.startswith(f"{n}:")] == mine
+
+
+# What is no longer there
+
+
+def test_the_oldest_go_first_and_whoever_needed_them_is_told(open_empty: Open) -> None:
+    log = open_empty(messages=3)
+    place = log.tail("a")
+    messages = fill(log, "a", 10)
+    page = log.read("a", place, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert page.gap.channel == "a"
+    assert page.gap.requested == place
+    assert page.gap.oldest == messages[7].id
+    assert page.gap.newest == messages[9].id
+    assert list(page.messages) == messages[7:]
+    assert page.position == messages[9].id
+
+
+def test_whoever_stands_right_before_the_oldest_misses_nothing(open_empty: Open) -> None:
+    log = open_empty(messages=3)
+    messages = fill(log, "a", 10)
+    assert read(log, "a", messages[6].id) == messages[7:]
+    assert log.read("a", messages[5].id, limit=10, size=MUCH).gap is not None
+
+
+def test_a_gap_is_told_even_to_a_read_with_the_smallest_limits(open_empty: Open) -> None:
+    log = open_empty(messages=3)
+    place = log.tail("a")
+    messages = fill(log, "a", 10)
+    page = log.read("a", place, limit=1, size=0)
+    assert page.gap is not None
+    assert page.gap.newest == messages[9].id
+    assert list(page.messages) == messages[7:8]
+    assert log.read("a", page.position, limit=10, size=MUCH).gap is None
+
+
+def test_a_channel_keeps_no_more_bytes_than_allowed(open_empty: Open) -> None:
+    log = open_empty(size=1000)
+    place = log.tail("a")
+    fill(log, "a", 50, size=90)
+    page = log.read("a", place, limit=1000, size=MUCH)
+    assert page.gap is not None
+    assert offsets(list(page.messages)) == list(range(40, 51))
+    log.append("a", "中" * 300)  # 900 bytes
+    assert sum(m.size for m in read(log, "a", log.tail("a", 1000))) <= 1000
+
+
+def test_the_newest_message_stays_even_if_it_is_larger_than_the_channel(open_empty: Open) -> None:
+    log = open_empty(size=1000)
+    fill(log, "a", 3)
+    large = log.append("a", "x" * 5000)
+    assert read(log, "a", log.tail("a", 1000)) == [large]
+    small = log.append("a", "y")
+    assert read(log, "a", log.tail("a", 1000)) == [small]
+
+
+def test_a_position_of_another_epoch_is_a_gap_from_the_oldest_held(log: Log) -> None:
+    messages = fill(log, "a", 3)
+    for offset in (0, 2, 3, 1000):
+        stranger = Position("0123abcd", offset)
+        page = log.read("a", stranger, limit=10, size=MUCH)
+        assert page.gap is not None
+        assert page.gap.requested == stranger
+        assert (page.gap.oldest, page.gap.newest) == (messages[0].id, messages[2].id)
+        assert list(page.messages) == messages
+        assert page.position == messages[2].id
+
+
+def test_a_gap_in_an_empty_channel_says_that_nothing_is_held(log: Log) -> None:
+    head = log.tail("a")
+    page = log.read("a", Position("0123abcd", 7), limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.oldest, page.gap.newest) == (None, None)
+    assert (list(page.messages), page.position) == ([], head)
+    assert log.read("a", page.position, limit=10, size=MUCH).gap is None
+
+
+def test_a_position_ahead_of_the_head_is_a_gap(log: Log) -> None:
+    messages = fill(log, "a", 3)
+    ahead = Position(messages[0].id.epoch, 4)
+    page = log.read("a", ahead, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert page.gap.requested == ahead
+    assert list(page.messages) == messages
+
+
+def test_a_reader_beside_trimming_appenders_is_told_of_exactly_what_it_missed(
+    open_empty: Open,
+) -> None:
+    log = open_empty(messages=20)
+    total = 4000
+    place = log.tail("a")
+    (writer,) = start(lambda: [log.append("a", str(n)) for n in range(1, total + 1)] and None)
+    seen, missed, gaps = 0, 0, 0
+    while place.offset < total:
+        page = log.read("a", place, limit=7, size=MUCH)
+        if page.gap is not None:
+            gaps += 1
+            assert page.gap.requested == place
+            assert page.gap.oldest is not None
+            assert page.gap.oldest.offset > place.offset + 1, "a gap in which nothing is missing"
+            assert page.messages[0].id == page.gap.oldest
+            missed += page.gap.oldest.offset - place.offset - 1
+            place = Position(place.epoch, page.gap.oldest.offset - 1)
+        for message in page.messages:
+            assert message.id.offset == place.offset + 1
+            assert message.data == str(message.id.offset)
+            place = message.id
+            seen += 1
+        assert page.position == place
+    writer.join()
+    assert seen + missed == total
+
+
+# Idempotency keys
+
+
+def test_a_repeated_key_gives_the_first_message_and_appends_nothing(log: Log) -> None:
+    place = log.tail("a")
+    first = log.append("a", "one", key="k")
+    again = log.append("a", "two", key="k")
+    assert again.id == first.id
+    assert read(log, "a", place) == [first]
+    assert log.append("a", "three").id.offset == 2
+
+
+def test_a_key_counts_in_its_own_channel_only(log: Log) -> None:
+    log.append("a", "one", key="k")
+    assert log.append("b", "one", key="k").channel == "b"
+    assert log.append("a", "two", key="l").id.offset == 2
+    assert log.append("a", "three").id.offset == 3
+    assert log.append("a", "three").id.offset == 4
+
+
+def test_a_key_is_remembered_longer_than_its_message(open_empty: Open) -> None:
+    log = open_empty(messages=2)
+    first = log.append("a", "one", key="k")
+    fill(log, "a", 5)
+    assert log.append("a", "one", key="k").id == first.id
+    assert log.tail("a").offset == 6
+
+
+def test_a_repetition_wakes_nobody(log: Log) -> None:
+    log.append("a", "one", key="k")
+    follower = log.follow("a")
+    log.append("a", "one", key="k")
+    assert not follower.wait(0)
+    follower.close()
+
+
+def test_one_key_from_many_threads_at_once_is_one_message(log: Log) -> None:
+    ids: set[Position] = set()
+    gate = threading.Barrier(8)
+
+    def write() -> None:
+        for n in range(50):
+            gate.wait(PATIENCE)
+            ids.add(log.append("a", "text", key=f"k{n}").id)
+
+    for thread in start(*[write] * 8):
+        thread.join()
+    assert len(ids) == 50
+    assert log.tail("a").offset == 50
+
+
+# Following
+
+
+def test_what_was_appended_before_the_wait_lets_it_return_at_once(log: Log) -> None:
+    follower = log.follow("a")
+    log.append("a", "text")
+    assert follower.wait(0 if isinstance(log, MemoryLog) else PATIENCE)
+    follower.close()
+
+
+def test_the_first_message_of_a_new_channel_wakes_its_follower(log: Log) -> None:
+    follower = log.follow("never seen before")
+    woken = threading.Event()
+    (thread,) = start(lambda: woken.set() if follower.wait(PATIENCE) else None)
+    log.append("never seen before", "text")
+    thread.join()
+    assert woken.is_set()
+    follower.close()
+
+
+def test_a_wake_before_the_wait_is_not_missed(log: Log) -> None:
+    follower = log.follow("a")
+    follower.wake()
+    assert follower.wait(PATIENCE)
+    assert not follower.wait(0)
+    follower.close()
+
+
+def test_a_wake_reaches_a_follower_that_waits_without_a_limit(log: Log) -> None:
+    follower = log.follow("a")
+    woken = threading.Event()
+    (thread,) = start(lambda: woken.set() if follower.wait() else None)
+    follower.wake()
+    thread.join(PATIENCE)
+    assert woken.is_set()
+    follower.close()
+
+
+def test_followers_hear_of_their_own_channel_only(log: Log) -> None:
+    one, two, other = log.follow("a"), log.follow("a"), log.follow("b")
+    log.append("a", "text")
+    assert one.wait(PATIENCE)
+    assert two.wait(PATIENCE)
+    assert not other.wait(0.01)
+    for follower in (one, two, other):
+        follower.close()
+
+
+def test_a_closed_follower_hears_nothing_and_may_be_closed_again(log: Log) -> None:
+    follower = log.follow("a")
+    follower.close()
+    follower.close()
+    log.append("a", "text")
+    assert not follower.wait(0.01)
+
+
+def test_a_follower_that_reads_after_each_wait_misses_nothing(log: Log) -> None:
+    total, readers = 500, 4
+    place = log.tail("a")
+    seen: list[list[int]] = [[] for _ in range(readers)]
+    followers = [log.follow("a") for _ in range(readers)]
+
+    def follow(n: int) -> None:
+        here = place
+        while here.offset < total:
+            assert followers[n].wait(PATIENCE), f"asleep at {here}"
+            while messages := read(log, "a", here, limit=3):
+                seen[n] += offsets(messages)
+                here = messages[-1].id
+
+    threads = start(
+        *[lambda n=n: follow(n) for n in range(readers)],
+        *[lambda: fill(log, "a", total // 2) and None] * 2,
+    )
+    for thread in threads:
+        thread.join()
+    assert seen == [list(range(1, total + 1))] * readers
+    for follower in followers:
+        follower.close()
+
+
+def test_a_log_may_be_closed_twice(log: Log) -> None:
+    log.append("a", "text")
+    log.close()
+    log.close()
+
+
+# memory:
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def aged(clock: Clock, **retention: object) -> MemoryLog:
+    return MemoryLog(Retention(**retention), clock=clock)  # type: ignore[arg-type]
+
+
+def test_a_url_opens_a_memory_log_with_its_retention() -> None:
+    log = open_log("memory:", Retention(messages=2))
+    fill(log, "a", 5)
+    assert offsets(read(log, "a", log.tail("a", 10))) == [4, 5]
+    assert isinstance(open_log("memory:"), MemoryLog)
+
+
+@pytest.mark.parametrize("url", ["", "memory", "postgres://host/db", "/tmp/file"])
+def test_a_url_that_is_no_log_is_refused_with_those_that_are(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory:"):
+        open_log(url)
+
+
+def test_a_message_is_held_for_its_age_and_no_longer(clock: Clock) -> None:
+    log = aged(clock, age=60.0)
+    place = log.tail("a")
+    log.append("a", "old")
+    clock.now += 30
+    young = log.append("a", "young")
+    clock.now += 30
+    assert offsets(read(log, "a", place)) == [1, 2]
+    clock.now += 1
+    page = log.read("a", place, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert list(page.messages) == [young]
+    clock.now += 60
+    page = log.read("a", place, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.oldest, page.gap.newest, list(page.messages)) == (None, None, [])
+    assert page.position == log.tail("a", 50) == young.id
+    assert log.append("a", "next").id.offset == 3
+
+
+def test_whoever_read_all_that_has_aged_away_misses_nothing(clock: Clock) -> None:
+    log = aged(clock, age=60.0)
+    head = fill(log, "a", 3)[-1].id
+    clock.now += 1000
+    assert read(log, "a", head) == []
+    message = log.append("a", "next")
+    assert read(log, "a", head) == [message]
+
+
+def test_without_an_age_nothing_grows_old(clock: Clock) -> None:
+    log = aged(clock, age=None)
+    place = log.tail("a")
+    fill(log, "a", 3)
+    clock.now += 1e9
+    assert len(read(log, "a", place)) == 3
+    log.tail("b")
+    assert len(log) == 2
+
+
+def test_a_key_is_forgotten_when_its_window_has_passed(clock: Clock) -> None:
+    log = aged(clock, key_window=120.0)
+    first = log.append("a", "one", key="k")
+    clock.now += 60
+    log.append("a", "two", key="l")
+    clock.now += 60
+    assert log.append("a", "one", key="k").id == first.id, "still in its window"
+    clock.now += 1
+    assert log.append("a", "one", key="k").id.offset == 3
+    assert log.append("a", "two", key="l").id.offset == 2
+
+
+def test_a_repetition_does_not_prolong_the_window(clock: Clock) -> None:
+    log = aged(clock, key_window=120.0)
+    for _ in range(4):
+        assert log.append("a", "one", key="k").id.offset == 1
+        clock.now += 40
+    assert log.append("a", "one", key="k").id.offset == 2
+
+
+def test_a_channel_remembers_a_bounded_number_of_keys(clock: Clock) -> None:
+    log = aged(clock, messages=1)
+    for n in range(MAX_KEYS + 10):
+        log.append("a", "", key=str(n))
+    head = log.tail("a").offset
+    assert log.append("a", "", key=str(MAX_KEYS + 9)).id.offset == head
+    assert log.append("a", "", key="0").id.offset == head + 1
+
+
+class Text(str):
+    """Text that says when it is let go."""
+
+
+def held(texts: "list[weakref.ref[Text]]") -> int:
+    return sum(text() is not None for text in texts)
+
+
+@pytest.mark.parametrize("key", [None, "k{}"])
+def test_the_text_of_what_is_no_longer_held_is_let_go(key: str | None) -> None:
+    log = MemoryLog(Retention(messages=10))
+    texts = []
+    for n in range(1000):
+        text = Text(n)
+        texts.append(weakref.ref(text))
+        log.append("a", text, key=key and key.format(n))
+        del text
+        assert held(texts) <= 10
+    assert held(texts) == 10
+
+
+def test_channels_that_nobody_follows_are_forgotten_beyond_their_number() -> None:
+    log = MemoryLog(Retention(channels=50))
+    texts = []
+    for n in range(2000):
+        text = Text(n)
+        texts.append(weakref.ref(text))
+        log.append(f"run:{n}", text)
+        del text
+        assert len(log) <= 50
+    assert held(texts) <= 50
+    assert [m.data for m in read(log, "run:1999", log.tail("run:1999", 9))] == ["1999"]
+
+
+def test_asking_for_channels_does_not_keep_them() -> None:
+    log = MemoryLog(Retention(channels=50))
+    for n in range(500):
+        log.tail(f"a{n}")
+        log.read(f"b{n}", Position("e", 1), limit=1, size=1)
+    assert len(log) <= 50
+
+
+def test_the_longest_unused_channel_is_forgotten_first() -> None:
+    log = MemoryLog(Retention(channels=3))
+    epochs = {name: log.append(name, "text").id.epoch for name in "abc"}
+    log.append("a", "again")
+    log.append("d", "new")
+    assert {name: log.tail(name).epoch == epochs[name] for name in "ac"} == {"a": True, "c": True}
+    assert log.tail("b").epoch != epochs["b"]
+
+
+def test_an_idle_channel_is_forgotten_when_all_of_it_has_aged(clock: Clock) -> None:
+    log = aged(clock, age=60.0)
+    fill(log, "a", 3)
+    clock.now += 61
+    for n in range(3):
+        log.append(f"new{n}", "text")
+    assert len(log) == 3
+
+
+def test_a_followed_channel_is_never_forgotten(clock: Clock) -> None:
+    log = aged(clock, channels=10, age=60.0)
+    followers = [log.follow(f"followed{n}") for n in range(20)]
+    heads = [log.append(f"followed{n}", "text").id for n in range(20)]
+    clock.now += 1000
+    for n in range(500):
+        log.append(f"run:{n}", "text")
+    assert len(log) <= 20 + 10
+    assert [log.tail(f"followed{n}") for n in range(20)] == heads
+    for follower in followers:
+        follower.close()
+    for n in range(500):
+        log.append(f"more:{n}", "text")
+    assert len(log) <= 10
+
+
+def test_a_forgotten_channel_comes_back_with_another_epoch_and_tells_of_the_gap() -> None:
+    log = MemoryLog(Retention(channels=2))
+    before = log.append("a", "first life")
+    for name in "bcd":
+        log.append(name, "text")
+    after = log.append("a", "second life")
+    assert after.id.offset == before.id.offset
+    assert after.id.epoch != before.id.epoch
+    page = log.read("a", before.id, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.requested, page.gap.oldest) == (before.id, after.id)
+    assert list(page.messages) == [after]
+
+
+def test_two_lives_of_a_process_have_different_epochs() -> None:
+    assert len({MemoryLog().tail("a").epoch for _ in range(100)}) == 100
