@@ -91,16 +91,17 @@ class Hub:
         """
         names = check_channels(channels)
         cursor = None if after is None else Cursor.parse(after)
-        with self._lock:
-            if self.closed.is_set():
-                raise HubClosed("The server is restarting. Try again in a moment.")
-            pumps = {name: self._pump(name) for name in names}
-            subscription = Subscription(
-                self.log, pumps, bell=bell or Bell(), policies=self._policies, leave=self._leave
-            )
-            for pump in pumps.values():
-                pump.join(subscription)
+        pumps: dict[str, Pump] = {}
+        subscription = Subscription(
+            self.log, pumps, bell=bell or Bell(), policies=self._policies, leave=self._leave
+        )
         try:
+            with self._lock:
+                if self.closed.is_set():
+                    raise HubClosed("The server is restarting. Try again in a moment.")
+                for name in names:
+                    pumps[name] = self._pump(name)
+                    pumps[name].join(subscription)
             subscription.start(self._places(names, cursor, history))
         except BaseException:
             subscription.close()

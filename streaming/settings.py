@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
 from .message import check_channel
 from .subscription import Policy
@@ -81,8 +81,11 @@ class Settings:
             if not key.startswith("STREAMING_"):
                 continue
             if key not in known:
-                near = get_close_matches(key, known, 1)
-                hint = f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}."
+                name = key.removeprefix("STREAMING_").lower()
+                near = get_close_matches(name, known.values(), 1)
+                hint = f" Known: {', '.join(known)}."
+                if near:
+                    hint = f" Did you mean STREAMING_{near[0].upper()}?"
                 raise ConfigurationError(f"There is no setting {key}.{hint}")
             values[known[key]] = value
         return cls(**values)._checked()
@@ -112,20 +115,29 @@ class Settings:
             isinstance(o, str) for o in self.origins
         ):
             self._refuse("origins", "a list of origins such as 'https://example.org'")
-        for channel, policy in dict(self.policies).items():
-            check_channel(channel)
-            if policy not in ("replay", "latest", "disconnect"):
-                self._refuse("policies", "'replay', 'latest' or 'disconnect' for each channel")
+        self._check_policies()
         return self
+
+    def _check_policies(self) -> None:
+        wanted = "a dict of channel names and 'replay', 'latest' or 'disconnect' for each"
+        if not isinstance(self.policies, Mapping):
+            self._refuse("policies", wanted)
+        for channel, policy in self.policies.items():
+            try:
+                check_channel(channel)
+            except InvalidMessage:
+                self._refuse("policies", wanted)
+            if policy not in ("replay", "latest", "disconnect"):
+                self._refuse("policies", wanted)
 
     def _check(self, name: str, kind: Any, *, optional: bool) -> None:
         value = getattr(self, name)
         if value is None and optional:
             return
-        if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
             self._refuse(name, "a number above 0" + (" or None" if optional else ""))
 
-    def _refuse(self, name: str, wanted: str) -> None:
+    def _refuse(self, name: str, wanted: str) -> NoReturn:
         raise ConfigurationError(
             f"STREAMING_{name.upper()} is {getattr(self, name)!r}; it must be {wanted}."
         )

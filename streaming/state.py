@@ -35,11 +35,14 @@ class State:
     authorize: Authorize = only_subscribe
 
     def check_allowed(self, action: Action, channel: str) -> None:
-        """Return if the client of this request may do this.
+        """Return if the client of this request may do this, now.
 
         Raises:
             Forbidden: If it may not.
+            HubClosed: If it wants to publish to a server that is about to stop.
         """
+        if action == "publish" and self.hub.closed.is_set():
+            raise HubClosed("The server is restarting; nothing was published. Try again.")
         if not self.authorize(action, channel):
             raise Forbidden(
                 f"You may not {action} here (channel {channel!r}). "

@@ -153,6 +153,7 @@ class Connection:
         self.end(ConnectionClosed(1000 if reason is None else reason, message or ""))
         self._linger()
         self.line.stop()
+        self.line.cut()  # the server closes first (RFC 6455 section 7.1.1); flask run would read on
 
     def end(self, reason: StreamingError) -> None:
         """End the connection soon, with the reason's close code. From any thread; never blocks."""

@@ -242,10 +242,13 @@ def test_nobody_slips_through_while_the_hub_closes(hub: Hub) -> None:
     def live() -> None:
         gate.wait(PATIENCE)
         with pytest.raises(HubClosed):
-            while True:
-                with hub.subscribe("a") as sub:
-                    while sub.take():
-                        pass
+            live_on()
+
+    def live_on() -> None:
+        while True:
+            with hub.subscribe("a") as sub:
+                while sub.take():
+                    pass
 
     def feed() -> None:
         gate.wait(PATIENCE)
@@ -269,6 +272,9 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
     seen: list[tuple[Position, list[Message]]] = []
     finished = threading.Semaphore(0)
 
+    def wait_for_message(at: int) -> None:
+        wait_until(lambda: hub.log.tail("a").offset >= at, f"message {at}", 60)
+
     def publish(name: int) -> None:
         for n in range(each):
             hub.publish("a", f"{name}:{n}")
@@ -281,7 +287,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
 
     def follow(at: int) -> None:
         """Join once ``at`` messages were published, and stay."""
-        wait_until(lambda: hub.log.tail("a").offset >= at, f"message {at}", 60)
+        wait_for_message(at)
         with hub.subscribe("a") as sub:
             start = Position.parse(sub.id)
             seen.append((start, read_to_the_end(sub)))
@@ -291,8 +297,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         messages: list[Message] = []
         with hub.subscribe("a", after=str(origin)) as sub:
             while not messages or messages[-1].data != END:
-                behind = len(messages) + 100
-                wait_until(lambda: hub.log.tail("a").offset >= min(behind, total), "more", 60)
+                wait_for_message(min(len(messages) + 100, total))
                 items = sub.take(PATIENCE)
                 assert not [i for i in items if isinstance(i, Gap)]
                 messages += [i for i in items if isinstance(i, Message)]

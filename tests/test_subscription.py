@@ -1,6 +1,5 @@
 """streaming/subscription.py: a cursor, how it moves, how it ends."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from streaming.message import Cursor, Gap, Message
 from streaming.outlet import Outlet
 from streaming.subscription import READ_MESSAGES, READ_SIZE, Subscription
 from tests.broken_log import BrokenLog
+from tests.pairs import unix_pair
 from tests.polling import PATIENCE, wait_until
 
 
@@ -35,8 +35,7 @@ def hub() -> Iterator[Hub]:
 @pytest.fixture
 def outlet() -> Iterator[Outlet]:
     """An outlet that could be written to directly."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
+    ours, theirs = unix_pair()
     with ours, theirs:
         yield Outlet(ours, "client")
 

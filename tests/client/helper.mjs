@@ -1,4 +1,4 @@
-// What the client's tests share: real servers on free ports of 127.0.0.1, and waiting with a deadline.
+// What the client's tests share: real servers on free ports of 127.0.0.1, waiting with a deadline.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { getEventListeners } from "node:events";
@@ -30,7 +30,7 @@ export function record(target, ...names) {
 }
 
 /**
- * The details of a connection's `state` events; `log.at(state)` waits for the next one of that
+ * The details of a connection's `state` events; `next(state)` waits for the next one of that
  * state.
  */
 export function states(connection) {

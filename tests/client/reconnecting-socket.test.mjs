@@ -1,4 +1,4 @@
-// Node 20 has a WebSocket client behind a flag only: without it, this file runs itself once more with the flag.
+// Node 20 has a WebSocket client behind a flag only: without the flag, this file runs itself with it.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { getEventListeners } from "node:events";
@@ -99,7 +99,7 @@ function socketTests() {
     assert.equal(server.requests[0].headers["sec-websocket-protocol"], "streaming.v1.json");
   });
 
-  test("what is sent without a connection is queued, and goes out after the page's hello", async (t) => {
+  test("what is sent without a connection goes out after the page's hello", async (t) => {
     const server = await socketServer(t);
     const socket = open(t, server);
     const log = record(socket, "drop");
@@ -281,7 +281,7 @@ function socketTests() {
     assert.equal(socket.state, "open");
   });
 
-  test("nobody there: it gives up after the limit, keeps the queue, and retryNow starts over", async (t) => {
+  test("nobody there: it gives up and keeps the queue, and retryNow starts over", async (t) => {
     const port = await freePort(t);
     const socket = open(
       t,

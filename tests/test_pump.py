@@ -1,0 +1,612 @@
+"""streaming/pump.py: from the log to everybody at its head; the live set in greenlets."""
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from streaming.client import StreamClient
+from streaming.errors import StreamingError
+from streaming.formats import SseFormat, gap, ready
+from streaming.hub import Hub
+from streaming.logs import MemoryLog, Retention
+from streaming.message import Gap, Message, Position
+from streaming.outlet import Outlet
+from streaming.pump import TURN, Pump
+from streaming.settings import Settings
+from streaming.subscription import Subscription
+from streaming.wire import sse
+from tests.broken_log import BrokenLog
+from tests.greenlets import in_greenlets
+from tests.polling import PATIENCE, wait_until
+
+STALL_ROUNDS = int(os.environ.get("STALL_ROUNDS", "2"))
+"""Rounds of the stall test, each with another seed."""
+
+END = "the end"
+
+
+# Under threads: the pump rings, and everybody reads the log
+
+
+def pump_of(hub: Hub, channel: str = "a") -> Pump:
+    return hub._pumps[channel]
+
+
+def settle(hub: Hub, sub: Subscription) -> None:
+    """Until the pump has offered everything and rung for it."""
+    wait_until(lambda: pump_of(hub).written == hub.log.tail("a"), "the pump is at the head")
+    wait_until(lambda: not sub.bell.wait(0.05), "no ring is on its way")
+
+
+def test_the_pump_rings_everybody_for_what_was_appended() -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a") as one, hub.subscribe("a") as two, hub.subscribe("b") as other:
+        for sub in (one, two):
+            settle(hub, sub)
+        wait_until(lambda: not other.bell.wait(0.05), "the pump of b has begun")
+        message = hub.publish("a", "text")
+        for sub in (one, two):
+            assert sub.bell.wait(PATIENCE)
+            assert sub.read() == [message]
+        assert not other.bell.wait(0)
+
+
+def test_the_pumps_thread_ends_soon_after_it_is_stopped() -> None:
+    pump = Pump("a", MemoryLog())
+    pump.start()
+    (thread,) = [t for t in threading.enumerate() if t.name == "pump a"]
+    pump.stop()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_pump_that_is_stopped_before_it_starts_ends_as_well() -> None:
+    pump = Pump("a", MemoryLog())
+    pump.stop()
+    pump.start()
+
+
+def test_a_stopped_pump_lets_its_channel_go() -> None:
+    log = MemoryLog(Retention(channels=1))
+    hub = Hub(log)
+    with hub.subscribe("a"):
+        log.append("b", "text")
+        assert len(log) == 2
+    wait_until(lambda: log.append("c", "") and len(log) == 1, "the pump has left its channel")
+
+
+@pytest.mark.parametrize("verb", ["read", "tail"])
+def test_a_pump_waits_for_a_log_that_is_away_and_then_goes_on(
+    verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    start = log.tail("a")
+    message = hub.publish("a", "text")
+    log.broken = {"read"} if verb == "read" else set()
+    with hub.subscribe("a", after=str(start)) as sub:
+        if verb == "tail":
+            log.broken = {"read", "tail"}
+        wait_until(lambda: "waits for its log" in caplog.text, "the pump has noticed")
+        log.broken = set()
+        items: list[Message | Gap] = []
+        while not items:
+            assert sub.bell.wait(PATIENCE), "nobody said that the log is back"
+            items = sub.read()
+        assert items == [message]
+
+
+def test_whoever_could_not_read_is_rung_though_nothing_new_comes() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        message = hub.publish("a", "text")
+        settle(hub, sub)
+        log.broken = {"read"}
+        assert sub.read() == []
+        log.broken = set()
+        assert sub.bell.wait(PATIENCE), "it would sleep until the next message"
+        assert sub.read() == [message]
+
+
+# In greenlets: the pump writes to sockets itself
+
+
+class Lines:
+    """Each message a line; the publisher's own is marked."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+
+    def encode(self, message: Message, /) -> bytes:
+        self.encoded += 1
+        return f"{message.data}\n".encode()
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return f"own {message.data}\n".encode()
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+
+class Seat:
+    """A subscriber at the head whose socket the pump writes to."""
+
+    def __init__(self, hub: Hub, form: Lines, client: str = "client") -> None:
+        self.hub, self.form = hub, form
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.settimeout(PATIENCE)
+        self.outlet = Outlet(self.ours, client)
+        assert self.outlet.is_direct
+        self.sub = hub.subscribe("a")
+        self.park()
+
+    def park(self) -> None:
+        """Send what the log holds, and wait for the rest."""
+
+        def is_live() -> bool:
+            for item in self.sub.read():
+                assert isinstance(item, Message)
+                self.outlet.send(item.encoded(self.form))
+            return self.sub.park(self.form, self.outlet)
+
+        self.outlet.finish()
+        wait_until(is_live, "it is live")
+        self.outlet.open()
+
+    def return_from(self, cursor: str) -> None:
+        """Unsubscribe and subscribe again on the same connection."""
+        self.sub.close()
+        self.outlet.finish()
+        self.sub = self.hub.subscribe("a", after=cursor)
+        self.park()
+
+    def fill(self) -> int:
+        """Stuff the socket until nothing more goes in; how many bytes that were."""
+        size = 0
+        while True:
+            try:
+                size += os.write(self.ours.fileno(), b"." * 1000)
+            except BlockingIOError:
+                return size
+
+    def receive(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            piece = self.theirs.recv(size - len(data))
+            assert piece, f"ended after {data!r}"
+            data += piece
+        return data
+
+    def rest(self) -> bytes:
+        """What came and was not received, up to now."""
+        try:
+            return self.theirs.recv(1 << 20, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        self.sub.close()
+        self.ours.close()
+        self.theirs.close()
+
+
+def settle_pump(hub: Hub) -> None:
+    wait_until(lambda: pump_of(hub).written == hub.log.tail("a"), "all is written")
+
+
+@in_greenlets
+def test_whoever_is_at_the_head_is_written_to_at_once_and_encoded_for_once() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seats = [Seat(hub, form) for _ in range(TURN * 2 + 10)]
+    for text in ("one", "two", "three"):
+        hub.publish("a", text)
+        settle_pump(hub)
+    for seat in seats:
+        assert seat.rest() == b"one\ntwo\nthree\n"
+        assert seat.sub.state == "live"
+        assert seat.sub.id == str(hub.log.tail("a"))
+    assert form.encoded == 3
+    assert hub.subscribers("a") == len(seats)
+    for seat in seats:
+        seat.close()
+    assert hub.subscribers("a") == 0
+
+
+@in_greenlets
+def test_what_waits_is_written_as_one_piece() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seat = Seat(hub, form)
+    for n in range(100):
+        hub.publish("a", str(n))
+    settle_pump(hub)
+    assert seat.rest() == b"".join(b"%d\n" % n for n in range(100))
+    seat.close()
+
+
+@in_greenlets
+def test_the_publisher_sees_its_own_messages_in_its_own_way_and_in_the_same_order() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    ann, bob, eve = (Seat(hub, form, name) for name in ("ann", "bob", "eve"))
+    for sender in ("ann", "bob", None, "gone", "ann"):
+        hub.publish("a", str(sender), sender=sender)
+    settle_pump(hub)
+    assert ann.rest() == b"own ann\nbob\nNone\ngone\nown ann\n"
+    assert bob.rest() == b"ann\nown bob\nNone\ngone\nann\n"
+    assert eve.rest() == b"ann\nbob\nNone\ngone\nann\n"
+    for seat in (ann, bob, eve):
+        seat.close()
+
+
+@in_greenlets
+def test_formats_do_not_mix() -> None:
+    class Loud(Lines):
+        def encode(self, message: Message, /) -> bytes:
+            return super().encode(message).upper()
+
+    hub = Hub(MemoryLog())
+    quiet, loud = Seat(hub, Lines()), Seat(hub, Loud())
+    hub.publish("a", "text")
+    settle_pump(hub)
+    assert (quiet.rest(), loud.rest()) == (b"text\n", b"TEXT\n")
+    quiet.close()
+    loud.close()
+
+
+@in_greenlets
+def test_a_client_that_never_reads_stops_neither_the_pump_nor_anybody_else() -> None:
+    hub, form = Hub(MemoryLog(Retention(messages=100))), Lines()
+    seats = [Seat(hub, form) for _ in range(20)]
+    slow = seats[7]
+    stuffed = slow.fill()
+    for n in range(1000):
+        hub.publish("a", str(n))
+        if n % 50 == 49:
+            settle_pump(hub)
+    for seat in seats:
+        if seat is not slow:
+            assert seat.rest() == b"".join(b"%d\n" % n for n in range(1000))
+            assert seat.sub.state == "live"
+    assert slow.sub.state == "lagging"
+    assert slow.sub.bell.wait(0), "its own greenlet has to know"
+    assert slow.receive(stuffed) == b"." * stuffed
+    assert slow.rest() == b"", "the kernel took nothing of it"
+    lost, *held = slow.sub.read()
+    assert isinstance(lost, Gap)
+    assert lost.requested.offset == 0
+    assert [m.data for m in held if isinstance(m, Message)] == [str(n) for n in range(900, 1000)]
+    for seat in seats:
+        seat.close()
+
+
+@in_greenlets
+def test_a_frame_that_went_half_way_is_finished_and_not_repeated() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seat = Seat(hub, form)
+    large = "0123456789" * 100_000
+    hub.publish("a", large)
+    settle_pump(hub)
+    hub.publish("a", "next")
+    settle_pump(hub)
+    assert seat.sub.state == "lagging"
+    assert 0 < len(seat.outlet.rest) < len(large), "the test needs a part of it in the kernel"
+    threading.Thread(target=seat.park).start()
+    assert seat.receive(len(large) + 6) == f"{large}\nnext\n".encode()
+    wait_until(lambda: seat.sub.state == "live" and seat.outlet.fd >= 0, "it has caught up")
+    hub.publish("a", "live again")
+    assert seat.receive(11) == b"live again\n"
+    assert seat.rest() == b""
+    seat.close()
+
+
+@in_greenlets
+def test_nothing_is_written_to_a_client_that_closed_its_subscription() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    stays, leaves = Seat(hub, form), Seat(hub, form)
+    leaves.sub.close()
+    assert leaves.sub.state == "closed"
+    hub.publish("a", "text")
+    settle_pump(hub)
+    assert (stays.rest(), leaves.rest()) == (b"text\n", b"")
+    stays.close()
+    leaves.close()
+
+
+@in_greenlets
+def test_a_pump_that_comes_too_late_itself_lets_everybody_be_told() -> None:
+    hub, form = Hub(MemoryLog(Retention(messages=10))), Lines()
+    seat = Seat(hub, form)
+    head = hub.log.tail("a")
+    for n in range(50):
+        hub.publish("a", str(n))
+    settle_pump(hub)
+    assert seat.sub.state == "lagging"
+    assert seat.rest() == b""
+    lost, *held = seat.sub.read()
+    assert isinstance(lost, Gap)
+    assert lost.requested == head
+    assert [m.data for m in held if isinstance(m, Message)] == [str(n) for n in range(40, 50)]
+    seat.close()
+
+
+@in_greenlets
+def test_several_channels_are_never_live() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seat = Seat(hub, form)
+    with hub.subscribe(["a", "b"]) as sub:
+        assert not sub.park(form, seat.outlet)
+    seat.close()
+
+
+def in_the_middle_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
+    """Publish to the seats of ``hub`` and ``act`` while the pump writes."""
+    pump, before = pump_of(hub), pump_of(hub).position
+    wrote = []
+
+    def watch() -> None:
+        while pump.position == before:
+            time.sleep(0)
+        act()
+        wrote.append(pump.written)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    hub.publish("a", "text")
+    watcher.join(PATIENCE)
+    assert wrote == [before], "it was not in the middle of the batch"
+    settle_pump(hub)
+
+
+@in_greenlets
+def test_whoever_leaves_in_the_middle_of_a_batch_gets_nothing_of_it() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    last = seats[-1]
+    in_the_middle_of_a_batch(hub, last.sub.close)
+    assert [seat.rest() for seat in seats] == [b"text\n"] * (TURN * 2 - 1) + [b""]
+    for seat in seats:
+        seat.close()
+    assert hub.subscribers("a") == 0
+
+
+@in_greenlets
+def test_whoever_returns_in_the_middle_of_a_batch_gets_it_once() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    last, cursor = seats[-1], seats[-1].sub.id
+    in_the_middle_of_a_batch(hub, lambda: last.return_from(cursor))
+    assert last.rest() == b"text\n"
+    hub.publish("a", "more")
+    settle_pump(hub)
+    assert last.rest() == b"more\n"
+    for seat in seats:
+        seat.close()
+    assert hub.subscribers("a") == 0
+
+
+@in_greenlets
+def test_whoever_returns_in_the_middle_of_a_batch_with_a_full_socket_misses_nothing() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    last, cursor = seats[-1], seats[-1].sub.id
+
+    def return_and_fill() -> None:
+        last.return_from(cursor)
+        stuffed.append(last.fill())
+
+    stuffed: list[int] = []
+    in_the_middle_of_a_batch(hub, return_and_fill)
+    assert last.receive(5 + stuffed[0]) == b"text\n" + b"." * stuffed[0]
+    if last.sub.state == "lagging":
+        last.park()
+    hub.publish("a", "more")
+    settle_pump(hub)
+    assert last.rest() == b"more\n"
+    for seat in seats:
+        seat.close()
+    assert hub.subscribers("a") == 0
+
+
+# Hundreds of sockets, random stalls, torn writes, kills, restarts
+
+
+class CountedSse(SseFormat):
+    """Counts what the pump writes."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        self.frames += 1
+        return super().frame(blocks)
+
+
+class Chunks:
+    """Chunked bodies (RFC 9112 section 7.1), and not one byte out of its place."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> bytes:
+        self._data += data
+        body = b""
+        while b"\r\n" in self._data[:12]:
+            head, rest = self._data.split(b"\r\n", 1)
+            size = int(head, 16)
+            assert size > 0
+            if len(rest) < size + 2:
+                break
+            assert rest[size : size + 2] == b"\r\n", f"torn: {rest[size - 20 : size + 20]!r}"
+            body += rest[:size]
+            self._data = rest[size + 2 :]
+        else:
+            assert len(self._data) < 12, f"torn: {self._data[:40]!r}"
+        return body
+
+
+class Site:
+    """The hub and what the server does with each connection; hubs may be replaced."""
+
+    def __init__(self, retention: Retention) -> None:
+        self.log = MemoryLog(retention)
+        self.hub = Hub(self.log)
+        self.form = CountedSse()
+        self.settings = Settings(heartbeat=0.002)
+        self.clients: set[StreamClient] = set()
+        self.done = False
+
+    def serve(self, sock: socket.socket, after: str) -> None:
+        """One response, from its first byte to its last."""
+        environ = {"gunicorn.socket": sock, "SERVER_PROTOCOL": "HTTP/1.1"}
+        client = StreamClient(environ, self.settings, self.form)
+        assert client.outlet.is_direct
+        self.clients.add(client)
+
+        def send(data: bytes) -> None:
+            client.hand(data)
+            sock.sendall(b"%x\r\n%b\r\n" % (len(data), data))
+
+        try:
+            with self.hub.subscribe("a", after=after, bell=client.bell) as sub:
+                client.subscription = sub
+                send(ready(self.form, ["a"], sub.id))
+                while True:
+                    if items := sub.read():
+                        send(b"".join([self.encode(sub, item) for item in items]))
+                    elif beat := client.rest():
+                        send(beat)
+        except (StreamingError, OSError):
+            pass
+        finally:
+            self.clients.remove(client)
+            sock.close()
+
+    def encode(self, sub: Subscription, item: Message | Gap) -> bytes:
+        if isinstance(item, Gap):
+            return gap(self.form, item, sub.step(item))
+        return item.encoded(self.form)
+
+    def sweep(self) -> None:
+        """The registry's sweep, without its pauses: heartbeats wherever one fits."""
+        while not self.done:
+            for client in tuple(self.clients):
+                client.sweep(time.monotonic())
+            time.sleep(0.001)
+
+    def restart(self) -> None:
+        """Another worker on the same log; everybody has to come back."""
+        old, self.hub = self.hub, Hub(self.log)
+        old.close()
+
+
+def listen(site: Site, cursor: str, dice: random.Random) -> list[sse.Event]:
+    """All events of a client that stalls, leaves and comes back, up to the last one."""
+    events: list[sse.Event] = []
+    while not events or events[-1].data != END:
+        ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, dice.choice([1, 10_000, 100_000]))
+        theirs.settimeout(PATIENCE)
+        server = threading.Thread(target=site.serve, args=(ours, cursor))
+        server.start()
+        chunks, decoder = Chunks(), sse.Decoder()
+        life = dice.choice([5, 50, 500, 100_000])
+        with theirs:
+            while life and (not events or events[-1].data != END):
+                life -= 1
+                if dice.random() < 0.1:
+                    time.sleep(dice.random() * 0.05)  # the stall itself, nothing waits for it
+                data = theirs.recv(dice.choice([10, 3000, 100_000]))
+                if not data:
+                    break
+                events += decoder.feed(chunks.feed(data))
+                cursor = decoder.last_event_id or cursor
+        server.join(PATIENCE)
+        assert not server.is_alive(), "the server did not notice that the client left"
+    return events
+
+
+def check_story(events: list[sse.Event], log: dict[str, str], total: int) -> int:
+    """Nothing lost, doubled, reordered or changed, but for what a gap said; how many were lost."""
+    last, lost = 0, 0
+    for event in events:
+        if event.event == "ready":
+            assert Position.parse(event.id).offset == last
+        elif event.event == "gap":
+            place = Position.parse(event.id).offset
+            assert place > last, "a gap in which nothing is missing"
+            lost += place - last
+            last = place
+        else:
+            assert Position.parse(event.id).offset == last + 1
+            assert event.data == log[event.id]
+            last += 1
+    assert last == total
+    return lost
+
+
+@pytest.mark.parametrize("held", [100_000, 25])
+@pytest.mark.parametrize("seed", range(STALL_ROUNDS))
+@in_greenlets
+def test_whatever_stalls_tears_or_dies_every_stream_tells_what_the_log_says(
+    seed: int, held: int
+) -> None:
+    dice = random.Random(seed)
+    site = Site(Retention(messages=held, size=1 << 30))
+    clients, publishers, each = 150, 3, 70
+    origin, total = str(site.log.tail("a")), publishers * each + 1
+    log: dict[str, str] = {}
+    stories: list[list[sse.Event]] = []
+    torn: list[int] = []
+    hold = Outlet.hold
+
+    def counted_hold(self: Outlet, rest: bytes | memoryview) -> None:
+        torn.append(len(rest))
+        hold(self, rest)
+
+    Outlet.hold = counted_hold  # type: ignore[method-assign]
+
+    def publish(dice: random.Random) -> None:
+        for _ in range(each):
+            for _ in range(dice.choice([1, 1, 1, 20])):
+                time.sleep(0)
+            if dice.random() < 0.3:
+                time.sleep(dice.random() * 0.03)
+            text = f"{dice.random()} " * dice.choice([0, 1, 10, 300, 1500])
+            message = site.hub.publish("a", text)
+            log[str(message.id)] = text
+
+    def work(target: Callable[..., object], *arguments: object) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments)
+        thread.start()
+        return thread
+
+    sweeper = work(site.sweep)
+    listeners = [
+        work(lambda d: stories.append(listen(site, origin, d)), random.Random(dice.random()))
+        for _ in range(clients)
+    ]
+    writers = [work(publish, random.Random(dice.random())) for _ in range(publishers)]
+    for part in (1, 2):
+        wait_until(lambda: len(log) > total * part // 3, "a part is published", 60)  # noqa: B023
+        site.restart()
+    for writer in writers:
+        writer.join()
+    log[str(site.hub.publish("a", END).id)] = END
+    for listener in listeners:
+        listener.join(PATIENCE * 3)
+    site.done = True
+    sweeper.join()
+
+    assert len(log) == total
+    assert len(stories) == clients
+    lost = [check_story(events, log, total) for events in stories]
+    assert any(lost) == (held < total)
+    assert site.form.frames > total / 3, "the pump wrote next to nothing itself"
+    assert any(torn), "no write was torn"
+    assert site.hub.subscribers("a") == 0
+    assert not site.clients

@@ -1,0 +1,140 @@
+"""streaming/settings.py: the configuration, read once and refused as a whole if it is wrong."""
+
+import dataclasses
+
+import pytest
+
+from streaming.errors import ConfigurationError
+from streaming.logs import Retention
+from streaming.settings import Settings
+
+FIELDS = [field.name for field in dataclasses.fields(Settings)]
+
+
+def test_without_configuration_everything_has_its_default() -> None:
+    assert Settings.from_config({}) == Settings()
+    assert Settings().retention == Retention()
+
+
+def test_every_field_is_a_key_and_foreign_keys_are_left_alone() -> None:
+    for name in FIELDS:
+        default = getattr(Settings(), name)
+        assert Settings.from_config({f"STREAMING_{name.upper()}": default}) == Settings()
+    config = {"DEBUG": True, "SECRET_KEY": "x", "STREAMING_HEARTBEAT": 3, "streaming_log": "x"}
+    assert Settings.from_config(config) == Settings(heartbeat=3)
+
+
+def test_every_field_says_what_it_is_for() -> None:
+    import ast
+    import inspect
+
+    (tree,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(tree, ast.ClassDef)
+    documented = [
+        before.target.id
+        for before, after in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(before, ast.AnnAssign)
+        and isinstance(before.target, ast.Name)
+        and isinstance(after, ast.Expr)
+    ]
+    assert documented == FIELDS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("STREAMING_HEARTBEET", "STREAMING_HEARTBEAT"),
+        ("STREAMING_ORIGIN", "STREAMING_ORIGINS"),
+        ("STREAMING_MESSAGE_SIZES", "STREAMING_MESSAGE_SIZE"),
+        ("STREAMING_RETENTION_MESSAGE", "STREAMING_RETENTION_MESSAGES"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(wrong: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{wrong}.*{meant}\\?"):
+        Settings.from_config({wrong: 1})
+
+
+def test_a_key_like_no_other_lists_all_there_are() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_config({"STREAMING_QQQQQQQQQQ": 1})
+    for name in FIELDS:
+        assert f"STREAMING_{name.upper()}" in str(caught.value)
+
+
+NUMBERS = [
+    "message_size",
+    "body_size",
+    "retention_messages",
+    "retention_size",
+    "retention_channels",
+    "key_window",
+]
+OPTIONAL = ["retention_age", "heartbeat", "pong_timeout", "send_timeout"]
+
+
+@pytest.mark.parametrize("name", NUMBERS + OPTIONAL)
+@pytest.mark.parametrize("value", [0, -1, "15", True, [1], float("nan")])
+def test_a_number_that_is_none_is_refused_by_its_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"STREAMING_{name.upper()} is "):
+        Settings.from_config({f"STREAMING_{name.upper()}": value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_bound_cannot_be_switched_off(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Settings.from_config({f"STREAMING_{name.upper()}": None})
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_none_switches_a_deadline_off(name: str) -> None:
+    assert getattr(Settings.from_config({f"STREAMING_{name.upper()}": None}), name) is None
+
+
+@pytest.mark.parametrize("name", ["message_size", "retention_messages", "retention_channels"])
+def test_things_that_are_counted_are_whole(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Settings.from_config({f"STREAMING_{name.upper()}": 1.5})
+
+
+@pytest.mark.parametrize("name", ["compression", "direct_writes"])
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_a_switch_is_on_or_off(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError):
+        Settings.from_config({f"STREAMING_{name.upper()}": value})
+    assert getattr(Settings.from_config({f"STREAMING_{name.upper()}": True}), name) is True
+
+
+@pytest.mark.parametrize("value", ["https://example.org", None, [1], {"https://a": 1}])
+def test_origins_are_a_list_and_not_a_text(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="STREAMING_ORIGINS"):
+        Settings.from_config({"STREAMING_ORIGINS": value})
+    assert Settings.from_config({"STREAMING_ORIGINS": ["https://a"]}).origins == ["https://a"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": "never"}, {"a": None}, {"not a channel": "latest"}, "latest", ["a"], None, {"a": []}],
+)
+def test_policies_are_known_words_for_channels_that_can_exist(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="STREAMING_POLICIES"):
+        Settings.from_config({"STREAMING_POLICIES": value})
+    policies = {"a": "replay", "b": "latest", "c": "disconnect"}
+    assert Settings.from_config({"STREAMING_POLICIES": policies}).policies == policies
+
+
+def test_the_retention_of_the_logs_is_the_one_configured() -> None:
+    settings = Settings.from_config(
+        {
+            "STREAMING_RETENTION_MESSAGES": 1,
+            "STREAMING_RETENTION_SIZE": 2,
+            "STREAMING_RETENTION_AGE": None,
+            "STREAMING_RETENTION_CHANNELS": 4,
+            "STREAMING_KEY_WINDOW": 5.5,
+        }
+    )
+    assert settings.retention == Retention(1, 2, None, 4, 5.5)
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().heartbeat = 1  # type: ignore[misc]
