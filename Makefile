@@ -27,7 +27,7 @@ test-python: $(VENV)/.installed-test tools
 	$(BIN)/python -m pytest tests/live
 
 test-browser-client: node
-	node --test --test-reporter=spec tests/client/
+	node --test --test-reporter=spec tests/client/*.test.mjs
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

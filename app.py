@@ -102,7 +102,7 @@ def add_tutorial(app: Flask) -> None:
 
     sock = Sock(app)
     for path, endpoint in (("/", "root_socket"), ("/ws", "socket")):
-        sock.route(path, subprotocols=[PROTOCOL], endpoint=endpoint, detached=True)(speak)
+        sock.route(path, subprotocols=[PROTOCOL], endpoint=endpoint)(speak)
     app.get("/ws")(not_a_websocket)
 
 

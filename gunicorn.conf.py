@@ -3,7 +3,11 @@
 import gc
 import os
 
-from streaming import watch_worker
+from gevent import config as gevent_config
+
+from streaming import drain_worker, watch_worker
+
+gevent_config.track_greenlet_tree = False  # who spawned whom: 0.7 KiB for each connection
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = "gevent"
@@ -26,5 +30,6 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 
 
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]
-    """Let the interpreter clean up in its usual order."""
+    """End the streams that are still open; let the interpreter clean up in its usual order."""
+    drain_worker()
     gc.unfreeze()

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, request
 
-from streaming import Connection, Sock, State, Streaming, chat
+from streaming import Connection, Sock, Streaming, Take, chat, current_state
 
 app = Flask(__name__)
 streaming = Streaming(app)
@@ -22,14 +22,13 @@ def publish() -> tuple[str, int]:
     return "", 204
 
 
-@sock.route("/ws", detached=True)
-def talk(ws: Connection, state: State) -> None:
+@sock.route("/ws")
+def talk(ws: Connection) -> Take:
     """The tutorial's chat."""
-    chat(ws, state, "bench")
+    return chat(ws, current_state(), "bench")
 
 
-@sock.route("/echo", detached=True)
-def echo(ws: Connection, state: State) -> None:
+@sock.route("/echo")
+def echo(ws: Connection) -> Take:
     """``You said: X``, to the sender only."""
-    for text in ws:
-        ws.send(f"You said: {text}")
+    return lambda text: ws.send(f"You said: {text}")

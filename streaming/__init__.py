@@ -36,6 +36,7 @@ from .requests import read_json as read_json
 from .requests import read_text as read_text
 from .routes import not_a_websocket as not_a_websocket
 from .routes import speak as speak
+from .session import Take as Take
 from .settings import Settings as Settings
 from .sock import Sock as Sock
 from .state import State as State
@@ -43,4 +44,5 @@ from .state import current_state as current_state
 from .subscription import Subscription as Subscription
 from .websocket import Connection as Connection
 from .websocket import ConnectionClosed as ConnectionClosed
+from .worker import drain_worker as drain_worker
 from .worker import watch_worker as watch_worker

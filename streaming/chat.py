@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .errors import Lagged
 from .message import Gap, Message
+from .session import Take
 from .state import State
 from .websocket import Connection
 from .wire import frames
@@ -35,22 +36,27 @@ class ChatFormat:
 CHAT = ChatFormat()
 
 
-def chat(connection: Connection, state: State, room: str = "chat") -> None:
-    """Talk the tutorial's protocol in channel ``room`` until the connection is over.
+def chat(connection: Connection, state: State, room: str = "chat") -> Take:
+    """Join channel ``room`` and talk the tutorial's protocol; return what takes each message.
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
-    others as ``Other client said: X``, in the order of the log.
+    others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
+    return.
 
     Raises:
-        StreamingError: What ends the connection: a message that cannot be sent, a log that cannot
-            be reached.
+        StreamingError: What ends the connection: a room that is none, a log that cannot be
+            reached. The returned function raises for a message that cannot be sent.
     """
     subscription = state.hub.subscribe(room, bell=connection.line.bell)
     try:
         connection.send(WELCOME)
-        connection.follow(subscription, CHAT)
-        for data in connection:
-            text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-            connection.owe(state.hub.publish(room, text, sender=connection.id))
-    finally:
+    except BaseException:
         subscription.close()
+        raise
+    connection.follow(subscription, CHAT)
+
+    def take(data: str | bytes) -> None:
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        connection.owe(state.hub.publish(room, text, sender=connection.id))
+
+    return take

@@ -27,7 +27,6 @@ class StreamClient:
         "_beat",
         "_environ",
         "_heartbeat",
-        "_peer",
         "_settings",
         "_spoke",
         "_writing",
@@ -35,6 +34,7 @@ class StreamClient:
         "form",
         "id",
         "outlet",
+        "peer",
         "reason",
         "since",
         "subscription",
@@ -51,10 +51,10 @@ class StreamClient:
         self.bell = Bell()
         self.subscription: Subscription | None = None
         chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and settings.direct_writes
-        self.outlet = Outlet(client_socket(environ), self.id, is_direct=chunked)
+        self.outlet = Outlet(client_socket(environ), self.id, may=chunked)
         self._environ: dict[str, Any] | None = environ
         self._settings = settings
-        self._peer = str(environ.get("REMOTE_ADDR", ""))
+        self.peer = str(environ.get("REMOTE_ADDR", ""))
         self.reason: StreamingError | None = None
         """Why it is over, or about to be; None if nobody ended it from outside."""
         self._heartbeat = form.frame(form.heartbeat) if form else b""
@@ -66,9 +66,9 @@ class StreamClient:
         """For the registry's snapshot."""
         subscription = self.subscription
         if subscription is None:
-            return {"peer": self._peer}
+            return {"peer": self.peer}
         return {
-            "peer": self._peer,
+            "peer": self.peer,
             "channels": subscription.channels,
             "position": subscription.id,
             "state": subscription.state,
@@ -119,24 +119,11 @@ class StreamClient:
         self.outlet.open()
 
     def rest(self) -> bytes:
-        """Wait until there is something to read or a reason to end; the heartbeat to send, if any.
-
-        At the head of its channel the client is served by the pump while this waits.
-        """
+        """Wait for something to read or a reason to end; the heartbeat to send, if any."""
         self.lend()
-        sub, outlet = self.subscription, self.outlet
-        if outlet.fd >= 0 and sub is not None and self.form and sub.park(self.form, outlet):
-            while sub.state == "live" and sub.reason is None:
-                self.bell.wait()
-                if outlet.rest:
-                    outlet.finish()
-                if sub.state == "live":
-                    outlet.open()
-        else:
-            self.bell.wait()
-        outlet.finish()
-        beat, self._beat = self._beat, False
-        return self.form.heartbeat if beat and self.form else b""
+        self.bell.wait()
+        self.outlet.finish()
+        return self._take_beat()
 
     def pause(self, seconds: float) -> bytes:
         """Wait ``seconds``, or less if a heartbeat is due: send what is returned and wait on.
@@ -153,6 +140,9 @@ class StreamClient:
                 self.outlet.finish()
                 self.outlet.open()
         self.outlet.finish()
+        return self._take_beat()
+
+    def _take_beat(self) -> bytes:
         beat, self._beat = self._beat, False
         return self.form.heartbeat if beat and self.form else b""
 
@@ -160,10 +150,7 @@ class StreamClient:
         every = self._settings.heartbeat
         if not self._heartbeat or every is None or self._writing:
             return False
-        spoke, sub = self._spoke, self.subscription
-        if sub is not None and sub.state == "live":
-            spoke = max(spoke, sub.offered)
-        return now - spoke >= every
+        return now - self._spoke >= every
 
     def _send_heartbeat(self, now: float) -> None:
         if self.outlet.fd < 0:
@@ -178,6 +165,7 @@ class StreamClient:
         except OSError:
             self.end(ClientGone("The connection is lost."))
 
-    def retry(self) -> int:
-        """Milliseconds after which a client of a stopping server should come back, spread."""
-        return random.randint(1000, 3000)
+
+def spread_retry() -> int:
+    """Milliseconds after which a client of a stopping server should come back, spread."""
+    return random.randint(1000, 3000)

@@ -32,6 +32,9 @@ class EventFormat(Format, Protocol):
     def encode_at(self, message: Message, id: str) -> bytes:
         """``message`` with another id: the cursor of a stream of several channels."""
 
+    def gap(self, lost: Gap, id: str, /) -> bytes:
+        """The event that says what is no longer held; ``id`` is the cursor behind it."""
+
 
 class _Chunked:
     """Frames for a direct write into an HTTP/1.1 response (RFC 9112 section 7.1)."""
@@ -41,6 +44,12 @@ class _Chunked:
 
     def encode_own(self, message: Message, /) -> bytes:
         return message.encoded(self)
+
+    def event(self, event: str, data: str, *, id: str | None = None) -> bytes:
+        raise NotImplementedError
+
+    def gap(self, lost: Gap, id: str, /) -> bytes:
+        return self.event("gap", compact(lost.payload()), id=id)
 
     def frame(self, blocks: bytes, /) -> bytes:
         return b"%x\r\n%b\r\n" % (len(blocks), blocks)
@@ -112,11 +121,6 @@ NDJSON = NdjsonFormat()
 def ready(form: EventFormat, channels: Sequence[str], id: str) -> bytes:
     """The priming event: a client has a cursor before its first message."""
     return form.event("ready", compact({"channels": list(channels)}), id=id)
-
-
-def gap(form: EventFormat, lost: Gap, id: str) -> bytes:
-    """The event that says what is no longer held."""
-    return form.event("gap", compact(lost.payload()), id=id)
 
 
 def restart(form: EventFormat, retry: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The outgoing side of a WebSocket: whole frames, one writer at a time, deliveries from the log.
+"""The outgoing side of a client: whole frames, one writer at a time, deliveries from the log.
 
 What is begun is finished first. While nothing is begun the line is open, and pump, sweep and
 reader write whole frames to the socket at once. When the kernel takes less, a deliverer thread is
@@ -20,18 +20,18 @@ from .message import Gap, Message
 from .outlet import Outlet
 from .pump import Format
 from .subscription import Subscription
-from .wire import frames
 
-_PING = frames.encode(frames.Opcode.PING, b"")
+FAREWELL = 0.5
+"""Seconds a client has to take the end of its stream, or to answer our close frame."""
 
 _log = logging.getLogger(__name__)
 
 
-class SocketFormat(Format, Protocol):
-    """How messages and gaps become frames."""
+class LineFormat(Format, Protocol):
+    """How messages and gaps become what goes over a line."""
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
-        """The frame that tells of a gap; ``after`` is the cursor behind it.
+        """The block that tells of a gap; ``after`` is the cursor behind it.
 
         Raises:
             Lagged: If the protocol has no words for it; the connection ends instead.
@@ -44,26 +44,39 @@ class Line(Outlet):
     Args:
         sock: The client's socket.
         client: The client's id.
+        bell: What subscriptions of this line ring.
+        ping: The bytes of a heartbeat.
         is_direct: Whether direct writes may be used at all.
         end: Called with the reason when the line cannot go on; from any thread, once or more.
     """
 
-    __slots__ = ("_delivering", "_end", "_followed", "_goodbye", "_ping_due", "_turn", "bell")
+    __slots__ = (
+        "_delivering",
+        "_end",
+        "_followed",
+        "_goodbye",
+        "_ping",
+        "_ping_due",
+        "_turn",
+        "bell",
+    )
 
     def __init__(
         self,
         sock: socket.socket,
         client: str,
         *,
+        bell: Bell,
+        ping: bytes,
         is_direct: bool,
         end: Callable[[StreamingError], None],
     ) -> None:
-        super().__init__(sock, client, is_direct=is_direct)
-        self.bell = Bell()
-        """What subscriptions of this connection ring."""
+        super().__init__(sock, client, may=is_direct)
+        self.bell = bell
+        self._ping = ping
         self._end = end
         self._turn = threading.Lock()
-        self._followed: dict[str, tuple[Subscription, SocketFormat]] = {}
+        self._followed: dict[str, tuple[Subscription, LineFormat]] = {}
         self._delivering = False
         self._goodbye: bytes | None = None
         self._ping_due = False
@@ -76,7 +89,7 @@ class Line(Outlet):
             self._call_deliverer()
 
     def open(self) -> None:
-        """Let others write, unless the close frame was said: nothing follows it."""
+        """Let others write, unless the goodbye was said: nothing follows it."""
         if self._goodbye is None and not self._delivering:
             super().open()
 
@@ -104,17 +117,17 @@ class Line(Outlet):
     def ping(self) -> None:
         """Send a ping now, or as soon as the line is free. Never blocks."""
         if self.fd >= 0:
-            if not self.write(_PING):
+            if not self.write(self._ping):
                 self._call_deliverer()
         else:
             self._ping_due = True
             self.bell.ring()
 
-    def say_close(self, code: int | None, reason: str) -> None:
-        """Send the close frame behind what was begun, the last one. Never blocks; idempotent."""
+    def say_goodbye(self, last: bytes) -> None:
+        """Send ``last`` behind what was begun, and nothing after it. Never blocks; idempotent."""
         if self._goodbye is not None:
             return
-        self._goodbye = frames.encode_close(code, reason)
+        self._goodbye = last
         if self.fd >= 0:
             try:
                 if self.write(self._goodbye):
@@ -128,10 +141,18 @@ class Line(Outlet):
 
     @property
     def is_finished(self) -> bool:
-        """Whether the close frame is out."""
+        """Whether the goodbye is out."""
         return self._goodbye == b"" and not self.rest
 
-    def follow(self, subscription: Subscription, form: SocketFormat) -> None:
+    def adopt(self, subscription: Subscription, form: LineFormat) -> bool:
+        """``follow``, but only if the subscription is at the head and the line is free."""
+        if self.fd < 0 or not subscription.park(form, self):
+            return False
+        (channel,) = subscription.channels
+        self._followed[channel] = (subscription, form)
+        return True
+
+    def follow(self, subscription: Subscription, form: LineFormat) -> None:
         """Deliver a subscription of one channel, made with this line's bell, until ``unfollow``."""
         (channel,) = subscription.channels
         self._followed[channel] = (subscription, form)
@@ -171,7 +192,7 @@ class Line(Outlet):
         threading.Thread(target=self._deliver, name=f"deliver {self.client}", daemon=True).start()
 
     def _deliver(self) -> None:
-        """The deliverer: until all is at the head, or the close frame is out."""
+        """The deliverer: until all is at the head, or the goodbye is out."""
         try:
             while self._goodbye is None:
                 if not self._read_on():
@@ -204,14 +225,15 @@ class Line(Outlet):
             items = subscription.read()
             if items:
                 found = True
-                data = b"".join([self._encode(subscription, form, item) for item in items])
+                blocks = [self._encode(subscription, form, item) for item in items]
+                data = form.frame(b"".join(blocks))
                 with self._turn:
                     self.finish()
                     self.send(data)
             subscription.mark_sent()
         return found
 
-    def _encode(self, sub: Subscription, form: SocketFormat, item: Message | Gap) -> bytes:
+    def _encode(self, sub: Subscription, form: LineFormat, item: Message | Gap) -> bytes:
         if isinstance(item, Gap):
             return form.gap(item, sub.step(item))
         return form.encode_own(item) if item.sender == self.client else item.encoded(form)
@@ -221,7 +243,7 @@ class Line(Outlet):
             self.finish()
             if self._ping_due:
                 self._ping_due = False
-                self.send(_PING)
+                self.send(self._ping)
 
     def _park(self) -> bool:
         """Hand the line back to the pumps, if everything is at its head. Switches no greenlet."""

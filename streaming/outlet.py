@@ -76,6 +76,16 @@ def _peek(sock: socket.socket) -> bool:
         raw.detach()
 
 
+def is_direct(sock: socket.socket) -> bool:
+    """Whether a write to the socket's file descriptor returns at once, and nothing else happens
+    meanwhile: so it is with the sockets of greenlet servers, TLS aside."""
+    return (
+        not isinstance(sock, ssl.SSLSocket)
+        and not os.get_blocking(sock.fileno())
+        and type(sock).send is not _socket.socket.send  # a time-out under threads, no greenlets
+    )
+
+
 class Outlet:
     """A client's socket as the pump and the sweep see it (a ``Sink``).
 
@@ -86,7 +96,7 @@ class Outlet:
 
     __slots__ = ("_direct", "client", "fd", "progress", "rest", "sock")
 
-    def __init__(self, sock: socket.socket | None, client: str, *, is_direct: bool = True) -> None:
+    def __init__(self, sock: socket.socket | None, client: str, *, may: bool = True) -> None:
         self.sock = sock
         self.client = client
         self.fd = -1
@@ -94,13 +104,7 @@ class Outlet:
         """What was begun and not yet taken by the kernel."""
         self.progress = 0.0
         """While something is stuck: when the kernel last took some of it (``time.monotonic``)."""
-        self._direct = (
-            is_direct
-            and sock is not None
-            and not isinstance(sock, ssl.SSLSocket)
-            and not os.get_blocking(sock.fileno())
-            and type(sock).send is not _socket.socket.send  # a time-out under threads, no greenlets
-        )
+        self._direct = may and sock is not None and is_direct(sock)
 
     @property
     def is_direct(self) -> bool:
@@ -156,9 +160,11 @@ class Outlet:
         """
         assert self.sock is not None
         view = memoryview(data)
+        self.progress = time.monotonic()
         while view:
-            self.progress = time.monotonic()
-            view = view[self.sock.send(view[:PIECE]) :]
+            with suppress(TimeoutError):  # the deadline is the sweep's: see is_stuck
+                view = view[self.sock.send(view[:PIECE]) :]
+                self.progress = time.monotonic()
         self.progress = 0.0
 
     def is_stuck(self, now: float, timeout: float | None) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import HubClosed, InvalidRequest, LogUnavailable, StreamingError
 from .formats import compact
 from .message import Gap, Message
+from .session import Take
 from .state import State
 from .websocket import Connection
 from .wire import frames
@@ -47,15 +48,15 @@ class JsonFormat:
 JSON = JsonFormat()
 
 
-def converse(connection: Connection, state: State) -> None:
-    """Serve ``subscribe``, ``unsubscribe`` and ``publish`` frames until the connection is over.
+def converse(connection: Connection, state: State) -> Take:
+    """Say welcome; return what follows ``subscribe``, ``unsubscribe`` and ``publish`` frames.
 
-    A frame that cannot be followed is answered with an ``error`` frame and changes nothing.
+    For a handler of ``Sock.route`` to return. A frame that cannot be followed is answered with an
+    ``error`` frame and changes nothing.
     """
     session = _Session(connection, state)
     session.send({"type": "welcome", "client": connection.id})
-    for data in connection:
-        session.take(data)
+    return session.take
 
 
 class _Session:
@@ -142,10 +143,15 @@ def _parse(data: str | bytes) -> Mapping[str, Any]:
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         raise InvalidRequest("A frame is a JSON object with a 'type'.")
     ref = value.get("ref")
-    if not (ref is None or isinstance(ref, int | str)) or len(str(ref)) > 64:
+    if not (ref is None or isinstance(ref, int | str)) or not _is_short(str(ref)):
         del value["ref"]
         raise InvalidRequest("'ref' is a number or a text of at most 64 characters.")
     return value
+
+
+def _is_short(ref: str) -> bool:
+    """At most 64 characters, all of which can be sent back."""
+    return len(ref) <= 64 and ref == ref.encode("utf-8", "replace").decode()
 
 
 def _text(request: Mapping[str, Any], name: str) -> str:

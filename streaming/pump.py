@@ -25,6 +25,9 @@ BATCH_MESSAGES = 256
 BATCH_SIZE = 64 * 1024
 """One write to each live subscriber takes at most about so many messages, and bytes of text."""
 
+RETRY = 0.5
+"""Seconds until a log that could not be reached is asked again."""
+
 TURN = 256
 """Writes after which the pump lets other greenlets run."""
 
@@ -64,6 +67,7 @@ class Pump:
     """
 
     __slots__ = (
+        "_failed",
         "_follower",
         "_live",
         "_lock",
@@ -89,6 +93,7 @@ class Pump:
         self._waiting: set[Subscription] = set()
         self._live: dict[Format, dict[Sink, Subscription]] = {}
         self._native = 0
+        self._failed = False
         self._stopped = threading.Event()
         self._follower = log.follow(channel)
 
@@ -99,6 +104,11 @@ class Pump:
     def stop(self) -> None:
         """End the pump's thread soon. Does not wait for it."""
         self._stopped.set()
+        self._follower.wake()
+
+    def retry(self) -> None:
+        """Ring everybody once the log can be read again: a subscription could not."""
+        self._failed = True
         self._follower.wake()
 
     def join(self, subscription: Subscription) -> None:
@@ -141,7 +151,7 @@ class Pump:
                     self._turn()
                 except LogUnavailable as error:
                     _log.warning("Pump of %s waits for its log: %s", self.channel, error)
-                    self._stopped.wait(0.5)
+                    self._failed = True
         except Exception:
             _log.exception("Pump of %s failed", self.channel)
             raise
@@ -150,10 +160,15 @@ class Pump:
 
     def _turn(self) -> None:
         """Offer what is new, or wait for it."""
+        if self._failed:
+            self._stopped.wait(RETRY)
         if self.position is None:
             self.position = self.written = self._log.tail(self.channel)
             self._ring()
         page = self._log.read(self.channel, self.position, limit=BATCH_MESSAGES, size=BATCH_SIZE)
+        if self._failed:
+            self._failed = False
+            self._ring()
         if page.messages or page.gap:
             self._offer(page)
         else:
@@ -190,8 +205,10 @@ class Pump:
         """Write one batch to every sink. This is the hot path of the package."""
         data = form.frame(b"".join([message.encoded(form) for message in messages]))
         own = _own(form, messages)
-        turn, write = TURN, os.write
+        turn, write, live = TURN, os.write, self._live[form]
         for sink, subscription in sinks.items():
+            if live.get(sink) is not subscription:
+                continue  # it left, and may be back, while this batch was on its way
             piece = own.get(sink.client, data) if own else data
             try:
                 sent = write(sink.fd, piece)
@@ -216,8 +233,9 @@ class Pump:
     ) -> None:
         """Let a live subscriber lag, from ``place`` on, with ``rest`` still to be sent."""
         with self._lock:
-            if self._live[form].pop(sink, None) is None:
-                return  # it left while this batch was on its way
+            if self._live[form].get(sink) is not subscription:
+                return  # it left, and may be back, while this batch was on its way
+            del self._live[form][sink]
             self._waiting.add(subscription)
             subscription.state = "lagging"
         subscription.lag(place)

@@ -27,9 +27,17 @@ _log = logging.getLogger(__name__)
 class Client(Protocol):
     """A connected client, as its transport sees it. ``sweep`` and ``end`` never block."""
 
-    id: str
-    transport: str
-    since: float
+    @property
+    def id(self) -> str:
+        """Its name in this worker."""
+
+    @property
+    def transport(self) -> str:
+        """How it is connected."""
+
+    @property
+    def since(self) -> float:
+        """Since when (``time.time``)."""
 
     def describe(self) -> Mapping[str, object]:
         """Channels, position and peer, for people to read."""
@@ -70,6 +78,14 @@ class Registry:
             start, self._sweeping = not self._sweeping, True
         if start:
             threading.Thread(target=self._run, name="streaming sweep", daemon=True).start()
+
+    def replace(self, client: Client) -> None:
+        """Let ``client`` stand for the one that has its id."""
+        with self._lock:
+            if client.id in self._clients:
+                self._clients[client.id] = client
+        if self._closed is not None:
+            client.end(self._closed)
 
     def remove(self, client: Client, reason: StreamingError | str) -> None:
         """Forget a client and remember why it left. Idempotent."""

@@ -10,13 +10,14 @@ from collections.abc import Generator, Iterable, Iterator
 from flask import Request, Response
 
 from . import formats
-from .client import StreamClient
+from .client import StreamClient, spread_retry
 from .errors import ClientGone, HubClosed, StreamingError
 from .formats import NDJSON, SSE, EventFormat
 from .hub import check_channels
 from .message import Cursor, Gap, Message
 from .state import State
 from .subscription import Subscription
+from .tail import HandedOver, hand_over
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """No cache keeps a stream, no proxy collects or compresses it."""
@@ -60,35 +61,54 @@ def event_stream(
     form = choose_format(request) or SSE
     client = StreamClient(request.environ, state.settings, form)
 
-    def body() -> Iterator[bytes]:
-        reason: StreamingError = ClientGone("The client left.")
-        try:
-            state.registry.add(client)
-            with state.hub.subscribe(names, after=after, history=history, bell=client.bell) as sub:
-                client.subscription = sub
-                yield client.hand(formats.ready(form, names, sub.id))
-                while True:
-                    items = sub.read()
-                    if items:
-                        yield client.hand(_encode(form, sub, items))
-                    elif beat := client.rest():
-                        yield client.hand(beat)
-        except HubClosed as closed:
-            reason = closed
-            yield client.hand(formats.restart(form, client.retry()))
-            client.outlet.stop_reading()
-        except (ClientGone, OSError) as gone:
-            reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
-        except StreamingError as error:
-            reason = error
-            yield client.hand(formats.close(form, error.problem()))
-        except GeneratorExit:  # the server could not write
-            reason = client.reason or reason
-            raise
-        finally:
-            state.registry.remove(client, reason)
+    return _response(_follow(client, state, names, after, history), form.mimetype)
 
-    return _response(body(), form.mimetype)
+
+def _follow(
+    client: StreamClient, state: State, names: tuple[str, ...], after: str | None, history: int
+) -> Iterator[bytes]:
+    """The body of an event stream, until its end or until it goes to rest."""
+    assert client.form is not None
+    form, subscription, is_over = client.form, None, True
+    reason: StreamingError = ClientGone("The client left.")
+    try:
+        state.registry.add(client)
+        subscription = state.hub.subscribe(names, after=after, history=history, bell=client.bell)
+        client.subscription = subscription
+        yield client.hand(formats.ready(form, names, subscription.id))
+        while is_over:
+            items = subscription.read()
+            if items:
+                yield client.hand(_encode(form, subscription, items))
+                continue
+            client.lend()
+            if hand_over(client, subscription, state):
+                is_over = False
+            elif beat := client.rest():
+                yield client.hand(beat)
+    except HubClosed as closed:
+        reason = closed
+        _close(subscription)
+        yield client.hand(formats.restart(form, spread_retry()))
+        client.outlet.stop_reading()
+    except (ClientGone, OSError) as gone:
+        reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
+    except StreamingError as error:
+        reason = error
+        _close(subscription)
+        yield client.hand(formats.close(form, error.problem()))
+    finally:
+        if is_over:
+            _close(subscription)
+            state.registry.remove(client, reason)
+    if not is_over:
+        raise HandedOver
+
+
+def _close(subscription: Subscription | None) -> None:
+    """Nothing is written any more behind the back of whoever says the last word."""
+    if subscription is not None:
+        subscription.close()
 
 
 def stream_response(
@@ -123,7 +143,7 @@ def stream_response(
         except HubClosed as closed:
             reason = closed
             if form:
-                yield client.hand(formats.restart(form, client.retry()))
+                yield client.hand(formats.restart(form, spread_retry()))
                 client.outlet.stop_reading()
             else:
                 client.outlet.cut()  # plain text has no other way to say that this is not all
@@ -189,7 +209,7 @@ def _encode(form: EventFormat, sub: Subscription, items: list[Message | Gap]) ->
     blocks = []
     for item in items:
         if isinstance(item, Gap):
-            blocks.append(formats.gap(form, item, sub.step(item)))
+            blocks.append(form.gap(item, sub.step(item)))
         elif several:
             blocks.append(form.encode_at(item, sub.step(item)))
         else:

@@ -11,8 +11,9 @@ from .formats import compact
 from .origin import allow_origin
 from .requests import last_seen, read_count, read_json
 from .responses import event_stream
+from .session import Take
 from .sock import Sock
-from .state import State, current_state
+from .state import current_state
 from .websocket import Connection
 
 
@@ -23,9 +24,7 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/events")(events)
     blueprint.post("/channels/<channel>")(publish)
     blueprint.get("/ws")(not_a_websocket)
-    sock.route(
-        "/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket", detached=True
-    )(speak)
+    sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
     blueprint.app_errorhandler(StreamingError)(problem)
     blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
     return blueprint
@@ -54,12 +53,12 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     return {"channel": channel, "id": str(message.id)}, 201
 
 
-def speak(connection: Connection, state: State) -> None:
+def speak(connection: Connection) -> Take:
     """Serve a WebSocket: ``streaming.v1.json`` if that was agreed on, else the tutorial's chat."""
+    state = current_state()
     if connection.subprotocol == protocol.PROTOCOL:
-        protocol.converse(connection, state)
-    else:
-        chat(connection, state)
+        return protocol.converse(connection, state)
+    return chat(connection, state)
 
 
 def not_a_websocket() -> Response:

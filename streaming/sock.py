@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from typing import Any
@@ -11,17 +10,16 @@ from typing import Any
 import flask_sock
 from flask import Blueprint, Request, Response, request
 
-from .errors import ClientGone, HandshakeError, StreamingError
+from .errors import ClientGone, HandshakeError
 from .origin import check_origin
-from .outlet import client_socket, release
+from .outlet import client_socket, is_direct
+from .session import Session
 from .state import State, current_state
-from .websocket import Connection, ConnectionClosed
+from .websocket import Connection
 from .wire.deflate import Deflate
 from .wire.handshake import check_handshake, choose_subprotocol
 
 Handler = Callable[..., object]
-
-_log = logging.getLogger(__name__)
 
 
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
@@ -33,22 +31,18 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
         bp: Blueprint | None = None,
         *,
         subprotocols: Sequence[str] = (),
-        detached: bool = False,
         **options: Any,
     ) -> Callable[[Handler], Handler]:
         """Decorate a handler ``f(ws, **url_variables)`` for WebSockets at ``path``.
 
-        The connection ends when the handler returns. A fault in the handshake is answered with
-        400 or 426, a page of another origin with 403, and the handler is not called.
+        The connection ends when the handler returns, unless it returns a function: then the
+        handler was the greeting, and ``function(message)`` is called for each message, one after
+        another, outside the request's context, until the connection is over. Such a connection
+        costs no greenlet while its client is silent.
 
-        Args:
-            path: The URL rule.
-            bp: The blueprint to register the route on, instead of the application.
-            subprotocols: What to agree on; the choice is ``ws.subprotocol``.
-            detached: Call ``f(ws, state, **url_variables)`` after Flask is done with the request:
-                without its context, and without the memory that holds for as long as the client
-                stays.
-            options: As for Flask's ``route``.
+        A fault in the handshake is answered with 400 or 426, a page of another origin with 403,
+        and the handler is not called. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
+        The other options are those of Flask's ``route``.
         """
         options["websocket"] = True
 
@@ -57,10 +51,8 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
             def view(**variables: Any) -> Response:
                 state = current_state()
                 connection = accept(request, state, subprotocols)
-                if detached:
-                    return Taken(partial(serve, connection, state, handler, state, **variables))
-                serve(connection, state, handler, **variables)
-                return Taken(None)
+                Session(connection, state).begin(partial(handler, connection, **variables))
+                return Taken()
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
             return handler
@@ -75,33 +67,18 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
 
 class Taken(Response):
-    """A response that uses up the socket: the server writes nothing and closes it."""
+    """Says that the socket is used up: the server writes nothing and closes its descriptor."""
 
-    def __init__(self, run: Callable[[], None] | None) -> None:
+    def __init__(self) -> None:
         super().__init__(status=101)
-        self._run = run
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        start_response("101 Switching Protocols", [])  # for the access log; nothing is sent yet
-        return _Session(self._run, environ)
+    def __call__(self, environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("101 Switching Protocols", [])  # for the access log
+        return map(_refuse, (b"",))
 
 
-class _Session:
-    """What the server iterates over: runs a detached handler, then says that the socket is gone."""
-
-    def __init__(self, run: Callable[[], None] | None, environ: dict[str, Any]) -> None:
-        self._run = run
-        self._environ = environ
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        run, self._run = self._run, None
-        if run is not None:
-            release(self._environ)
-            run()
-        raise ConnectionResetError(errno.ECONNRESET, "This connection was a WebSocket.")
+def _refuse(piece: bytes) -> bytes:
+    raise ConnectionResetError(errno.ECONNRESET, "This connection is a WebSocket.")
 
 
 def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Connection:
@@ -137,7 +114,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     if agreed:
         head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
     connection = Connection(
-        sock,
+        sock.dup() if is_direct(sock) and settings.direct_writes else sock,
         settings,
         peer=request.remote_addr or "",
         subprotocol=protocol,
@@ -151,19 +128,3 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
         connection.end(ClientGone(str(error)))
     connection.line.start()
     return connection
-
-
-def serve(connection: Connection, state: State, handler: Handler, *args: Any, **kw: Any) -> None:
-    """Call ``handler(connection, …)`` and end the connection with a code that says how it went."""
-    try:
-        handler(connection, *args, **kw)
-    except ConnectionClosed:
-        pass
-    except StreamingError as error:
-        connection.end(error)
-    except Exception:
-        _log.exception("A WebSocket handler failed")
-        connection.end(StreamingError("The handler failed."))
-    finally:
-        connection.close()
-        state.registry.remove(connection, connection.reason or "")

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 from .errors import ConfigurationError, Forbidden, HubClosed
 from .hub import Hub
 from .logs import open_log
+from .poller import Poller
 from .registry import Registry
 from .settings import Settings
 
@@ -32,6 +33,7 @@ class State:
     settings: Settings
     hub: Hub
     registry: Registry = field(default_factory=Registry)
+    poller: Poller = field(default_factory=Poller)
     authorize: Authorize = only_subscribe
 
     def check_allowed(self, action: Action, channel: str) -> None:
@@ -96,3 +98,8 @@ def close_all() -> None:
     """Drain every application of this process, which is about to stop."""
     for state in tuple(_states):
         state.close()
+
+
+def count_all() -> int:
+    """How many clients are connected to all applications of this process."""
+    return sum(len(state.registry) for state in tuple(_states))

@@ -111,6 +111,7 @@ class Subscription:
             try:
                 page = self._page(channel, place)
             except LogUnavailable:
+                self._pumps[channel].retry()
                 continue
             if page.gap is not None:
                 items.append(page.gap)
@@ -164,6 +165,13 @@ class Subscription:
             return str(place)
         self._told[item.channel] = place
         return print_cursor(self._told)
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether ``park`` would take it now."""
+        if len(self._places) > 1 or self.reason is not None:
+            return False
+        return all(self._pumps[channel].position == p for channel, p in self._places.items())
 
     def park(self, form: Format, sink: Sink) -> bool:
         """Let the pump write to ``sink`` from here on; False if not at the pump's position.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from .bell import Bell
 from .errors import ClientGone, ProtocolError, StreamingError
-from .line import Line, SocketFormat
+from .line import FAREWELL, Line, LineFormat
 from .message import Message
 from .registry import new_client_id
 from .settings import Settings
@@ -16,14 +16,14 @@ from .subscription import Subscription
 from .wire import frames
 from .wire.deflate import Compressor
 
-FAREWELL = 0.5
-"""Seconds a client has to answer our close frame."""
-
 SETTLE = 1.0
 """Seconds a client that closes is kept for what it published last."""
 
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
+
+
+_PING = frames.encode(frames.Opcode.PING, b"")
 
 
 class ConnectionClosed(StreamingError):
@@ -67,14 +67,22 @@ class Connection:
         self.subprotocol = subprotocol
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
-        self.line = Line(sock, self.id, is_direct=settings.direct_writes, end=self.end)
-        self._sock = sock
+        self.line = Line(
+            sock,
+            self.id,
+            bell=Bell(),
+            ping=_PING,
+            is_direct=settings.direct_writes,
+            end=self.end,
+        )
+        self.sock = sock
         self._settings = settings
         self._peer = peer
         self._compressor = compressor
         self._decoder = frames.Decoder(settings.message_size, decompress=decompress)
         self._received: Iterator[frames.Received] = iter(())
         self._owed: Message | None = None
+        self._timeout: float | None = None
         self._heard = time.monotonic()
         self._pinged = 0.0
         self._cut_at: float | None = None
@@ -120,9 +128,9 @@ class Connection:
                 self.end(fault)
             if self.reason is not None:
                 raise self._over(self.reason)
-            if timeout is not None and not self._is_readable(timeout):
+            data = self._read(timeout)
+            if data is None:
                 return None
-            data = self._read()
             if not data:
                 self.end(ClientGone("The client left without a close frame."))
             self._received = self._decoder.feed(data)
@@ -137,7 +145,7 @@ class Connection:
             if message is not None:
                 yield message
 
-    def follow(self, subscription: Subscription, form: SocketFormat) -> None:
+    def follow(self, subscription: Subscription, form: LineFormat) -> None:
         """Deliver a subscription of one channel, made with ``bell=connection.line.bell``, here."""
         self.line.follow(subscription, form)
 
@@ -167,7 +175,7 @@ class Connection:
         else:
             text = reason.reason if isinstance(reason, ConnectionClosed) else str(reason)
             code = None if reason.close_code == 1005 else reason.close_code
-            self.line.say_close(code, text)
+            self.line.say_goodbye(frames.encode_close(code, text))
 
     def sweep(self, now: float) -> None:
         """See ``registry.Client``."""
@@ -217,9 +225,15 @@ class Connection:
                 return
             time.sleep(0.002)
 
-    def _read(self) -> bytes:
+    def _read(self, timeout: float | None = None) -> bytes | None:
+        """What came, nothing at the end; None after ``timeout`` seconds."""
+        if self._timeout != timeout:
+            self._timeout = timeout
+            self.sock.settimeout(timeout)
         try:
-            data = self._sock.recv(READ)
+            data = self.sock.recv(READ)
+        except TimeoutError:
+            return None
         except OSError:
             data = b""
         self._heard = time.monotonic()
@@ -247,13 +261,6 @@ class Connection:
                 break
             time.sleep(0.002)
         return self._peer_closed
-
-    def _is_readable(self, timeout: float) -> bool:
-        if getattr(self._sock, "pending", int)():  # TLS has bytes that no selector sees
-            return True
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._sock, selectors.EVENT_READ)
-            return bool(selector.select(timeout))
 
     @staticmethod
     def _over(reason: StreamingError) -> ConnectionClosed:

@@ -6,10 +6,13 @@ import threading
 import time
 from typing import Protocol
 
-from .state import close_all
+from .state import close_all, count_all
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""
+
+PATIENCE = 1.0
+"""Seconds that a worker waits at its exit for the last clients to take the end of their stream."""
 
 
 class Worker(Protocol):
@@ -21,7 +24,7 @@ class Worker(Protocol):
 def watch_worker(worker: Worker) -> None:
     """Drain all streams of this process as soon as ``worker`` is to stop.
 
-    For ``gunicorn.conf.py``: ``post_worker_init = watch_worker``. TERM, HUP and ``max_requests``
+    For ``post_worker_init`` in ``gunicorn.conf.py``. TERM, HUP and ``max_requests``
     all end in ``worker.alive`` being false. Starts a daemon thread that lives until then.
     """
 
@@ -31,3 +34,15 @@ def watch_worker(worker: Worker) -> None:
         close_all()
 
     threading.Thread(target=watch, name="streaming drain", daemon=True).start()
+
+
+def drain_worker() -> None:
+    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds.
+
+    For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
+    open connections, so it may have ended before ``watch_worker`` looked.
+    """
+    close_all()
+    until = time.monotonic() + PATIENCE
+    while count_all() and time.monotonic() < until:
+        time.sleep(INTERVAL / 5)

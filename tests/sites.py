@@ -77,6 +77,7 @@ class Site:
             yield connection
         finally:
             connection.close()
+            connection.shutdown()  # close() leaves the socket open once the server said goodbye
 
     @contextmanager
     def json(self, path: str = "/streaming/ws") -> Iterator["Json"]:

@@ -48,6 +48,7 @@ export class Connection extends EventTarget {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {AbortController | null} */ #link = null;
   /** @type {AbortSignal | undefined} */ #signal;
+  /** @type {StateDetail[]} */ #news = [];
   #attempt = 0;
   #gaveUp = false;
   #onAbort = () => this.#finish({ kind: "aborted", reason: "aborted" });
@@ -201,12 +202,18 @@ export class Connection extends EventTarget {
     if (this.#state === state) this.#announce(ending);
   }
 
-  /** @param {Ending} ending */
+  /**
+   * Dispatch where we are. If a listener moves us on, everybody hears of that next and not before.
+   *
+   * @param {Ending} ending
+   */
   #announce({ kind, reason }) {
     const { state, attempt, limit, retryAt } = this;
-    /** @type {StateDetail} */
-    const detail = { state, attempt, limit, retryAt, reason, kind };
-    this.dispatchEvent(new CustomEvent("state", { detail }));
+    if (this.#news.push({ state, attempt, limit, retryAt, reason, kind }) > 1) return;
+    while (this.#news.length) {
+      this.dispatchEvent(new CustomEvent("state", { detail: this.#news[0] }));
+      this.#news.shift();
+    }
   }
 }
 

@@ -138,7 +138,7 @@ export class ReconnectingSocket extends Connection {
         watchdog = new Watchdog(this.#liveness, silent(this.#liveness ?? 0));
         if (!this._opened(link)) return;
         this.dispatchEvent(new Event("open"));
-        this.#flush(socket);
+        for (const text of this.#queue.splice(0)) socket.send(text);
       },
       { signal },
     );
@@ -179,13 +179,6 @@ export class ReconnectingSocket extends Connection {
   _release() {
     this.#released = true;
     for (const text of this.#queue.splice(0)) this.#drop(text);
-  }
-
-  /** @param {WebSocket} socket */
-  #flush(socket) {
-    while (this.#queue.length && this.#socket === socket && socket.readyState === OPEN) {
-      socket.send(/** @type {string} */ (this.#queue.shift()));
-    }
   }
 
   /** @param {string} data */

@@ -501,19 +501,42 @@ test("close from a listener: the last event seen is the last, and its id stays",
   assert.equal(events.lastEventId, "2");
 });
 
-for (const state of ["connecting", "open", "waiting"]) {
-  test(`close from a listener of state ${state}`, async (t) => {
+for (const [index, state] of ["connecting", "open", "waiting"].entries()) {
+  test(`close from a listener of state ${state}: all listeners hear of it in order`, async (t) => {
     const server = await httpServer(t, (_, response) => stream(response).end("data: a\n\n"));
     const events = open(t, server);
     const log = record(events, "message");
-    const seen = states(events);
+    const before = states(events);
     events.addEventListener("state", ({ detail }) => detail.state === state && events.close());
-    await seen.next("closed");
+    const after = states(events);
+    await after.next("closed");
     await assertNothingLeft({ server });
-    assert.equal(seen.names().at(-1), "closed");
+    const expected = [...["connecting", "open", "waiting"].slice(0, index + 1), "closed"];
+    assert.deepEqual(before.names(), expected);
+    assert.deepEqual(after.names(), expected);
     assert.equal(log.length, state === "waiting" ? 1 : 0);
   });
 }
+
+test("close while a refusal is being read: no error event", async (t) => {
+  const server = await httpServer(t, (_, response) => {
+    response.writeHead(404, { "Content-Type": "application/problem+json" }).write('{"title":');
+  });
+  let answered = false;
+  const events = open(t, server, {
+    async fetch(input, init) {
+      const response = await fetch(input, init);
+      answered = true;
+      return response;
+    },
+  });
+  const log = record(events, "error");
+  await until(() => answered);
+  events.close();
+  await assertNothingLeft({ server });
+  await new Promise(setImmediate);
+  assert.equal(log.length, 0);
+});
 
 test("retryNow does nothing while connecting and open", async (t) => {
   const server = await httpServer(t, (_, response) => stream(response));

@@ -1,4 +1,4 @@
-// Node 20 has a WebSocket client behind a flag only: without the flag, this file runs itself with it.
+// Node 20 has a WebSocket client behind a flag only: without it, this file runs itself once more.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { getEventListeners } from "node:events";
@@ -428,6 +428,24 @@ function socketTests() {
       log.map(({ data }) => data),
       ["a", "b"],
     );
+  });
+
+  test("close from a listener of state open: there is no open event", async (t) => {
+    const server = await socketServer(t);
+    const socket = open(t, server);
+    const log = record(socket, "open");
+    socket.addEventListener("state", ({ detail }) => detail.state === "open" && socket.close());
+    await states(socket).next("closed");
+    assert.equal(log.length, 0);
+  });
+
+  test("close from the close listener: it is closed, and was never waiting", async (t) => {
+    const server = await socketServer(t, (peer) => peer.close(1012));
+    const socket = open(t, server);
+    socket.addEventListener("close", () => socket.close());
+    const seen = states(socket);
+    await seen.next("closed");
+    assert.deepEqual(seen.names(), ["connecting", "open", "closed"]);
   });
 
   test("close from the open listener drops the queue", async (t) => {

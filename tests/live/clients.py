@@ -77,6 +77,14 @@ def read_head(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     return int(first.split()[1]), headers, body
 
 
+def post_json(url: str, value: Any) -> tuple[int, Any]:
+    """Post a value as JSON; return the status and the value in the answer."""
+    body = json.dumps(value).encode()
+    headers = {"Content-Type": "application/json"}
+    with RawClient(url, method="POST", headers=headers, body=body) as client:
+        return client.status, client.json()
+
+
 class RawClient:
     """One HTTP/1.1 request on a bare socket; the response is read piece by piece, on demand.
 

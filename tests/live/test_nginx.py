@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import websocket
 
-from tests.live.clients import RawClient
+from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn, nginx
 from tests.live.server import Server
 
@@ -110,10 +110,5 @@ def test_an_unlisted_public_address_is_refused() -> None:
 
 
 def publish(server: Server, text: str) -> None:
-    with RawClient(
-        server.url + "/streaming/channels/news",
-        method="POST",
-        headers={"Content-Type": "application/json"},
-        body=json.dumps({"data": text}).encode(),
-    ) as client:
-        assert client.status == 201, client.read_all()
+    status, answer = post_json(server.url + "/streaming/channels/news", {"data": text})
+    assert status == 201, answer

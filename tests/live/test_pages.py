@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.live.browser import SERVER_DOWN, Windows
-from tests.live.clients import RawClient
+from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn
 from tests.live.server import Server
 
@@ -61,28 +61,35 @@ def test_a_page_opens_in_the_browsers_language(
     assert has_chinese == (locale == "zh-CN")
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_the_language_can_be_switched_and_stays(
-    demo: Server, open_windows: Windows, path: str
-) -> None:
-    page = open_windows.open(demo.url + path)
-    page.locator("[data-lang-switch]").click()
-    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
-    page.locator("nav a[data-to=typewriter]").click()
-    expect(page).to_have_url(re.compile("/typewriter"))
-    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
-    page.locator("[data-lang-switch]").click()
-    expect(page.locator("html")).to_have_attribute("lang", "en")
+def test_the_language_can_be_switched_and_stays(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open(demo.url)
+    for lang, start in (("zh-CN", "home"), ("en", "chat")):
+        page.locator(f"nav a[data-to={start}]").click()
+        page.locator("[data-lang-switch]").click()
+        for name in ("sse", "typewriter", "chat", "home"):
+            expect(page.locator("html")).to_have_attribute("lang", lang)
+            page.locator(f"nav a[data-to={name}]").click()
+            expect(page.locator(f"body[data-page={name}]")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_fits_a_phone(demo: Server, open_windows: Windows, path: str, scheme: str) -> None:
-    page = open_windows.open(
-        demo.url + path, width=360, height=640, color_scheme=scheme, has_touch=True
-    )
-    expect(page.locator("h1")).to_be_visible()
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_the_pages_fit_a_phone(demo: Server, open_windows: Windows, locale: str) -> None:
+    page = open_windows.open(locale=locale, width=360, height=640, has_touch=True)
+    for path in PAGES:
+        page.goto(demo.url + path)
+        expect(page.locator("h1")).to_be_visible()
+        assert page.evaluate("document.scrollingElement.scrollWidth") <= 360, path
+
+
+def test_the_pages_have_a_dark_side(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open()
+    ink = "getComputedStyle(document.body).color"
+    for path in PAGES:
+        page.emulate_media(color_scheme="light")
+        page.goto(demo.url + path)
+        light = page.evaluate(ink)
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate(ink) != light, path
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -119,13 +126,8 @@ def test_a_paused_sse_page_resumes_without_losing_or_repeating(
     page.locator("#pause").click()
     expect_state(page, "paused")
     for n in range(3):
-        with RawClient(
-            demo.url + "/streaming/channels/news",
-            method="POST",
-            headers={"Content-Type": "application/json"},
-            body=b'{"data": "while paused %d"}' % n,
-        ) as client:
-            assert client.status == 201
+        data = {"data": f"while paused {n}"}
+        assert post_json(demo.url + "/streaming/channels/news", data)[0] == 201
     page.locator("#pause").click()
     news = page.locator("#stream li[data-channel=news] .text", has_text="while paused")
     expect(news).to_have_text([f"while paused {n}" for n in range(3)])

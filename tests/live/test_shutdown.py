@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.live.clients import Event, RawClient
+from tests.live.clients import Event, RawClient, post_json
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import RawWebSocket
 from tests.live.server import Server, is_alive, wait_until
@@ -150,11 +150,8 @@ def test_clients_that_never_read_do_not_hold_the_process(server: Server) -> None
     socket = RawWebSocket(server, receive_buffer=4096)
     socket.send_json(type="subscribe", channel="news")
     for _ in range(60):
-        body = json.dumps({"data": "x" * 100_000}).encode()
-        as_json = {"Content-Type": "application/json"}
-        url = server.url + "/streaming/channels/news"
-        with RawClient(url, method="POST", headers=as_json, body=body) as publisher:
-            assert publisher.status == 201
+        status, _ = post_json(server.url + "/streaming/channels/news", {"data": "x" * 100_000})
+        assert status == 201
     server.terminate(timeout=DEADLINE)
     stalled.close()
     socket.close()

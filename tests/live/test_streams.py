@@ -1,6 +1,7 @@
 """The blueprint's streams against clients of other people, on both servers."""
 
 import json
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ import pytest
 import websocket
 from httpx_sse import ServerSentEvent, connect_sse
 
-from tests.live.clients import RawClient
+from tests.live.clients import RawClient, post_json
 from tests.live.server import Server, wait_until
 
 SUBPROTOCOL = "streaming.v1.json"
+# httpx reads the system's certificates for every client otherwise, which takes longer than a test
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def listening(
     headers = {} if after is None else {"Last-Event-ID": after}
     params = {"channel": list(channels), **query}
     with (
-        httpx.Client(timeout=10) as client,
+        httpx.Client(timeout=10, verify=NO_TLS) as client,
         connect_sse(
             client, "GET", server.url + "/streaming/events", params=params, headers=headers
         ) as source,
@@ -50,10 +53,11 @@ def socket(server: Server) -> Iterator[Any]:
 
 def publish(server: Server, data: str, channel: str = "news", **more: str) -> str:
     """Publish over HTTP and return the message's id."""
-    response = httpx.post(f"{server.url}/streaming/channels/{channel}", json={"data": data, **more})
-    assert response.status_code == 201, response.text
-    assert response.json()["channel"] == channel
-    return str(response.json()["id"])
+    url = f"{server.url}/streaming/channels/{channel}"
+    status, answer = post_json(url, {"data": data, **more})
+    assert status == 201, answer
+    assert answer["channel"] == channel
+    return str(answer["id"])
 
 
 def test_a_stream_says_that_it_is_ready_and_then_what_is_published(server: Server) -> None:
@@ -133,7 +137,9 @@ def test_an_id_of_a_lost_past_is_answered_with_a_gap(server: Server) -> None:
 @pytest.mark.parametrize("value", ["nonsense", "'; drop table", "-", "a-b"])
 def test_an_unreadable_last_event_id_is_refused(server: Server, value: str) -> None:
     url = server.url + "/streaming/events"
-    response = httpx.get(url, params={"channel": "news"}, headers={"Last-Event-ID": value})
+    response = httpx.get(
+        url, params={"channel": "news"}, headers={"Last-Event-ID": value}, verify=NO_TLS
+    )
     assert_problem(response, 400)
 
 
@@ -145,7 +151,9 @@ def test_the_same_id_resumes_on_every_transport(server: Server) -> None:
         assert [next(events).id for _ in missed] == missed
     url = server.url + "/streaming/events"
     headers = {"Accept": "application/x-ndjson", "Last-Event-ID": start}
-    with httpx.stream("GET", url, params={"channel": "news"}, headers=headers) as response:
+    with httpx.stream(
+        "GET", url, params={"channel": "news"}, headers=headers, verify=NO_TLS
+    ) as response:
         assert response.headers["content-type"].startswith("application/x-ndjson")
         lines = (json.loads(line) for line in response.iter_lines() if line)
         assert next(lines)["event"] == "ready"
@@ -206,30 +214,32 @@ def test_a_websocket_that_breaks_off_is_noticed_within_a_second(server: Server) 
 
 @pytest.mark.parametrize("channel", ["", "a b", "ä", "a/b", "x" * 129])
 def test_an_illegal_channel_name_is_refused(server: Server, channel: str) -> None:
-    response = httpx.get(server.url + "/streaming/events", params={"channel": channel})
+    response = httpx.get(
+        server.url + "/streaming/events", params={"channel": channel}, verify=NO_TLS
+    )
     assert_problem(response, 400)
 
 
 def test_bad_requests_get_a_problem_and_nobody_else_notices(server: Server) -> None:
     channels = server.url + "/streaming/channels"
     as_json = {"Content-Type": "application/json"}
-    with listening(server, "news") as events:
+    with httpx.Client(verify=NO_TLS) as http, listening(server, "news") as events:
         next(events)
-        assert_problem(httpx.get(server.url + "/nowhere"), 404)
-        assert_problem(httpx.delete(server.url + "/streaming/events"), 405)
-        assert_problem(httpx.get(server.url + "/streaming/events"), 400)
-        assert_problem(httpx.post(channels + "/news", content=b"{", headers=as_json), 400)
-        assert_problem(httpx.post(channels + "/news", content=b"\xff", headers=as_json), 400)
-        assert_problem(httpx.post(channels + "/news", json={}), 400)
-        assert_problem(httpx.post(channels + "/news", json={"data": 7}), 400)
-        assert_problem(httpx.post(channels + "/news", json=["data"]), 400)
-        assert_problem(httpx.post(channels + "/news", json={"data": "x", "event": "a\nb"}), 400)
-        assert_problem(httpx.post(channels + "/private", json={"data": "x"}), 403)
-        assert_problem(httpx.post(channels + "/news", json={"data": "x" * 20_000_000}), 413)
+        assert_problem(http.get(server.url + "/nowhere"), 404)
+        assert_problem(http.delete(server.url + "/streaming/events"), 405)
+        assert_problem(http.get(server.url + "/streaming/events"), 400)
+        assert_problem(http.post(channels + "/news", content=b"{", headers=as_json), 400)
+        assert_problem(http.post(channels + "/news", content=b"\xff", headers=as_json), 400)
+        assert_problem(http.post(channels + "/news", json={}), 400)
+        assert_problem(http.post(channels + "/news", json={"data": 7}), 400)
+        assert_problem(http.post(channels + "/news", json=["data"]), 400)
+        assert_problem(http.post(channels + "/news", json={"data": "x", "event": "a\nb"}), 400)
+        assert_problem(http.post(channels + "/private", json={"data": "x"}), 403)
+        assert_problem(http.post(channels + "/news", json={"data": "x" * 20_000_000}), 413)
         for body in ({}, {"question": ""}, {"question": "  "}, {"question": 7}, ["question"]):
-            assert_problem(httpx.post(server.url + "/ask", json=body), 400)
-        assert_problem(httpx.post(server.url + "/ask", content=b"{", headers=as_json), 400)
-        assert_problem(httpx.get(server.url + "/ask"), 405)
+            assert_problem(http.post(server.url + "/ask", json=body), 400)
+        assert_problem(http.post(server.url + "/ask", content=b"{", headers=as_json), 400)
+        assert_problem(http.get(server.url + "/ask"), 405)
         publish(server, "still here")
         assert next(events).data == "still here"
 
@@ -238,7 +248,7 @@ def test_an_answer_comes_as_text_lines_or_events(server: Server) -> None:
     url, question = server.url + "/ask", {"question": "What is SSE?"}
 
     def answer(accept: str) -> httpx.Response:
-        return httpx.post(url, json=question, headers={"Accept": accept}, timeout=60)
+        return httpx.post(url, json=question, headers={"Accept": accept}, timeout=60, verify=NO_TLS)
 
     # one answer takes as long as typing it: ask in parallel
     with ThreadPoolExecutor(4) as pool:
@@ -256,9 +266,9 @@ def test_an_answer_comes_as_text_lines_or_events(server: Server) -> None:
 
 
 def clients(server: Server) -> list[dict[str, Any]]:
-    response = httpx.get(server.url + "/clients")
-    assert response.status_code == 200, response.text
-    return list(response.json()["clients"])
+    with RawClient(server.url + "/clients") as client:
+        assert client.status == 200
+        return list(client.json()["clients"])
 
 
 def assert_problem(response: httpx.Response, status: int) -> None:

@@ -5,7 +5,9 @@ Both servers, and for WebSocket two client libraries that know nothing of this p
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import pytest
@@ -13,7 +15,8 @@ import websocket
 from websockets.exceptions import ConnectionClosed
 from websockets.sync import client as websockets_client
 
-from tests.live.clients import RawClient
+from tests.live.clients import Event, RawClient
+from tests.live.harness import flask_run, gunicorn
 from tests.live.server import Server
 
 GREETING = re.compile(
@@ -113,20 +116,6 @@ def connect(request: pytest.FixtureRequest, server: Server, path: str) -> Iterat
         yield connected
 
 
-def test_events_greets_five_times_then_says_close_and_ends(server: Server) -> None:
-    with RawClient(server.url + "/events") as client:
-        assert client.status == 200
-        assert client.headers["content-type"].partition(";")[0] == "text/event-stream"
-        events = list(client.events())
-    assert client.ending == "whole"
-    *greetings, close = events
-    assert [event.event for event in greetings] == ["message"] * 5
-    assert all(GREETING.fullmatch(event.data or "") for event in greetings), greetings
-    times = [event.json()["timestamp"] for event in greetings]
-    assert times == sorted(set(times))
-    assert (close.event, close.data) == ("close", "{}")
-
-
 def test_the_first_greeting_does_not_wait_for_the_second(server: Server) -> None:
     with RawClient(server.url + "/events") as client:
         first = client.next_event(timeout=1.5)
@@ -194,3 +183,27 @@ def test_both_addresses_are_one_room(server: Server) -> None:
     assert ben.receive() == "Other client said: from /ws"
     anna.close()
     ben.close()
+
+
+def test_events_greets_five_times_then_says_close_and_ends() -> None:
+    # it takes ten seconds: both servers at the same time
+    with gunicorn() as production, flask_run() as development, ThreadPoolExecutor(2) as pool:
+        seen = list(pool.map(greetings, [production, development]))
+    for events, ending, seconds in seen:
+        *greeted, close = events
+        assert [event.event for event in greeted] == ["message"] * 5
+        assert all(GREETING.fullmatch(event.data or "") for event in greeted), greeted
+        times = [event.json()["timestamp"] for event in greeted]
+        assert times == sorted(set(times))
+        assert (close.event, close.data) == ("close", "{}")
+        assert ending == "whole"
+        assert 9.5 < seconds < 11.5  # ten seconds after the start
+
+
+def greetings(server: Server) -> tuple[list[Event], str | None, float]:
+    """All of ``/events``, how it ended, and the seconds it took."""
+    begun = time.monotonic()
+    with RawClient(server.url + "/events") as client:
+        assert client.status == 200
+        assert client.headers["content-type"].partition(";")[0] == "text/event-stream"
+        return list(client.events()), client.ending, time.monotonic() - begun

@@ -1,0 +1,395 @@
+"""app.py: the demo, its pages, the tutorial's endpoints and the answers."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+import app as demo
+from demo import answer_book
+from streaming.client import StreamClient
+from tests.live.clients import SseReader
+from tests.live.raw_websocket import RawWebSocket, handshake
+from tests.sites import serve
+
+PAGES = ["/", "/sse", "/typewriter", "/chat"]
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+@pytest.fixture
+def app() -> Iterator[Flask]:
+    app = demo.create_app()
+    yield app
+    app.extensions["streaming"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses of streams take no time; the list is what was asked for."""
+    paused: list[float] = []
+
+    def pause(self: StreamClient, seconds: float) -> bytes:
+        paused.append(round(seconds, 1))
+        return b""
+
+    monkeypatch.setattr(StreamClient, "pause", pause)
+    return paused
+
+
+def check_problem(answer: TestResponse, status: int, part: str = "") -> None:
+    assert answer.status_code == status
+    assert answer.content_type == "application/problem+json"
+    problem = json.loads(answer.data)
+    assert problem.keys() == {"type", "title", "status", "detail"}
+    assert problem["status"] == status
+    assert problem["title"]
+    assert part in problem["detail"]
+
+
+def language(answer: TestResponse) -> str:
+    found = re.search(r'<html lang="([^"]+)"', answer.text)
+    assert found
+    return found[1]
+
+
+# pages
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize(("lang", "tag"), [("en", "en"), ("zh", "zh-CN")])
+def test_every_page_is_there_in_both_languages(
+    client: FlaskClient, path: str, lang: str, tag: str
+) -> None:
+    answer = client.get(path, query_string={"lang": lang})
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/html"
+    assert language(answer) == tag
+    name = path.strip("/") or "home"
+    assert f'data-page="{name}"' in answer.text
+    assert ("实时" in answer.text or "的" in answer.text) == (lang == "zh")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_has_the_strict_policy_and_nothing_inline(
+    client: FlaskClient, path: str
+) -> None:
+    answer = client.get(path)
+    assert answer.headers["Content-Security-Policy"] == CSP
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert not re.search(r"<script(?![^>]*\bsrc=)", answer.text)
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", answer.text)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_everything_a_page_loads_is_served(client: FlaskClient, path: str) -> None:
+    page = client.get(path).text
+    links = re.findall(r'(?:src|href|data-client|data-texts)="(/[^"#?]*)"', page)
+    assert any("static" in link for link in links)
+    for link in links:
+        answer = client.get(link)
+        assert answer.status_code == 200, link
+        answer.close()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "tag"),
+    [
+        (None, "en"),
+        ("zh", "zh-CN"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh-CN"),
+        ("zh-TW", "zh-CN"),
+        ("en-GB,zh;q=0.5", "en"),
+        ("de", "en"),
+        ("de,zh;q=0.5", "zh-CN"),
+        ("*", "en"),
+        (";q=x,\xff", "en"),
+    ],
+)
+def test_the_browsers_language_decides_at_first(
+    client: FlaskClient, accepted: str | None, tag: str
+) -> None:
+    headers = {} if accepted is None else {"Accept-Language": accepted}
+    answer = client.get("/", headers=headers)
+    assert language(answer) == tag
+    assert "Set-Cookie" not in answer.headers
+    assert {"Accept-Language", "Cookie"} <= {v.strip() for v in answer.headers["Vary"].split(",")}
+
+
+def test_a_language_that_was_chosen_is_kept_in_a_cookie(client: FlaskClient) -> None:
+    chinese = {"Accept-Language": "zh"}
+    assert "lang=en" in client.get("/?lang=en", headers=chinese).headers["Set-Cookie"]
+    assert language(client.get("/sse", headers=chinese)) == "en"
+    assert language(client.get("/sse?lang=zh")) == "zh-CN"
+    assert language(client.get("/chat")) == "zh-CN"
+
+
+@pytest.mark.parametrize("nonsense", ["fr", "", "<script>", "../en", "\0"])
+def test_a_language_nobody_speaks_is_not_chosen(client: FlaskClient, nonsense: str) -> None:
+    answer = client.get("/", query_string={"lang": nonsense})
+    assert language(answer) == "en"
+    assert "Set-Cookie" not in answer.headers
+    client.set_cookie("lang", "nonsense")
+    assert language(client.get("/", headers={"Accept-Language": "zh"})) == "zh-CN"
+
+
+def test_both_languages_have_the_same_texts() -> None:
+    assert demo.TEXTS["en"].keys() == demo.TEXTS["zh"].keys()
+
+
+# the tutorial
+
+
+def test_the_tutorials_stream_greets_five_times_and_ends_with_close(
+    client: FlaskClient, no_pause: list[float]
+) -> None:
+    started = datetime.now(UTC)
+    answer = client.get("/events")
+    assert answer.mimetype == "text/event-stream"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
+    *greetings, close = SseReader().feed(answer.data)
+    assert len(greetings) == 5
+    assert no_pause == [2.0] * 5  # the first at once, then every 2 s, the end after 10 s
+    for greeting in greetings:
+        assert (greeting.event, greeting.id, greeting.retry) == ("message", None, None)
+        assert re.fullmatch(
+            r'\{"message":"Hello World","timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"\}',
+            greeting.data or "",
+        )
+        at = datetime.fromisoformat(greeting.json()["timestamp"])
+        assert abs((at - started).total_seconds()) < 60
+    assert (close.event, close.data) == ("close", "{}")
+
+
+def test_the_tutorials_stream_is_sse_whatever_the_client_accepts(
+    client: FlaskClient, no_pause: list[float]
+) -> None:
+    for accept in ("text/plain", "application/x-ndjson", "*/*"):
+        answer = client.get("/events", headers={"Accept": accept})
+        assert answer.data.startswith(b"data: {"), accept
+
+
+@pytest.mark.parametrize("path", ["/ws", "/"])
+def test_the_tutorials_chat_is_at_ws_and_at_the_root(app: Flask, path: str) -> None:
+    with serve(app) as site:
+        one = RawWebSocket(site, path, subprotocol=None)  # type: ignore[arg-type]
+        two = RawWebSocket(site, path, subprotocol=None)  # type: ignore[arg-type]
+        with one, two:
+            for ws in (one, two):
+                assert ws.read_text() == "Welcome to the WebSocket server!"
+            two.send(1, b"first")  # so that both are certainly in the room
+            assert two.read_text() == "You said: first"
+            one.send(1, "你好".encode())
+            assert two.read_text() == "Other client said: 你好"
+            while (told := one.read_text()) == "Other client said: first":
+                pass
+            assert told == "You said: 你好"
+        with site.json(path) as client:
+            assert client.ask(type="subscribe", channel="ticker")["type"] == "ready"
+
+
+def test_a_plain_request_for_ws_is_told_to_upgrade(client: FlaskClient) -> None:
+    check_problem(client.get("/ws"), 426, "WebSocket client")
+
+
+@pytest.mark.parametrize("path", ["/ws", "/"])
+def test_a_foreign_page_may_not_open_the_chat(app: Flask, path: str) -> None:
+    with serve(app) as site:
+        request = handshake(site, path, Origin="https://evil.example")  # type: ignore[arg-type]
+        assert site.raw(request)[0] == 403
+
+
+# answers
+
+
+def ask(client: FlaskClient, question: object, accept: str | None = None, **more: object):  # type: ignore[no-untyped-def]
+    headers = {} if accept is None else {"Accept": accept}
+    return client.post("/ask", json={"question": question, **more}, headers=headers)
+
+
+@pytest.mark.parametrize("question", ["What is SSE?", "什么是 WebSocket?", "qwertz", "<b>&"])
+def test_an_answer_is_the_same_in_all_three_formats(
+    client: FlaskClient, no_pause: list[float], question: str
+) -> None:
+    answer = answer_book.find_answer(question)
+    for accept in (None, "*/*", "text/plain"):
+        plain = ask(client, question, accept)
+        assert plain.mimetype == "text/plain"
+        assert plain.text == answer
+    lines = ask(client, question, "application/x-ndjson")
+    assert lines.mimetype == "application/x-ndjson"
+    *pieces, close = [json.loads(line) for line in lines.data.splitlines()]
+    assert all(piece.keys() == {"event", "data"} for piece in pieces)
+    assert "".join(piece["data"] for piece in pieces) == answer
+    assert close == {"event": "close", "data": "{}"}
+    events = ask(client, question, "text/event-stream")
+    assert events.mimetype == "text/event-stream"
+    *told, last = SseReader().feed(events.data)
+    assert all(event.event == "message" for event in told)
+    assert "".join(event.data or "" for event in told) == answer
+    assert (last.event, last.data) == ("close", "{}")
+    assert len(told) == len(pieces) > 3
+
+
+def test_answers_come_at_typing_speed(client: FlaskClient, no_pause: list[float]) -> None:
+    answer = ask(client, "What is SSE?")
+    pieces = list(answer_book.pieces(answer.text))
+    assert len(no_pause) == len(pieces)
+    assert 0 < demo.TYPING < 1
+
+
+def test_the_language_of_an_answer_may_be_asked_for(
+    client: FlaskClient, no_pause: list[float]
+) -> None:
+    for lang in ("en", "zh"):
+        expected = answer_book.find_answer("SSE", lang)
+        assert ask(client, "SSE", language=lang).text == expected
+    assert answer_book.find_answer("SSE", "en") != answer_book.find_answer("SSE", "zh")
+
+
+@pytest.mark.parametrize("language", [7, None, [], {}, "fr", "\ud800", ["en"]])
+def test_a_language_that_makes_no_sense_is_no_failure(
+    client: FlaskClient, no_pause: list[float], language: object
+) -> None:
+    assert ask(client, "What is SSE?", language=language).status_code in {200, 400}
+
+
+@pytest.mark.parametrize("question", [None, "", "  \n", 7, [], {}, True])
+def test_a_missing_or_empty_question_is_refused(client: FlaskClient, question: object) -> None:
+    check_problem(ask(client, question), 400, "'question' is missing or empty")
+
+
+def test_a_body_that_cannot_be_read_is_refused_with_the_right_status(client: FlaskClient) -> None:
+    check_problem(client.post("/ask", json={}), 400, "'question'")
+    check_problem(client.post("/ask", json=[]), 400, "JSON object")
+    check_problem(client.post("/ask", data="{", content_type="application/json"), 400, "JSON")
+    check_problem(client.post("/ask", data="question=x"), 415, "Content-Type")
+    check_problem(client.post("/ask"), 415)
+    body = b'{"question": "\xff"}'
+    check_problem(client.post("/ask", data=body, content_type="application/json"), 400, "UTF-8")
+    check_problem(ask(client, "x" * 2001), 400, "at most 2000")
+    check_problem(ask(client, "x" * 70_000), 413, "larger than")
+
+
+def test_half_a_surrogate_pair_in_a_question_is_no_failure(
+    client: FlaskClient, no_pause: list[float]
+) -> None:
+    assert ask(client, "\ud800 SSE").status_code == 200
+
+
+def test_a_reader_who_stops_frees_the_server(app: Flask) -> None:
+    with serve(app) as site:
+        headers = {"Content-Type": "application/json"}
+        body = b'{"question": "What is SSE?"}'
+        with site.get("/ask", method="POST", headers=headers, body=body) as client:
+            assert client.read()
+            assert len(site.registry) == 1
+        site.wait_empty()
+
+
+# channels, errors, the rest
+
+
+def test_the_demos_open_channels_may_be_published_to_and_no_others(client: FlaskClient) -> None:
+    for channel, status in {"news": 201, "chat": 201, "ticker": 403, "private": 403}.items():
+        answer = client.post(f"/streaming/channels/{channel}", json={"data": "x"})
+        assert answer.status_code == status, channel
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/static/nothing.js", "/streaming/nothing", "/%ff"])
+def test_an_unknown_path_is_a_problem(client: FlaskClient, path: str) -> None:
+    check_problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/"),
+        ("GET", "/ask"),
+        ("POST", "/events"),
+        ("DELETE", "/chat"),
+        ("PUT", "/streaming/channels/news"),
+    ],
+)
+def test_the_wrong_method_is_a_problem_that_names_the_right_ones(
+    client: FlaskClient, method: str, path: str
+) -> None:
+    answer = client.open(path, method=method)
+    check_problem(answer, 405)
+    assert answer.headers["Allow"]
+
+
+def test_an_error_of_the_demo_itself_is_a_problem_without_its_secrets(app: Flask) -> None:
+    def fail() -> str:
+        raise ZeroDivisionError("secret")
+
+    app.add_url_rule("/fail", view_func=fail)
+    answer = app.test_client().get("/fail")
+    check_problem(answer, 500)
+    assert "secret" not in answer.text
+
+
+def test_every_answer_forbids_sniffing(client: FlaskClient) -> None:
+    for path in ("/", "/nothing", "/clients", "/streaming/events"):
+        assert client.get(path).headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_clients_are_told_in_plain_data(app: Flask) -> None:
+    with serve(app) as site, site.get("/streaming/events?channel=news") as stream:
+        assert stream.next_event().event == "ready"  # type: ignore[union-attr]
+        with site.get("/clients") as client:
+            (row,) = client.json()["clients"]
+    assert (row["transport"], row["channels"]) == ("sse", ["news"])
+
+
+def test_the_ticker_starts_with_the_first_request_and_not_before(app: Flask) -> None:
+    log = app.extensions["streaming"].hub.log
+    with serve(app) as site, site.get("/streaming/events?channel=ticker") as client:
+        assert client.next_event().event == "ready"  # type: ignore[union-attr]
+        event = client.next_event()
+        assert event is not None
+        assert event.event == "message"
+        tick = event.json()
+        assert tick.keys() == {"n", "at", "streams"}
+        assert (tick["n"], tick["streams"]) == (1, 1)
+    assert log.tail("ticker").offset >= 1
+
+
+def test_configuration_comes_from_the_environment_and_the_caller_goes_over_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STREAMING_HEARTBEAT", "7.5")
+    monkeypatch.setenv("STREAMING_ORIGINS", '["https://listed.example"]')
+    monkeypatch.setenv("STREAMING_COMPRESSION", "true")
+    monkeypatch.setenv("STREAMING_LOG", "memory:")
+    settings = demo.create_app(STREAMING_HEARTBEAT=3).extensions["streaming"].settings
+    assert settings.heartbeat == 3
+    assert settings.origins == ["https://listed.example"]
+    assert settings.compression is True
+    assert settings.log == "memory:"
+
+
+def test_a_trusted_proxy_is_believed_only_if_it_is_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forwarded = {"X-Forwarded-Host": "public.example", "X-Forwarded-Proto": "https"}
+    for proxies, host in (("0", "localhost"), ("1", "public.example")):
+        monkeypatch.setenv("TRUSTED_PROXIES", proxies)
+        app = demo.create_app()
+        seen: list[str] = []
+        app.before_request(lambda seen=seen: seen.append(demo.request.host))
+        app.test_client().get("/clients", headers=forwarded)
+        app.extensions["streaming"].close()
+        assert seen == [host]
