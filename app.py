@@ -146,7 +146,7 @@ def page(name: str) -> Response:
         if chosen in TEXTS
         else request.cookies.get("lang")
         if request.cookies.get("lang") in TEXTS
-        else request.accept_languages.best_match(TEXTS, "en")
+        else next((tag for tag in spoken_tags() if tag in TEXTS), "en")
     )
     texts = TEXTS[lang or "en"]
     response = make_response(render_template(f"{name}.html", lang=lang, t=texts.__getitem__))
@@ -155,6 +155,11 @@ def page(name: str) -> Response:
     if chosen in TEXTS:
         response.set_cookie("lang", str(chosen), max_age=31_536_000, samesite="Lax")
     return response
+
+
+def spoken_tags() -> Iterator[str]:
+    """The languages the browser asks for, the favourite first, without their regions."""
+    return (tag.partition("-")[0].lower() for tag, weight in request.accept_languages if weight)
 
 
 def finish(response: Response) -> Response:

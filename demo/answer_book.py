@@ -88,7 +88,7 @@ def _belongs_to(previous: str, char: str) -> bool:
 
 
 def _known(language: str | None) -> str | None:
-    tag = (language or "")[:2].lower()
+    tag = language[:2].lower() if isinstance(language, str) else ""  # it comes from a request
     return tag if tag in ("en", "zh") else None
 
 

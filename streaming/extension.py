@@ -13,7 +13,7 @@ from .message import Message
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
 from .routes import create_blueprint
-from .state import Authorize, create_state, current_state, only_subscribe
+from .state import Authorize, check_unset, create_state, current_state, only_subscribe
 
 
 class Streaming:
@@ -55,6 +55,7 @@ class Streaming:
         Raises:
             ConfigurationError: If the app is set up already, or a setting is wrong.
         """
+        check_unset(app)  # Flask's own words would advise another name
         app.register_blueprint(self.blueprint, url_prefix=self._url_prefix)
 
     def publish(

@@ -55,6 +55,8 @@ def is_gone(sock: socket.socket) -> bool:
     Asks the kernel for the state of the TCP connection where that can be asked (Linux), else
     peeks for the end of file.
     """
+    if sock.fileno() < 0:
+        return True  # closed on our side, and asked about from an older look at the clients
     try:
         if sock.family != getattr(socket, "AF_UNIX", None) and hasattr(socket, "TCP_INFO"):
             return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _GONE

@@ -21,11 +21,13 @@ def read_json(request: Request, limit: int) -> dict[str, Any]:
     """
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
-    request.max_content_length = limit
+    request.max_content_length = limit + 1  # a body of unknown length is cut there, not refused
     try:
         body = request.get_data(cache=False)
     except HTTPException as error:
         raise TooLarge(f"The body is larger than {limit} bytes.") from error
+    if len(body) > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes.")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -180,8 +180,9 @@ def _paced(
         client.check()
         if piece is None:
             return
-        if piece:
-            yield client.hand(form.event("message", piece) if form else _utf8(piece))
+        if not piece:
+            continue  # the beginning of a character, or nothing behind the last
+        yield client.hand(form.event("message", piece) if form else _utf8(piece))
         until = time.monotonic() + (every or 0)
         while every and (beat := client.pause(until - time.monotonic())):
             yield client.hand(beat)

@@ -60,17 +60,26 @@ class State:
 _states: WeakSet[State] = WeakSet()
 
 
-def create_state(app: Flask, authorize: Authorize) -> State:
-    """Give ``app`` its state.
+def check_unset(app: Flask) -> None:
+    """Return if ``app`` has no state yet.
 
     Raises:
-        ConfigurationError: If it has one already, or a setting is wrong.
+        ConfigurationError: If it has one.
     """
     if "streaming" in app.extensions:
         raise ConfigurationError(
             "Streaming is set up twice on this app. Keep one: Streaming(app), init_app or the "
             "registration of its blueprint."
         )
+
+
+def create_state(app: Flask, authorize: Authorize) -> State:
+    """Give ``app`` its state.
+
+    Raises:
+        ConfigurationError: If it has one already, or a setting is wrong.
+    """
+    check_unset(app)
     settings = Settings.from_config(app.config)
     hub = Hub(
         open_log(settings.log, settings.retention),

@@ -1,13 +1,16 @@
 """streaming/extension.py: the package as a Flask extension, or as a blueprint."""
 
 import threading
+from collections.abc import Callable
 
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, request, stream_with_context, url_for
 from websockets.sync.client import connect
 
 from streaming import NDJSON, ConfigurationError, InvalidMessage, Streaming, stream
 from tests.sites import serve
+
+JSON = "application/json"
 
 
 def test_the_extension_is_one_line() -> None:
@@ -56,24 +59,27 @@ def test_the_blueprint_goes_under_any_prefix_in_a_factory(how: str) -> None:
         with site.get("/streaming/events?channel=a") as client:
             assert client.status == 404
         with site.app.test_request_context():
-            from flask import url_for
-
             name = url_for("streaming.static", filename="index.js")
             assert name == "/live/api/static/index.js"
 
 
-def test_a_second_init_of_one_app_raises_and_says_what_to_do() -> None:
-    for second in ("same", "another", "blueprint"):
-        app = Flask("x")
-        streaming = Streaming(app)
-        with pytest.raises(ConfigurationError, match=r"set up twice.*Keep one"):
-            if second == "same":
-                streaming.init_app(app)
-            elif second == "another":
-                Streaming(app)
-            else:
-                app.register_blueprint(Streaming().blueprint, name="again", url_prefix="/again")
-        assert len(app.blueprints) == 1 or second == "blueprint"
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda app, streaming: streaming.init_app(app),
+        lambda app, streaming: Streaming(app),
+        lambda app, streaming: app.register_blueprint(
+            Streaming().blueprint, name="again", url_prefix="/again"
+        ),
+    ],
+)
+def test_a_second_init_of_one_app_raises_and_says_what_to_do(
+    second: Callable[[Flask, Streaming], None],
+) -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with pytest.raises(ConfigurationError, match=r"set up twice.*Keep one"):
+        second(app, streaming)
 
 
 def test_an_unknown_setting_stops_the_start_and_names_the_nearest() -> None:
@@ -131,8 +137,8 @@ def test_a_view_of_the_application_may_follow_channels_that_it_chose() -> None:
 def test_any_iterator_becomes_a_stream_with_one_call() -> None:
     app = Flask("x")
     Streaming(app)
-    app.add_url_rule("/answer", view_func=lambda: stream(iter(["a", "b"])))
-    app.add_url_rule("/lines", view_func=lambda: stream(iter(["a"]), form=NDJSON))
+    app.add_url_rule("/answer", "answer", lambda: stream(iter(["a", "b"])))
+    app.add_url_rule("/lines", "lines", lambda: stream(iter(["a"]), form=NDJSON))
     client = app.test_client()
     assert client.get("/answer").data == b"ab"
     sse = client.get("/answer", headers={"Accept": "text/event-stream"})
@@ -141,8 +147,6 @@ def test_any_iterator_becomes_a_stream_with_one_call() -> None:
 
 
 def test_a_generator_that_needs_the_request_may_use_stream_with_context() -> None:
-    from flask import stream_with_context
-
     app = Flask("x")
     Streaming(app)
 
@@ -161,8 +165,8 @@ def test_authorize_is_asked_inside_the_request() -> None:
     Streaming(app, authorize=lambda action, channel: request.args.get("token") == "open")
     with serve(app) as site:
         for token, allowed in (("open", True), ("shut", False)):
-            path, json = f"/streaming/channels/a?token={token}", {"Content-Type": "application/json"}
-            with site.get(path, method="POST", headers=json, body=b'{"data": "x"}') as client:
+            path, headers = f"/streaming/channels/a?token={token}", {"Content-Type": JSON}
+            with site.get(path, method="POST", headers=headers, body=b'{"data": "x"}') as client:
                 assert client.status == (201 if allowed else 403)
             with site.get(f"/streaming/events?channel=a&token={token}") as client:
                 assert client.status == (200 if allowed else 403)

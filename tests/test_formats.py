@@ -30,9 +30,7 @@ def read(form: formats.EventFormat, block: bytes) -> dict[str, object]:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_message_arrives_with_its_text_event_and_id(
-    form: formats.EventFormat, text: str
-) -> None:
+def test_a_message_arrives_with_its_text_event_and_id(form: formats.EventFormat, text: str) -> None:
     line = read(form, message(text, event="tick").encoded(form))
     as_read = text if form is NDJSON else text.replace("\r\n", "\n").replace("\r", "\n")
     assert (line["event"], line["data"], line["id"]) == ("tick", as_read, "e-7")
@@ -79,7 +77,7 @@ def test_the_priming_event_names_the_channels_and_carries_the_cursor() -> None:
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_gap_says_what_was_asked_for_and_what_is_held(form: formats.EventFormat) -> None:
     lost = Gap("a", Position("old", 3), Position("new", 5), Position("new", 9))
-    line = read(form, formats.gap(form, lost, "new-4"))
+    line = read(form, form.gap(lost, "new-4"))
     assert (line["event"], line["id"]) == ("gap", "new-4")
     assert json.loads(str(line["data"])) == {
         "channel": "a",
@@ -91,7 +89,7 @@ def test_a_gap_says_what_was_asked_for_and_what_is_held(form: formats.EventForma
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_gap_before_an_empty_log_has_nulls(form: formats.EventFormat) -> None:
-    line = read(form, formats.gap(form, Gap("a", Position("old", 3), None, None), "new-0"))
+    line = read(form, form.gap(Gap("a", Position("old", 3), None, None), "new-0"))
     data = json.loads(str(line["data"]))
     assert (data["oldest"], data["newest"]) == (None, None)
 

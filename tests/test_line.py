@@ -4,12 +4,12 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
-from streaming import Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
+from streaming import Bell, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
 from streaming.chat import CHAT
 from streaming.line import Line
 from streaming.protocol import JSON
@@ -35,6 +35,11 @@ class Numbers:
 
 
 NUMBERS = Numbers()
+PING = frames.encode(frames.Opcode.PING, b"")
+
+
+def make(sock: socket.socket, end: Callable[[StreamingError], None] = lambda reason: None) -> Line:
+    return Line(sock, "me", bell=Bell(), ping=PING, is_direct=True, end=end)
 
 
 @dataclass
@@ -70,7 +75,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
         sock = cooperative(server) if direct else server
         with sock:
             reasons: list[StreamingError] = []
-            line = Line(sock, "me", is_direct=True, end=reasons.append)
+            line = make(sock, reasons.append)
             assert line.is_direct == direct
             line.start()
             yield Ends(line, peer, reasons)
@@ -92,7 +97,7 @@ def test_frames_of_many_threads_are_never_spliced_and_keep_each_threads_order() 
     sizes = random.Random(7)
     sent = [[f"{who}:{n}:" + "x" * sizes.randrange(300_000) for n in range(10)] for who in range(4)]
     with tcp_pair() as (server, peer):
-        ends = Ends(Line(server, "me", is_direct=True, end=lambda reason: None), peer)
+        ends = Ends(make(server), peer)
         ends.line.start()
 
         def speak(texts: list[str]) -> None:
@@ -113,7 +118,7 @@ def test_frames_of_many_threads_are_never_spliced_and_keep_each_threads_order() 
 def test_a_socket_with_a_timeout_under_threads_is_not_written_to_directly() -> None:
     with tcp_pair() as (server, _):
         server.settimeout(60)  # which makes the file descriptor non-blocking
-        assert not Line(server, "me", is_direct=True, end=lambda reason: None).is_direct
+        assert not make(server).is_direct
 
 
 def test_what_is_put_while_the_line_is_full_follows_what_was_begun(ends: Ends) -> None:
@@ -142,8 +147,8 @@ def test_a_ping_goes_out_at_once_or_as_soon_as_the_line_is_free(ends: Ends) -> N
 
 def test_the_close_frame_is_the_last_thing_said(ends: Ends) -> None:
     ends.line.put(text("before"))
-    ends.line.say_close(1001, "bye")
-    ends.line.say_close(1011, "too late")
+    ends.line.say_goodbye(frames.encode_close(1001, "bye"))
+    ends.line.say_goodbye(frames.encode_close(1011, "too late"))
     wait_until(lambda: ends.line.is_finished, "the close frame")
     ends.line.put(text("after"))
     ends.line.ping()
@@ -158,7 +163,7 @@ def test_the_close_frame_waits_for_the_frame_that_was_begun(ends: Ends) -> None:
     putting = threading.Thread(target=lambda: ends.line.put(text(big)))
     putting.start()
     wait_until(lambda: ends.line.progress, "the line to be full")
-    ends.line.say_close(1012, "")  # does not block
+    ends.line.say_goodbye(frames.encode_close(1012, ""))  # does not block
     assert not ends.line.is_finished
     assert ends.read(2) == [frames.Text(big), frames.Close(1012, "")]
     putting.join(5)
@@ -302,7 +307,7 @@ def test_a_stopped_line_lets_its_deliverer_go(ends: Ends) -> None:
 
 def test_a_line_that_makes_no_progress_is_stuck_and_one_that_is_idle_is_not() -> None:
     with tcp_pair() as (server, peer), cooperative(server) as sock:
-        line = Line(sock, "me", is_direct=True, end=lambda reason: None)
+        line = make(sock)
         line.start()
         now = time.monotonic()
         assert not line.is_stuck(now + 1e6, 10)
@@ -312,7 +317,7 @@ def test_a_line_that_makes_no_progress_is_stuck_and_one_that_is_idle_is_not() ->
         assert line.is_stuck(now + 11, 10)
         assert not line.is_stuck(now + 11, None)
         read_exactly(peer, filled)
-        assert peer.recv(100) == frames.encode(frames.Opcode.PING, b"")
+        assert peer.recv(100) == PING
         wait_until(lambda: not line.is_stuck(now + 11, 10), "progress")
         line.stop()
 
@@ -321,7 +326,7 @@ def test_a_direct_line_has_no_thread_of_its_own_while_its_client_reads() -> None
     before = threading.active_count()
     with tcp_pair() as (server, peer), cooperative(server) as sock:
         assert isinstance(sock, Cooperative)
-        line = Line(sock, "me", is_direct=True, end=lambda reason: None)
+        line = make(sock)
         line.start()
         for n in range(10):
             line.put(text(str(n)))

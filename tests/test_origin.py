@@ -69,9 +69,11 @@ def test_pages_of_anybody_else_may_not(origin: str) -> None:
 
 
 def test_a_refusal_names_the_origin_and_the_setting() -> None:
-    with Flask("x").test_request_context("/", headers={"Origin": "http://evil.example"}):
-        with pytest.raises(Forbidden, match=r"http://evil\.example .*STREAMING_ORIGINS"):
-            check_origin(request, LISTED)
+    with (
+        Flask("x").test_request_context("/", headers={"Origin": "http://evil.example"}),
+        pytest.raises(Forbidden, match=r"http://evil\.example .*STREAMING_ORIGINS"),
+    ):
+        check_origin(request, LISTED)
 
 
 def test_a_browser_that_says_it_is_the_same_origin_is_believed_behind_a_rewritten_host() -> None:

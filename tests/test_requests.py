@@ -76,9 +76,9 @@ def test_a_body_that_does_not_say_its_length_is_limited_too() -> None:
         "REQUEST_METHOD": "POST",
         "HTTP_TRANSFER_ENCODING": "chunked",
     }
-    with app.request_context(app.test_request_context("/").request.environ | environ):
-        with pytest.raises(TooLarge):
-            read_json(request, 100)
+    environ = app.test_request_context("/").request.environ | environ
+    with app.request_context(environ), pytest.raises(TooLarge):
+        read_json(request, 100)
 
 
 def test_a_text_is_read_without_the_blanks_around_it() -> None:

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from streaming import LogUnavailable, Streaming
-from tests.live.raw_websocket import handshake
+from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.sites import make_app, serve
 
 
@@ -122,9 +122,7 @@ def test_an_oversized_body_over_a_real_connection_is_answered() -> None:
     with serve(make_app(message_size=1000)) as site:
         headers = {"Content-Type": "application/json"}
         body = json.dumps({"data": "x" * 200_000}).encode()
-        with site.get(
-            "/streaming/channels/a", method="POST", headers=headers, body=body
-        ) as client:
+        with site.get("/streaming/channels/a", method="POST", headers=headers, body=body) as client:
             assert client.status == 413
             assert client.json()["title"] == "Too large"
 
@@ -194,8 +192,9 @@ def test_without_a_subprotocol_the_websocket_is_the_tutorials_chat_and_with_it_j
     with serve(make_app()) as site:
         with site.chat() as ws:
             assert ws.recv() == "Welcome to the WebSocket server!"
-        with site.chat(subprotocols=["unknown"]) as ws:
-            assert ws.recv() == "Welcome to the WebSocket server!"
+        with RawWebSocket(site, subprotocol="unknown") as raw:  # type: ignore[arg-type]
+            assert "sec-websocket-protocol" not in raw.headers
+            assert raw.read_text() == "Welcome to the WebSocket server!"
         with site.json() as client:
             assert client.ask(type="subscribe", channel="a")["type"] == "ready"
 

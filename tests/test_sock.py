@@ -3,12 +3,14 @@
 import random
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from flask import Blueprint, Flask, request
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import ClientConnection, connect
 
-from streaming import Connection, Sock, State, Streaming
+from streaming import Connection, Forbidden, Sock, Streaming
 from tests.live.raw_websocket import handshake
 from tests.sites import Site, make_app, serve
 
@@ -48,17 +50,37 @@ def test_url_variables_and_the_request_are_at_the_handlers_hand() -> None:
         assert ws.recv(10) == "7 x"
 
 
-def test_a_detached_handler_gets_the_state_and_no_request() -> None:
+def test_a_function_that_the_handler_returns_is_called_with_each_message() -> None:
     app = make_app()
-    given: list[object] = []
 
-    @Sock(app).route("/rooms/<name>", detached=True)
-    def speak(ws: Connection, state: State, name: str) -> None:
-        given.extend([state, name, bool(request)])
+    @Sock(app).route("/rooms/<name>")
+    def greet(ws: Connection, name: str) -> object:
+        ws.send(f"welcome to {name}")
+        return lambda message: ws.send(f"{name}: {message!r}")
 
     with serve(app) as site, connect(f"{site.ws_url}/rooms/a") as ws:
-        assert list(ws) == []
-        assert given == [site.state, "a", False]
+        assert ws.recv(10) == "welcome to a"
+        for message, answer in (("x", "a: 'x'"), (b"y", "a: b'y'")):
+            ws.send(message)
+            assert ws.recv(10) == answer
+
+
+def test_an_error_in_that_function_ends_the_connection_with_its_code() -> None:
+    app = make_app()
+
+    def refuse(message: object) -> None:
+        raise Forbidden("Not here.")
+
+    Sock(app).route("/socket")(lambda ws: refuse)
+    with serve(app) as site, connect(f"{site.ws_url}/socket") as ws:
+        ws.send("x")
+        assert list(_rest(ws)) == []
+        assert (ws.close_code, ws.close_reason) == (1008, "Not here.")
+
+
+def _rest(ws: ClientConnection) -> Iterator[object]:
+    with suppress(ConnectionClosedError):
+        yield from ws
 
 
 def test_a_route_may_be_on_a_blueprint_or_wait_for_init_app() -> None:
@@ -147,9 +169,7 @@ def test_a_handshake_with_another_method_is_refused(site: Site, method: str) -> 
         (None, 101),
     ],
 )
-def test_a_foreign_origin_is_refused_with_403(
-    site: Site, origin: str | None, status: int
-) -> None:
+def test_a_foreign_origin_is_refused_with_403(site: Site, origin: str | None, status: int) -> None:
     assert answer(site, Origin=origin)[0] == status
 
 

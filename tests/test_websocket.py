@@ -1,4 +1,4 @@
-"""streaming/websocket.py: a correct connection, seen by other people's clients and by bare bytes."""
+"""streaming/websocket.py: a correct connection, seen by others' clients and bare bytes."""
 
 import random
 import socket
@@ -66,7 +66,9 @@ def site() -> Iterator[Site]:
         yield site
 
 
-@pytest.mark.parametrize("data", ["", "x", "你好😀", "x" * 1_000_000, b"", b"\xff\x00", b"y" * 70_000])
+@pytest.mark.parametrize(
+    "data", ["", "x", "你好😀", "x" * 1_000_000, b"", b"\xff\x00", b"y" * 70_000]
+)
 def test_a_message_comes_back_as_it_was_text_as_text_and_bytes_as_bytes(
     site: Site, data: str | bytes
 ) -> None:
@@ -287,11 +289,11 @@ def test_a_client_that_leaves_while_the_handler_only_sends_is_noticed() -> None:
 
 
 def test_a_client_that_never_answers_our_close_is_cut() -> None:
-    with mock.patch.object(websocket, "FAREWELL", 0.05):
-        with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
-            assert ws.read_close().close_code == 1000
-            assert ws.is_ended()  # though we said nothing
-            site.wait_empty()
+    app = app_of(lambda ws: None)
+    with mock.patch.object(websocket, "FAREWELL", 0.05), serve(app) as site, raw(site) as ws:
+        assert ws.read_close().close_code == 1000
+        assert ws.is_ended()  # though we said nothing
+        site.wait_empty()
 
 
 def test_a_drain_closes_with_1012_even_a_connection_that_is_silent(site: Site) -> None:
@@ -341,8 +343,7 @@ BREACHES = {
     "invalid UTF-8 in a close": (encode(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
     "more than the limit, in its header": (struct.pack("!BBQ", 0x82, 0xFF, 1_000_001), 1009),
     "more than the limit, in fragments": (
-        encode(TEXT, b"x" * 600_000, first_bits=0)
-        + struct.pack("!BBQ", 0x80, 0xFF, 400_001),
+        encode(TEXT, b"x" * 600_000, first_bits=0) + struct.pack("!BBQ", 0x80, 0xFF, 400_001),
         1009,
     ),
 }
@@ -467,12 +468,14 @@ def test_compression_is_off_unless_it_is_switched_on(site: Site) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "好" * 100_000, "ab" * 300_000])
 def test_compressed_messages_come_back_whole(text: str) -> None:
-    with serve(app_of(echo, compression=True)) as site:
-        with connect(f"{site.ws_url}/socket", compression="deflate", max_size=None) as ws:
-            assert "permessage-deflate" in ws.response.headers["Sec-WebSocket-Extensions"]
-            for _ in range(3):
-                ws.send(text)
-                assert ws.recv(10) == text
+    with (
+        serve(app_of(echo, compression=True)) as site,
+        connect(f"{site.ws_url}/socket", compression="deflate", max_size=None) as ws,
+    ):
+        assert "permessage-deflate" in ws.response.headers["Sec-WebSocket-Extensions"]
+        for _ in range(3):
+            ws.send(text)
+            assert ws.recv(10) == text
 
 
 def test_a_client_that_offers_no_compression_gets_none() -> None:
@@ -483,12 +486,14 @@ def test_a_client_that_offers_no_compression_gets_none() -> None:
 
 
 def test_the_size_limit_holds_for_what_is_decompressed() -> None:
-    with serve(app_of(echo, compression=True, message_size=10_000)) as site:
-        with connect(f"{site.ws_url}/socket", compression="deflate") as ws:
-            ws.send("x" * 10_001)
-            with pytest.raises(ConnectionClosedError):
-                ws.recv(10)
-            assert ws.close_code == 1009
+    with (
+        serve(app_of(echo, compression=True, message_size=10_000)) as site,
+        connect(f"{site.ws_url}/socket", compression="deflate") as ws,
+    ):
+        ws.send("x" * 10_001)
+        with pytest.raises(ConnectionClosedError):
+            ws.recv(10)
+        assert ws.close_code == 1009
 
 
 def test_broken_compressed_data_closes_with_1007() -> None:
