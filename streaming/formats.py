@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from .errors import HubClosed, StreamingError
 from .message import Gap, Message
 from .pump import Format
 from .wire import ndjson, sse
@@ -123,9 +124,16 @@ def ready(form: EventFormat, channels: Sequence[str], id: str) -> bytes:
     return form.event("ready", compact({"channels": list(channels)}), id=id)
 
 
-def restart(form: EventFormat, retry: int) -> bytes:
-    """The last event before the server goes: come back after ``retry`` milliseconds."""
-    return form.event("restart", "{}", retry=retry)
+def farewell(form: EventFormat, reason: StreamingError, retry: int) -> bytes:
+    """The last event of a stream that ends for ``reason``.
+
+    ``restart`` if that passes (status 503: the server stops, the client was too slow): come back
+    after ``retry`` milliseconds and resume. Otherwise ``close``: do not come back.
+    """
+    if reason.status != 503:
+        return close(form, reason.problem())
+    problem = {} if isinstance(reason, HubClosed) else reason.problem()
+    return form.event("restart", compact(problem), retry=retry)
 
 
 def close(form: EventFormat, problem: Mapping[str, object] | None = None) -> bytes:

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import HubClosed, InvalidRequest, LogUnavailable, StreamingError
+from flask import copy_current_request_context
+
+from .errors import HubClosed, InvalidRequest, LogUnavailable, ProtocolError, StreamingError
 from .formats import compact
 from .message import Gap, Message
 from .session import Take
-from .state import State
+from .state import State, only_subscribe
 from .websocket import Connection
 from .wire import frames
 
@@ -63,6 +65,9 @@ class _Session:
     def __init__(self, connection: Connection, state: State) -> None:
         self._connection = connection
         self._state = state
+        self._check_allowed = state.check_allowed
+        if state.authorize is not only_subscribe:  # it may want the request, which ends before us
+            self._check_allowed = copy_current_request_context(state.check_allowed)
         self._verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -85,7 +90,7 @@ class _Session:
                     f"Type {request['type']!r:.60} is unknown; use one of {', '.join(self._verbs)}."
                 )
             verb(request)
-        except HubClosed:
+        except (HubClosed, ProtocolError):
             raise
         except (StreamingError, LogUnavailable) as error:
             if self._connection.reason is not None:
@@ -94,7 +99,7 @@ class _Session:
 
     def _subscribe(self, request: Mapping[str, Any]) -> None:
         channel, line = _text(request, "channel"), self._connection.line
-        self._state.check_allowed("subscribe", channel)
+        self._check_allowed("subscribe", channel)
         if line.subscription(channel) is not None:
             raise InvalidRequest(f"Channel {channel!r} is followed already.")
         if len(line.subscriptions()) >= MAX_CHANNELS:
@@ -121,7 +126,7 @@ class _Session:
 
     def _publish(self, request: Mapping[str, Any]) -> None:
         channel = _text(request, "channel")
-        self._state.check_allowed("publish", channel)
+        self._check_allowed("publish", channel)
         message = self._state.hub.publish(
             channel,
             _text(request, "data"),
@@ -135,7 +140,7 @@ class _Session:
 
 def _parse(data: str | bytes) -> Mapping[str, Any]:
     if isinstance(data, bytes):
-        raise InvalidRequest("This protocol speaks text frames only.")
+        raise ProtocolError("This protocol speaks text frames only.", 1003)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

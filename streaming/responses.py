@@ -86,21 +86,17 @@ def _follow(
                 is_over = False
             elif beat := client.rest():
                 yield client.hand(beat)
-    except HubClosed as closed:
-        reason = closed
-        _close(subscription)
-        yield client.hand(formats.restart(form, spread_retry()))
-        client.outlet.stop_reading()
     except (ClientGone, OSError) as gone:
         reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
     except StreamingError as error:
         reason = error
         _close(subscription)
-        yield client.hand(formats.close(form, error.problem()))
+        yield client.hand(formats.farewell(form, error, spread_retry()))
+        client.outlet.stop_reading()
     finally:
         if is_over:
             _close(subscription)
-            state.registry.remove(client, reason)
+            state.registry.remove(client, client.reason or reason)
     if not is_over:
         raise HandedOver
 
@@ -143,7 +139,7 @@ def stream_response(
         except HubClosed as closed:
             reason = closed
             if form:
-                yield client.hand(formats.restart(form, spread_retry()))
+                yield client.hand(formats.farewell(form, closed, spread_retry()))
                 client.outlet.stop_reading()
             else:
                 client.outlet.cut()  # plain text has no other way to say that this is not all

@@ -16,6 +16,9 @@ from .sock import Sock
 from .state import current_state
 from .websocket import Connection
 
+ROOM = "chat"
+"""The room of connections without a subprotocol."""
+
 
 def create_blueprint() -> Blueprint:
     """A blueprint with the streams, the WebSocket, HTTP publish and the browser client."""
@@ -58,7 +61,9 @@ def speak(connection: Connection) -> Take:
     state = current_state()
     if connection.subprotocol == protocol.PROTOCOL:
         return protocol.converse(connection, state)
-    return chat(connection, state)
+    for action in ("subscribe", "publish"):
+        state.check_allowed(action, ROOM)
+    return chat(connection, state, ROOM)
 
 
 def not_a_websocket() -> Response:

@@ -16,10 +16,9 @@ from collections.abc import Mapping
 
 from . import formats
 from .client import StreamClient, spread_retry
-from .errors import ClientGone, HubClosed, StreamingError
+from .errors import ClientGone, StreamingError
 from .formats import EventFormat
 from .line import FAREWELL, Line
-from .outlet import is_gone
 from .settings import Settings
 from .state import State
 from .subscription import Subscription
@@ -112,10 +111,7 @@ class Tail:
         if isinstance(reason, ClientGone):
             self._line.cut()
             return
-        if isinstance(reason, HubClosed):
-            last = formats.restart(self._form, spread_retry())
-        else:
-            last = formats.close(self._form, reason.problem())
+        last = formats.farewell(self._form, reason, spread_retry())
         self._line.say_goodbye(self._form.frame(last) + _LAST_CHUNK)
         if self._line.is_finished:
             self._line.cut()
@@ -147,13 +143,13 @@ class Tail:
     def _hear(self) -> None:
         """The client said something, which means nothing here, or left: the poller calls."""
         try:
-            heard = len(os.read(self._sock.fileno(), READ))
+            said = os.read(self._sock.fileno(), READ)
         except BlockingIOError:
-            heard = 0
+            said = b" "
         except OSError:
-            heard = -1
-        self._heard += heard
-        if (heard > 0 and self._heard <= READ) or (heard == 0 and not is_gone(self._sock)):
+            said = b""
+        self._heard += len(said)
+        if said and self._heard <= READ:
             self._state.poller.watch(self._sock, self._hear)
             return
         self.end(ClientGone("The client left."))

@@ -14,9 +14,14 @@ PATIENCE = 150.0
 CHILD = """
 from gevent import monkey
 monkey.patch_all()
-import importlib, json, sys
+import importlib, json, os, sys, traceback
 module, name, arguments = sys.argv[1:]
-getattr(importlib.import_module(module), name).__wrapped__(**json.loads(arguments))
+try:
+    getattr(importlib.import_module(module), name).__wrapped__(**json.loads(arguments))
+except BaseException:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)  # without waiting for the test's greenlets
 print("passed")
 """
 

@@ -4,6 +4,7 @@ Deadlines are generous; what the server needs is under two seconds, and `termina
 five here before it counts as stuck.
 """
 
+import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -23,18 +24,22 @@ class OpenStreams:
     """A client of every kind, connected and past its first message."""
 
     def __init__(self, server: Server) -> None:
-        self.sse = RawClient(server.url + EVENTS)
-        assert self.sse.next_event() is not None
-        self.ndjson = RawClient(server.url + EVENTS, headers={"Accept": "application/x-ndjson"})
-        assert b'"ready"' in self.ndjson.read()
-        self.tutorial_events = RawClient(server.url + "/events")
-        assert self.tutorial_events.next_event() is not None
-        self.socket = RawWebSocket(server)
-        assert self.socket.read_json()["type"] == "welcome"
-        self.socket.send_json(type="subscribe", channel="news")
-        assert self.socket.read_json()["type"] == "ready"
-        self.tutorial_socket = RawWebSocket(server, "/ws", subprotocol=None)
-        assert self.tutorial_socket.read_text()
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context
+            as_lines = {"Accept": "application/x-ndjson"}
+            self.sse = opened(RawClient(server.url + EVENTS))
+            assert self.sse.next_event() is not None
+            self.ndjson = opened(RawClient(server.url + EVENTS, headers=as_lines))
+            assert b'"ready"' in self.ndjson.read()
+            self.tutorial_events = opened(RawClient(server.url + "/events"))
+            assert self.tutorial_events.next_event() is not None
+            self.socket = opened(RawWebSocket(server))
+            assert self.socket.read_json()["type"] == "welcome"
+            self.socket.send_json(type="subscribe", channel="news")
+            assert self.socket.read_json()["type"] == "ready"
+            self.tutorial_socket = opened(RawWebSocket(server, "/ws", subprotocol=None))
+            assert self.tutorial_socket.read_text()
+            self._stack = stack.pop_all()
 
     def check_clean_ends(self) -> None:
         """Every stream has said why it ends, ended whole, and its connection is gone."""
@@ -49,11 +54,21 @@ class OpenStreams:
             assert socket.read_close().close_code == 1012
             assert socket.is_ended()
 
-    def close(self) -> None:
-        for client in (self.sse, self.ndjson, self.tutorial_events):
-            client.close()
-        self.socket.close()
-        self.tutorial_socket.close()
+    def __enter__(self) -> "OpenStreams":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+@contextlib.contextmanager
+def listening(server: Server, count: int) -> Iterator[list[RawClient]]:
+    """So many clients that are past their first event."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server.url + EVENTS)) for _ in range(count)]
+        for client in clients:
+            assert client.next_event() is not None
+        yield clients
 
 
 def check_restart(events: list[Event]) -> None:
@@ -71,9 +86,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def streams(server: Server) -> Iterator[OpenStreams]:
-    opened = OpenStreams(server)
-    yield opened
-    opened.close()
+    with OpenStreams(server) as opened:
+        yield opened
 
 
 def test_term_ends_open_streams_and_the_process(server: Server, streams: OpenStreams) -> None:
@@ -82,15 +96,11 @@ def test_term_ends_open_streams_and_the_process(server: Server, streams: OpenStr
 
 
 def test_term_ends_streams_of_all_workers() -> None:
-    with gunicorn(workers=2) as server:
-        clients = [RawClient(server.url + EVENTS) for _ in range(12)]
-        for client in clients:
-            assert client.next_event() is not None
+    with gunicorn(workers=2) as server, listening(server, 12) as clients:
         server.terminate(timeout=DEADLINE)
         for client in clients:
             check_restart(list(client.events()))
             assert client.ending == "whole"
-            client.close()
 
 
 def test_hup_ends_the_old_workers_streams_and_the_new_worker_serves(
@@ -100,14 +110,13 @@ def test_hup_ends_the_old_workers_streams_and_the_new_worker_serves(
     server.send_signal(signal.SIGHUP)
     streams.check_clean_ends()
     wait_until(lambda: not is_alive(old), "the end of the old worker", timeout=DEADLINE)
-    again = OpenStreams(server)
-    again.close()
+    with OpenStreams(server):
+        pass
 
 
 def test_a_recycled_worker_ends_its_streams() -> None:
     with gunicorn(extra_args=["--max-requests", "20", "--max-requests-jitter", "0"]) as server:
         (old,) = server.worker_pids()
-        streams = OpenStreams(server)
 
         def recycled() -> bool:
             if old in server.worker_pids():
@@ -115,20 +124,16 @@ def test_a_recycled_worker_ends_its_streams() -> None:
                     page.read_all()
             return not is_alive(old)
 
-        wait_until(recycled, "the worker to be recycled", timeout=15)
-        streams.check_clean_ends()
-        streams.close()
+        with OpenStreams(server) as streams:
+            wait_until(recycled, "the worker to be recycled", timeout=15)
+            streams.check_clean_ends()
 
 
 def test_clients_are_told_to_come_back_at_different_times(server: Server) -> None:
-    clients = [RawClient(server.url + EVENTS) for _ in range(30)]
-    for client in clients:
-        assert client.next_event() is not None
-    server.terminate(timeout=DEADLINE)
-    retries = [list(client.events())[-1].retry for client in clients]
+    with listening(server, 30) as clients:
+        server.terminate(timeout=DEADLINE)
+        retries = [list(client.events())[-1].retry for client in clients]
     assert len(set(retries)) > 15, retries
-    for client in clients:
-        client.close()
 
 
 def test_an_answer_being_written_does_not_hold_the_process(server: Server) -> None:
@@ -146,12 +151,12 @@ def test_an_answer_being_written_does_not_hold_the_process(server: Server) -> No
 
 
 def test_clients_that_never_read_do_not_hold_the_process(server: Server) -> None:
-    stalled = RawClient(server.url + EVENTS, receive_buffer=4096)
-    socket = RawWebSocket(server, receive_buffer=4096)
-    socket.send_json(type="subscribe", channel="news")
-    for _ in range(60):
-        status, _ = post_json(server.url + "/streaming/channels/news", {"data": "x" * 100_000})
-        assert status == 201
-    server.terminate(timeout=DEADLINE)
-    stalled.close()
-    socket.close()
+    with (
+        RawClient(server.url + EVENTS, receive_buffer=4096),
+        RawWebSocket(server, receive_buffer=4096) as socket,
+    ):
+        socket.send_json(type="subscribe", channel="news")
+        for _ in range(60):
+            text = {"data": "x" * 100_000}
+            assert post_json(server.url + "/streaming/channels/news", text)[0] == 201
+        server.terminate(timeout=DEADLINE)
