@@ -15,6 +15,7 @@ from .errors import LogUnavailable as LogUnavailable
 from .errors import ProtocolError as ProtocolError
 from .errors import StreamingError as StreamingError
 from .errors import TooLarge as TooLarge
+from .errors import TooManyClients as TooManyClients
 from .errors import UnsupportedMediaType as UnsupportedMediaType
 from .extension import Streaming as Streaming
 from .extension import stream as stream

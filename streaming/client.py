@@ -15,6 +15,9 @@ from .registry import new_client_id
 from .settings import Settings
 from .subscription import Subscription
 
+FAREWELL = 0.5
+"""Seconds a client has to take the end of its stream, or to answer our close frame."""
+
 
 class StreamClient:
     """One response that stays open. Its generator writes or waits; the sweep watches.
@@ -25,6 +28,7 @@ class StreamClient:
 
     __slots__ = (
         "_beat",
+        "_cut_at",
         "_environ",
         "_heartbeat",
         "_settings",
@@ -59,6 +63,7 @@ class StreamClient:
         """Why it is over, or about to be; None if nobody ended it from outside."""
         self._heartbeat = form.frame(form.heartbeat) if form else b""
         self._beat = False
+        self._cut_at: float | None = None
         self._spoke = time.monotonic()
         self._writing = 0.0
 
@@ -78,6 +83,7 @@ class StreamClient:
         """Have the generator raise ``reason``. From any thread."""
         if self.reason is None:
             self.reason = reason
+            self._cut_at = time.monotonic() + FAREWELL
         if self.subscription is not None:
             self.subscription.end(reason)
         self.bell.ring()
@@ -94,7 +100,10 @@ class StreamClient:
     def sweep(self, now: float) -> None:
         """See ``registry.Client``."""
         sock, timeout = self.outlet.sock, self._settings.send_timeout
-        if sock is not None and is_gone(sock):
+        if self._cut_at is not None:
+            if now >= self._cut_at:
+                self.outlet.cut()
+        elif sock is not None and is_gone(sock):
             self.end(ClientGone("The client left."))
         elif self.outlet.is_stuck(now, timeout) or (
             self._writing and timeout is not None and now - self._writing > timeout

@@ -145,6 +145,18 @@ class HubClosed(StreamingError):
         return {"Retry-After": "2"}
 
 
+class TooManyClients(StreamingError):
+    """Nobody's: this worker has as many clients as it may have. Try again in a moment."""
+
+    status = 503
+    close_code = 1013
+    title = "Too many clients"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "5"}
+
+
 class ClientGone(StreamingError):
     """Nobody's: the client left, or its network did."""
 

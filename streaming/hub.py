@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from .bell import Bell
-from .errors import HubClosed, InvalidMessage, InvalidRequest
+from .errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from .logs import Log
 from .message import Cursor, Message, Position, check_channel, check_event
 from .pump import Pump
@@ -56,7 +56,8 @@ class Hub:
 
         Raises:
             InvalidMessage: If the channel or event name or the key is not well formed, or ``data``
-                is not text or exceeds the size limit.
+                is not text.
+            TooLarge: If ``data`` exceeds the size limit.
             LogUnavailable: If the log cannot be reached; nothing was appended.
         """
         check_channel(channel)
@@ -127,7 +128,7 @@ class Hub:
 
     def _pump(self, name: str) -> Pump:
         pump = self._pumps.get(name)
-        if pump is None:
+        if pump is None or pump.is_broken:
             pump = self._pumps[name] = Pump(name, self.log)
             pump.start()
         return pump
@@ -137,7 +138,8 @@ class Hub:
             for name, pump in pumps.items():
                 pump.leave(subscription)
                 if not len(pump):
-                    self._pumps.pop(name, None)
+                    if self._pumps.get(name) is pump:
+                        del self._pumps[name]
                     pump.stop()
 
     def _places(
@@ -166,7 +168,7 @@ class Hub:
         except UnicodeEncodeError as error:
             raise InvalidMessage("The text holds half of a surrogate pair.") from error
         if size > self._message_size:
-            raise InvalidMessage(
+            raise TooLarge(
                 f"The text has {size} bytes; a message holds at most {self._message_size} "
                 "(STREAMING_MESSAGE_SIZE)."
             )

@@ -45,7 +45,7 @@ def is_listed(origin: str, allowed: Collection[str]) -> bool:
 def allow_origin(request: Request, response: Response, allowed: Collection[str]) -> Response:
     """``response``, readable by pages of listed origins (Fetch standard, section 3.2: CORS)."""
     origin = request.headers.get("Origin")
-    response.headers.add("Vary", "Origin")
+    response.vary.add("Origin")
     if origin and is_listed(origin, allowed):
         response.headers["Access-Control-Allow-Origin"] = origin
         if request.method == "OPTIONS":

@@ -76,6 +76,7 @@ class Pump:
         "_stopped",
         "_waiting",
         "channel",
+        "is_broken",
         "offered",
         "position",
         "written",
@@ -94,6 +95,8 @@ class Pump:
         self._live: dict[Format, dict[Sink, Subscription]] = {}
         self._native = 0
         self._failed = False
+        self.is_broken = False
+        """Whether its thread died; the hub replaces it."""
         self._stopped = threading.Event()
         self._follower = log.follow(channel)
 
@@ -154,9 +157,20 @@ class Pump:
                     self._failed = True
         except Exception:
             _log.exception("Pump of %s failed", self.channel)
-            raise
+            self._fail()
         finally:
             self._follower.close()
+
+    def _fail(self) -> None:
+        """Nothing will be delivered any more: end everybody, so that they come back to another."""
+        self.is_broken = True
+        reason = LogUnavailable(f"Delivery on channel {self.channel!r} failed. Come back.")
+        with self._lock:
+            live = [(f, s, sub) for f, sinks in self._live.items() for s, sub in sinks.items()]
+        for subscription in self.subscriptions():
+            subscription.end(reason)
+        for form, sink, subscription in live:
+            self._stall(form, sink, subscription, self.position or Position("", 0), b"")
 
     def _turn(self) -> None:
         """Offer what is new, or wait for it."""

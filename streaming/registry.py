@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from .errors import HubClosed, StreamingError
+from .errors import HubClosed, StreamingError, TooManyClients
 
 SWEEP = 0.25
 """Seconds between two sweeps over the clients."""
@@ -56,14 +56,30 @@ class Registry:
     """Who is connected to this worker, over which transport, since when, and why the last left.
 
     Owns one daemon thread while there are clients: it sweeps over them four times a second.
+
+    Args:
+        limit: How many clients ``check_room`` lets in; None for any number.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
         self._sweeping = False
+
+    def check_room(self) -> None:
+        """Return if another client may come.
+
+        Raises:
+            TooManyClients: If ``limit`` are here.
+        """
+        if self._limit is not None and len(self._clients) >= self._limit:
+            raise TooManyClients(
+                f"This worker has {len(self._clients)} clients, all that it takes "
+                "(STREAMING_CLIENTS). Try again in a moment."
+            )
 
     def add(self, client: Client) -> None:
         """Take a client in; ``remove`` it in a ``finally``.

@@ -54,10 +54,12 @@ def event_stream(
         InvalidMessage: If a channel name is not well formed.
         InvalidRequest: If there are no channels or too many.
         InvalidCursor: If ``after`` cannot be read.
+        TooManyClients: If this worker has as many as it takes.
     """
     names = check_channels(channels)
     if after is not None:
         Cursor.parse(after)
+    state.registry.check_room()
     form = choose_format(request) or SSE
     client = StreamClient(request.environ, state.settings, form)
 
@@ -122,6 +124,7 @@ def stream_response(
     closed at the end, whatever the end is. It is asked for a piece only when the one before is
     with the kernel, so a slow client slows it down.
     """
+    state.registry.check_room()
     client = StreamClient(request.environ, state.settings, form)
 
     def body() -> Iterator[bytes]:

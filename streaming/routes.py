@@ -46,7 +46,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     """``POST /channels/<channel>``: publish one message."""
     state = current_state()
     state.check_allowed("publish", channel)
-    body = read_json(request, state.settings.message_size + 4096)
+    body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
     unknown = body.keys() - {"data", "event", "key"}
     if unknown:
         raise InvalidRequest(f"{min(unknown)!r} is unknown; send 'data', 'event' and 'key'.")

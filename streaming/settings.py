@@ -48,6 +48,9 @@ class Settings:
     """What happens to subscribers that fall behind, by channel: ``replay`` (default), ``latest``
     or ``disconnect``."""
 
+    clients: int | None = 10_000
+    """Streams and WebSockets that one worker holds; more are answered with 503."""
+
     heartbeat: float | None = 15.0
     """Seconds of silence after which a stream sends a comment, and a WebSocket a ping."""
 
@@ -105,6 +108,7 @@ class Settings:
         for name in ("message_size", "body_size", "retention_messages", "retention_size"):
             self._check(name, int, optional=False)
         self._check("retention_channels", int, optional=False)
+        self._check("clients", int, optional=True)
         self._check("key_window", (int, float), optional=False)
         for name in ("retention_age", "heartbeat", "pong_timeout", "send_timeout"):
             self._check(name, (int, float), optional=True)

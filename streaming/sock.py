@@ -88,12 +88,14 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
         HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
         Forbidden: If the page's origin is not allowed.
         HubClosed: If the server is about to stop.
+        TooManyClients: If this worker has as many as it takes.
     """
     environ, settings = request.environ, state.settings
     answer = check_handshake(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
+    state.registry.check_room()
     sock = client_socket(environ)
     if sock is None:
         raise HandshakeError(

@@ -86,7 +86,9 @@ def create_state(app: Flask, authorize: Authorize) -> State:
         message_size=settings.message_size,
         policies=settings.policies,
     )
-    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize)
+    state = app.extensions["streaming"] = State(
+        settings, hub, Registry(settings.clients), authorize=authorize
+    )
     _states.add(state)
     return state
 

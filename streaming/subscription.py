@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from .bell import Bell
 from .errors import Lagged, LogUnavailable, StreamingError
+from .logs import Page
 from .message import Gap, Message, Position, channel_tag
 
 if TYPE_CHECKING:
-    from .logs import Log, Page
+    from .logs import Log
     from .pump import Format, Pump, Sink
 
 Policy = Literal["replay", "latest", "disconnect"]
@@ -127,6 +128,10 @@ class Subscription:
             if newest.epoch == place.epoch and newest.offset > place.offset:
                 place = newest
         page = self._log.read(channel, place, limit=READ_MESSAGES, size=READ_SIZE)
+        if page.gap is not None and policy == "latest":
+            newest = self._log.tail(channel, 1)
+            after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
+            return Page(after.messages, after.position, page.gap)
         if page.gap is not None and policy == "disconnect" and self._reading:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
             raise self.reason

@@ -117,7 +117,7 @@ def test_a_message_over_the_limit_ends_its_sender_only(site: Site) -> None:
 def test_bytes_that_grow_beyond_the_limit_as_text_end_their_sender_properly(site: Site) -> None:
     with enter(site) as ws:
         ws.send(BINARY, b"\xff" * 10_000)  # three bytes each as a replacement character
-        assert ws.read_close().close_code == 1008
+        assert ws.read_close().close_code == 1009
 
 
 def test_a_drain_closes_the_room_with_1012(site: Site) -> None:

@@ -26,6 +26,7 @@ TRANSLATIONS = {
     "HandshakeError": (400, 1002),
     "ProtocolError": (400, 1002),
     "LogUnavailable": (503, 1013),
+    "TooManyClients": (503, 1013),
     "Lagged": (503, 1013),
     "HubClosed": (503, 1012),
     "ClientGone": (500, 1006),

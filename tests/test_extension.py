@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask, Response, request, stream_with_context, url_for
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from streaming import NDJSON, ConfigurationError, InvalidMessage, Streaming, stream
@@ -41,14 +42,24 @@ def test_init_app_serves_several_applications_of_a_factory() -> None:
     assert two.extensions["streaming"].hub.log.tail("a").offset == 0
 
 
+def test_the_chat_of_an_app_that_allows_nothing_is_closed() -> None:
+    app = Flask("x")
+    Streaming(app)
+    with serve(app) as site, connect(f"{site.ws_url}/streaming/ws") as ws:
+        with pytest.raises(ConnectionClosedError, match="may not publish"):
+            ws.recv(10)
+        assert app.extensions["streaming"].hub.log.tail("chat").offset == 0
+
+
 @pytest.mark.parametrize("how", ["blueprint", "url_prefix"])
 def test_the_blueprint_goes_under_any_prefix_in_a_factory(how: str) -> None:
     def create_app() -> Flask:
         app = Flask("x")
         if how == "blueprint":
-            app.register_blueprint(Streaming().blueprint, url_prefix="/live/api")
+            streaming = Streaming(authorize=lambda action, channel: channel in {"a", "chat"})
+            app.register_blueprint(streaming.blueprint, url_prefix="/live/api")
         else:
-            Streaming(url_prefix="/live/api").init_app(app)
+            Streaming(authorize=lambda *_: True, url_prefix="/live/api").init_app(app)
         return app
 
     with serve(create_app()) as site:

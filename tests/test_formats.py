@@ -4,7 +4,17 @@ import json
 
 import pytest
 
-from streaming import NDJSON, SSE, Gap, InvalidMessage, Message, Position, formats
+from streaming import (
+    NDJSON,
+    SSE,
+    Gap,
+    HubClosed,
+    InvalidMessage,
+    Lagged,
+    Message,
+    Position,
+    formats,
+)
 from tests.live.clients import Event, SseReader
 
 FORMATS = [SSE, NDJSON]
@@ -96,8 +106,21 @@ def test_a_gap_before_an_empty_log_has_nulls(form: formats.EventFormat) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_restart_says_when_to_come_back_and_has_no_id(form: formats.EventFormat) -> None:
-    line = read(form, formats.restart(form, 1234))
+    line = read(form, formats.farewell(form, HubClosed("Restarting."), 1234))
     assert line == {"event": "restart", "data": "{}", "retry": 1234}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_whoever_was_too_slow_is_told_why_and_to_come_back(form: formats.EventFormat) -> None:
+    line = read(form, formats.farewell(form, Lagged("Too slow."), 1234))
+    assert (line["event"], line["retry"]) == ("restart", 1234)
+    assert json.loads(str(line["data"]))["detail"] == "Too slow."
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_does_not_pass_is_a_deliberate_end(form: formats.EventFormat) -> None:
+    line = read(form, formats.farewell(form, InvalidMessage("No."), 1234))
+    assert (line["event"], "retry" in line) == ("close", False)
 
 
 @pytest.mark.parametrize("form", FORMATS)

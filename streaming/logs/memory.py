@@ -131,7 +131,10 @@ class MemoryLog:
 
     def close(self) -> None:
         with self._lock:
+            followers = [f for place in self._channels.values() for f in place.followers]
             self._channels.clear()
+        for follower in followers:
+            follower.wake()
 
     def __len__(self) -> int:
         """How many channels are held."""

@@ -96,7 +96,19 @@ def test_term_ends_open_streams_and_the_process(server: Server, streams: OpenStr
 
 
 def test_term_ends_streams_of_all_workers() -> None:
-    with gunicorn(workers=2) as server, listening(server, 12) as clients:
+    with gunicorn(workers=2) as server, contextlib.ExitStack() as stack:
+        clients: list[RawClient] = []
+        shares: list[set[str]] = []  # who is connected to the worker that happened to answer
+
+        def both_workers_have_streams() -> bool:
+            clients.append(stack.enter_context(RawClient(server.url + EVENTS)))
+            assert clients[-1].next_event() is not None
+            with RawClient(server.url + "/clients") as asked:
+                shares.append({each["id"] for each in asked.json()["clients"]})
+            known = [share for share in shares if share]
+            return any(not share & known[-1] for share in known)
+
+        wait_until(both_workers_have_streams, "streams on both workers", timeout=20)
         server.terminate(timeout=DEADLINE)
         for client in clients:
             check_restart(list(client.events()))
