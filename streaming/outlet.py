@@ -7,12 +7,13 @@ parked, nothing else writes to it, and the pump and the sweep may.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _GONE = frozenset({7, 8, 9, 11})
@@ -68,14 +69,24 @@ def is_gone(sock: socket.socket) -> bool:
 def _peek(sock: socket.socket) -> bool:
     if not hasattr(socket, "MSG_DONTWAIT"):
         return False  # Windows: heartbeats find out
-    # The class below all sockets, because greenlet servers replace recv by one that waits.
-    raw = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    with _bare(sock) as bare:
+        try:
+            return bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+
+
+@contextmanager
+def _bare(sock: socket.socket) -> Iterator[_socket.socket]:
+    """The class below all sockets on the same descriptor. Those of greenlet servers would wait in
+    ``recv``, and take a ``shutdown`` for a close: their writer's error would be a surprise."""
+    if sock.fileno() < 0:
+        raise OSError(errno.EBADF, "The socket is closed.")
+    bare = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
     try:
-        return raw.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
+        yield bare
     finally:
-        raw.detach()
+        bare.detach()
 
 
 def is_direct(sock: socket.socket) -> bool:
@@ -177,12 +188,12 @@ class Outlet:
         """Have the server find the end of the connection behind this response, not the next
         request: a client that keeps its connection would hold a stopping worker."""
         if self.sock is not None:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RD)
+            with suppress(OSError), _bare(self.sock) as bare:
+                bare.shutdown(socket.SHUT_RD)
 
     def cut(self) -> None:
         """Break the connection: whoever reads or writes it gets an error at once."""
         self.fd = -1
         if self.sock is not None:
-            with suppress(OSError):  # it may be broken already
-                self.sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError), _bare(self.sock) as bare:  # it may be broken already
+                bare.shutdown(socket.SHUT_RDWR)

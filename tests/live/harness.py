@@ -60,6 +60,13 @@ def flask_run(
     )
 
 
+def file_server(folder: Path, *, port: int | None = None) -> Server:
+    """The files in ``folder``, from an origin of their own."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    return Server("http.server", command, port=port, cwd=folder, stop_signal=signal.SIGINT)
+
+
 NGINX = """\
 daemon off;
 {user}

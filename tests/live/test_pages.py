@@ -4,15 +4,17 @@ The `open_windows` fixture fails a test whose windows report an error: a script 
 that is missing, something the Content-Security-Policy had to block.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.live.browser import SERVER_DOWN, Windows
 from tests.live.clients import RawClient, post_json
-from tests.live.harness import gunicorn
+from tests.live.harness import file_server, gunicorn
 from tests.live.server import Server
 
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
@@ -228,6 +230,42 @@ def test_a_chat_page_and_a_tutorial_client_are_in_one_room(
         "Other client said: from the page",
         "You said: from the tutorial",
     ]
+
+
+TUTORIAL_PAGE = """
+<!doctype html>
+<title>The tutorial's page, on another server than the demo</title>
+<link rel="icon" href="data:,">
+<ol id="events"></ol>
+<ol id="messages"></ol>
+<script>
+  const show = (list, text) => {
+    const row = document.createElement("li");
+    row.textContent = text;
+    document.getElementById(list).append(row);
+  };
+  const source = new EventSource("HTTP/events");
+  source.onmessage = (event) => show("events", JSON.parse(event.data).message);
+  const socket = new WebSocket("WS/ws");
+  socket.onmessage = (event) => show("messages", event.data);
+  socket.onopen = () => socket.send("hello");
+</script>
+"""
+
+
+def test_a_tutorial_page_from_a_listed_origin_works(open_windows: Windows, tmp_path: Path) -> None:
+    with (
+        file_server(tmp_path) as elsewhere,
+        gunicorn(extra_env={"STREAMING_ORIGINS": json.dumps([elsewhere.url])}) as server,
+    ):
+        html = TUTORIAL_PAGE.replace("HTTP", server.url).replace("WS", server.ws_url)
+        (tmp_path / "index.html").write_text(html)
+        page = open_windows.open(elsewhere.url)
+        expect(page.locator("#events li").first).to_have_text("Hello World")
+        expect(page.locator("#messages li")).to_have_text(
+            ["Welcome to the WebSocket server!", "You said: hello"]
+        )
+        page.goto("about:blank")
 
 
 @pytest.mark.parametrize("ending", ["kill", "terminate"])

@@ -13,6 +13,8 @@ import websocket
 from httpx_sse import ServerSentEvent, connect_sse
 
 from tests.live.clients import RawClient, post_json
+from tests.live.harness import gunicorn
+from tests.live.raw_websocket import PING, PONG, RawWebSocket
 from tests.live.server import Server, wait_until
 
 SUBPROTOCOL = "streaming.v1.json"
@@ -210,6 +212,32 @@ def test_a_websocket_that_breaks_off_is_noticed_within_a_second(server: Server) 
         assert [each["transport"] for each in clients(server)] == ["websocket"]
         connection.sock.close()
         wait_until(lambda: not clients(server), "its absence from the registry", timeout=1.0)
+
+
+def test_an_answer_whose_reader_has_left_is_given_up_within_a_second(server: Server) -> None:
+    wait_until(lambda: not clients(server), "an empty registry")
+    headers, body = {"Content-Type": "application/json"}, b'{"question": "What is SSE?"}'
+    with RawClient(server.url + "/ask", method="POST", headers=headers, body=body) as reader:
+        assert reader.read()
+        wait_until(lambda: len(clients(server)) == 1, "the reader in the registry")
+    wait_until(lambda: not clients(server), "its absence from the registry", timeout=1.0)
+
+
+def test_silence_is_broken_by_heartbeats() -> None:
+    url = "/streaming/events?channel=nobody-publishes-here"
+    with gunicorn(extra_env={"STREAMING_HEARTBEAT": "0.3"}) as server:
+        with RawClient(server.url + url) as stream:
+            assert b"event: ready" in stream.read()
+            assert [stream.read() for _ in range(3)] == [b":\n"] * 3
+        with RawClient(server.url + url, headers={"Accept": "application/x-ndjson"}) as stream:
+            assert b'"ready"' in stream.read()
+            assert [stream.read() for _ in range(3)] == [b"\n"] * 3
+        with RawWebSocket(server) as connection:
+            assert connection.read_json()["type"] == "welcome"
+            for _ in range(3):
+                ping = connection.read()
+                assert ping.opcode == PING
+                connection.send(PONG, ping.payload)
 
 
 @pytest.mark.parametrize("channel", ["", "a b", "ä", "a/b", "x" * 129])
