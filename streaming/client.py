@@ -55,7 +55,7 @@ class StreamClient:
         self.bell = Bell()
         self.subscription: Subscription | None = None
         chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and settings.direct_writes
-        self.outlet = Outlet(client_socket(environ), self.id, may=chunked)
+        self.outlet = Outlet(client_socket(environ, settings.send_buffer), self.id, may=chunked)
         self._environ: dict[str, Any] | None = environ
         self._settings = settings
         self.peer = str(environ.get("REMOTE_ADDR", ""))

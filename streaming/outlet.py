@@ -36,10 +36,18 @@ PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
 
 
-def client_socket(environ: Mapping[str, Any]) -> socket.socket | None:
-    """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do)."""
+def client_socket(environ: Mapping[str, Any], buffer: int | None) -> socket.socket | None:
+    """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do).
+
+    The kernel keeps about ``buffer`` bytes of what the client has not taken yet (Linux doubles
+    the number for its own bookkeeping); None leaves it to the kernel, which may keep megabytes.
+    """
     sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    return sock if isinstance(sock, socket.socket) else None
+    if not isinstance(sock, socket.socket):
+        return None
+    if buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    return sock
 
 
 def release(environ: dict[str, Any]) -> None:

@@ -34,6 +34,8 @@ def choose_format(request: Request, *, text: bool = False) -> EventFormat | None
 
     Plain text is the first choice where ``text`` offers it, Server-Sent Events otherwise.
     """
+    if not text and request.environ.get("HTTP_ACCEPT", "*/*") in ("*/*", SSE.mimetype):
+        return SSE  # what nearly every client says; parsing the header costs more than the rest
     offers: dict[str, EventFormat | None] = {"text/plain": None} if text else {}
     offers |= {SSE.mimetype: SSE, NDJSON.mimetype: NDJSON}
     first = next(iter(offers))

@@ -60,6 +60,10 @@ class Settings:
     send_timeout: float | None = 60.0
     """Seconds a client may take none of what it is sent before its connection is cut."""
 
+    send_buffer: int | None = 128 * 1024
+    """Bytes the kernel keeps for a client that does not take them; None leaves it to the kernel,
+    which lets it grow to megabytes."""
+
     origins: Collection[str] = ()
     """Origins (``https://example.org``) besides the own host whose pages may open WebSockets and
     read streams; ``*`` for all."""
@@ -109,6 +113,7 @@ class Settings:
             self._check(name, int, optional=False)
         self._check("retention_channels", int, optional=False)
         self._check("clients", int, optional=True)
+        self._check("send_buffer", int, optional=True)
         self._check("key_window", (int, float), optional=False)
         for name in ("retention_age", "heartbeat", "pong_timeout", "send_timeout"):
             self._check(name, (int, float), optional=True)

@@ -96,7 +96,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     )
     check_origin(request, settings.origins)
     state.registry.check_room()
-    sock = client_socket(environ)
+    sock = client_socket(environ, settings.send_buffer)
     if sock is None:
         raise HandshakeError(
             "This server does not hand out its sockets; use gunicorn or flask run."

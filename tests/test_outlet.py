@@ -236,7 +236,9 @@ def test_a_reset_connection_is_gone() -> None:
 def test_the_clients_socket_is_where_the_server_tells_it() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert client_socket({"gunicorn.socket": ours}) is ours
-        assert client_socket({"werkzeug.socket": theirs}) is theirs
-    assert client_socket({}) is None
-    assert client_socket({"gunicorn.socket": "not a socket"}) is None
+        assert client_socket({"gunicorn.socket": ours}, None) is ours
+        assert client_socket({"werkzeug.socket": theirs}, None) is theirs
+        client_socket({"gunicorn.socket": ours}, 20_000)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (20_000, 40_000)
+    assert client_socket({}, None) is None
+    assert client_socket({"gunicorn.socket": "not a socket"}, None) is None

@@ -185,7 +185,7 @@ def test_a_frame_that_makes_no_sense_gets_an_error_and_the_connection_goes_on(
         assert (ready["type"], ready["ref"]) == ("ready", "after")
 
 
-def test_a_binary_frame_is_not_taken_for_json(server: Server) -> None:
+def test_a_binary_frame_is_refused_where_json_is_spoken(server: Server) -> None:
     with RawWebSocket(server) as connection:
         assert connection.read_json()["type"] == "welcome"
         connection.send(BINARY, json.dumps({"type": "subscribe", "channel": "news"}).encode())

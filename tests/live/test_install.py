@@ -41,9 +41,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a fresh virtual environment in which only the wheel was installed."""
     folder = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", folder, cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     executable = folder / "bin" / "python"
-    run(executable, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    run(sys.executable, "-m", "pip", "--python", executable, "install", wheel, cwd=folder)
     return executable
 
 
