@@ -65,7 +65,7 @@ class Site:
 
     def __init__(self, retention: Retention) -> None:
         self.log = MemoryLog(retention)
-        self.settings = Settings(heartbeat=0.002)
+        self.settings = Settings(heartbeat=0.002, send_buffer=None)
         self.state = self._new_worker()
         self.states = [self.state]
         self.done = False

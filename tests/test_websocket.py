@@ -440,6 +440,7 @@ def test_anything_the_client_says_counts_as_a_sign_of_life() -> None:
 def test_a_client_is_not_pinged_where_the_heartbeat_is_off() -> None:
     with serve(app_of(echo, heartbeat=None)) as site, raw(site) as ws:
         (connection,) = wait_until(site.registry.clients, "the client")
+        wait_until(lambda: not connection.line.progress, "the handshake's answer is out")
         connection.sweep(1e12)
         ws.send(TEXT, b"x")
         assert ws.read().opcode == TEXT
