@@ -10,13 +10,10 @@ from typing import Any
 from .bell import Bell
 from .errors import ClientGone, StreamingError
 from .formats import EventFormat
-from .outlet import Outlet, client_socket, is_gone, release
+from .outlet import FAREWELL, Outlet, client_socket, is_gone, release
 from .registry import new_client_id
 from .settings import Settings
 from .subscription import Subscription
-
-FAREWELL = 0.5
-"""Seconds a client has to take the end of its stream, or to answer our close frame."""
 
 
 class StreamClient:

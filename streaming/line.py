@@ -21,9 +21,6 @@ from .outlet import Outlet
 from .pump import Format
 from .subscription import Subscription
 
-FAREWELL = 0.5
-"""Seconds a client has to take the end of its stream, or to answer our close frame."""
-
 _log = logging.getLogger(__name__)
 
 

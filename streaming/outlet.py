@@ -32,6 +32,9 @@ _LOGGED = (
     "wsgi.file_wrapper",
 )
 
+FAREWELL = 0.5
+"""Seconds a client has to take the end of its stream, or to answer our close frame."""
+
 PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
 

@@ -18,7 +18,8 @@ from . import formats
 from .client import StreamClient, spread_retry
 from .errors import ClientGone, StreamingError
 from .formats import EventFormat
-from .line import FAREWELL, Line
+from .line import Line
+from .outlet import FAREWELL
 from .settings import Settings
 from .state import State
 from .subscription import Subscription

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from .bell import Bell
 from .errors import ClientGone, ProtocolError, StreamingError
-from .line import FAREWELL, Line, LineFormat
+from .line import Line, LineFormat
 from .message import Message
+from .outlet import FAREWELL
 from .registry import new_client_id
 from .settings import Settings
 from .subscription import Subscription
