@@ -1,5 +1,6 @@
 # make run    serve the demo          make test   run every test
 # make dev    the same, reloading     make lint   check style and types
+# make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
 PORT ?= 8000
 PYTHON ?= python3
@@ -9,7 +10,7 @@ APT_TOOLS := chromium nginx
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test test-python test-browser-client lint tools node clean
+.PHONY: run dev test test-python test-browser-client lint bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -24,7 +25,7 @@ test: test-python test-browser-client
 
 test-python: $(VENV)/.installed-test tools
 	$(BIN)/python -m pytest --ignore=tests/live
-	$(BIN)/python -m pytest tests/live
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/live
 
 test-browser-client: node
 	node --test --test-reporter=spec tests/client/*.test.mjs
@@ -33,6 +34,10 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+
+# The server and the generator need a CPU each and the machine to themselves.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench.run $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -52,6 +57,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python

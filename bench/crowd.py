@@ -46,7 +46,8 @@ def subscribe(
         Failed: One was refused, or it took more than a minute.
     """
     request, expected = wire.get(path, kind), b" 200 " if kind == "sse" else b" 101 "
-    poll, waiting, ready = select.epoll(), dict[int, tuple[socket.socket, bytes]](), []
+    poll, ready = select.epoll(), list[socket.socket]()
+    waiting: dict[int, tuple[socket.socket, bytes]] = {}
     deadline = time.monotonic() + 60
     while len(ready) < count:
         while len(waiting) < AT_ONCE and len(waiting) + len(ready) < count:

@@ -12,43 +12,14 @@ import select
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import machine, wire
 from .crowd import AT_ONCE, PIECE, Failed, Posts, Probes, Sender, subscribe
+from .work import Phase, Work
 
 GRACE = 15.0  # seconds for what is under way when a phase ends
 SMALL_BUFFER = 4096  # SO_RCVBUF of a subscriber that never reads
-
-
-@dataclass(frozen=True)
-class Phase:
-    """``closed``: ``inflight`` messages under way; ``open``: ``rate`` messages a second, whatever
-    comes back; ``echo``: each connection on its own, one message after the other."""
-
-    name: str
-    mode: str
-    seconds: float
-    inflight: int = 1
-    rate: float = 0
-    size: int = 128
-    probe_interval: float = 0
-    may_lose: bool = False
-
-
-@dataclass(frozen=True)
-class Work:
-    port: int
-    pid: int
-    cpu: int
-    kind: str
-    path: str
-    publish: str | None
-    conns: int
-    stalled: int
-    settle: float
-    phases: list[Phase] = field(default_factory=list)
 
 
 class Load:
@@ -57,12 +28,14 @@ class Load:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.pids = machine.family(work.pid)
+        cpu = machine.cpu_seconds(self.pids)
         before, started, busy = machine.pss_kib(self.pids), time.monotonic(), time.process_time()
         self.crowd = subscribe(work.port, work.path, work.kind, work.conns - work.stalled)
         took = time.monotonic() - started
         self.connecting = {
             "per_s": len(self.crowd) / took,
             "busy": (time.process_time() - busy) / took,
+            "cpu_us": (machine.cpu_seconds(self.pids) - cpu) / len(self.crowd) * 1e6,
         }
         self.never_reads = subscribe(
             work.port, work.path, work.kind, work.stalled, receive_buffer=SMALL_BUFFER
@@ -82,7 +55,7 @@ class Load:
         self.last, self.last_scan = b"", wire.Scan(0, 0, (), b"")
         self.waits: list[int] | None = None
         self.echoing = 0.0  # until then every answer is followed by the next message
-        self.size = 0
+        self.size, self.may_lose = 0, False
         self.probes: Probes | None = None
         self.publisher: Posts | Sender | None = None
 

@@ -15,6 +15,8 @@ WELCOME = "Welcome to the WebSocket server!"
 class ChatFormat:
     """A message as the sender sees it, and as all others do."""
 
+    personal = True
+
     def encode(self, message: Message, /) -> bytes:
         return frames.encode_text(f"Other client said: {message.data}")
 

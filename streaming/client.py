@@ -115,12 +115,14 @@ class StreamClient:
         self._spoke = self._writing = time.monotonic()
         return data
 
+    def release(self) -> None:
+        """Let go of the request; nobody but us needs it once an event stream has begun."""
+        if self._environ is not None and self.outlet.is_direct:
+            release(self._environ)
+        self._environ = None
+
     def lend(self) -> None:
         """The server has written what it was handed; pump and sweep may write."""
-        if self._environ is not None:
-            if self.outlet.is_direct:
-                release(self._environ)
-            self._environ = None
         self._writing = 0.0
         self.outlet.open()
 

@@ -40,6 +40,8 @@ class EventFormat(Format, Protocol):
 class _Chunked:
     """Frames for a direct write into an HTTP/1.1 response (RFC 9112 section 7.1)."""
 
+    personal = False
+
     def encode(self, message: Message, /) -> bytes:
         raise NotImplementedError
 

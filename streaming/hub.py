@@ -93,16 +93,21 @@ class Hub:
         names = check_channels(channels)
         cursor = None if after is None else Cursor.parse(after)
         pumps: dict[str, Pump] = {}
+        fresh: list[Pump] = []  # a thread's start lets others run: not under the lock
         subscription = Subscription(
             self.log, pumps, bell=bell or Bell(), policies=self._policies, leave=self._leave
         )
         try:
-            with self._lock:
-                if self.closed.is_set():
-                    raise HubClosed("The server is restarting. Try again in a moment.")
-                for name in names:
-                    pumps[name] = self._pump(name)
-                    pumps[name].join(subscription)
+            try:
+                with self._lock:
+                    if self.closed.is_set():
+                        raise HubClosed("The server is restarting. Try again in a moment.")
+                    for name in names:
+                        pumps[name] = self._pump(name, fresh)
+                        pumps[name].join(subscription)
+            finally:
+                for pump in fresh:
+                    pump.start()
             subscription.start(self._places(names, cursor, history))
         except BaseException:
             subscription.close()
@@ -126,11 +131,11 @@ class Hub:
         with self._lock:
             return len(self._pumps.get(channel, ()))
 
-    def _pump(self, name: str) -> Pump:
+    def _pump(self, name: str, fresh: list[Pump]) -> Pump:
         pump = self._pumps.get(name)
         if pump is None or pump.is_broken:
             pump = self._pumps[name] = Pump(name, self.log)
-            pump.start()
+            fresh.append(pump)
         return pump
 
     def _leave(self, pumps: Mapping[str, Pump], subscription: Subscription) -> None:

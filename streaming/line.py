@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -56,6 +57,7 @@ class Line(Outlet):
         "_ping_due",
         "_turn",
         "bell",
+        "pinged",
     )
 
     def __init__(
@@ -74,13 +76,16 @@ class Line(Outlet):
         self._end = end
         self._turn = threading.Lock()
         self._followed: dict[str, tuple[Subscription, LineFormat]] = {}
-        self._delivering = False
+        self._delivering = True  # nobody else is called before ``start``
         self._goodbye: bytes | None = None
         self._ping_due = False
+        self.pinged = 0.0
+        """When the last heartbeat went out (``time.monotonic``)."""
 
     def start(self) -> None:
         """Let others write; called once, after the handshake's answer."""
-        if self.is_direct:
+        self._delivering = False
+        if self.is_direct and self._goodbye is None:
             self.open()
         else:
             self._call_deliverer()
@@ -109,11 +114,13 @@ class Line(Outlet):
             self.finish()
             if frame and self._goodbye is None:
                 self.send(frame)
+            self._send_due_ping()
             self.open()
 
     def ping(self) -> None:
         """Send a ping now, or as soon as the line is free. Never blocks."""
         if self.fd >= 0:
+            self.pinged = time.monotonic()
             if not self.write(self._ping):
                 self._call_deliverer()
         else:
@@ -178,6 +185,7 @@ class Line(Outlet):
         self.fd = -1
         for channel in tuple(self._followed):
             self.unfollow(channel)
+        self._end = _ignore  # its owner refers to us: leave no work to the cycle collector
         self.bell.ring()
 
     def _call_deliverer(self) -> None:
@@ -203,20 +211,25 @@ class Line(Outlet):
                     self.send(self._goodbye)
                     self._goodbye = b""
         except StreamingError as reason:
-            self._delivering = False
-            self._end(reason)
+            self._stop_delivering(reason)
         except OSError as error:
-            self._delivering = False
-            self._end(ClientGone(str(error)))
+            self._stop_delivering(ClientGone(str(error)))
         except Exception:
-            self._delivering = False
             _log.exception("Delivery to %s failed", self.client)
-            self._end(StreamingError("Delivery failed."))
+            self._stop_delivering(StreamingError("Delivery failed."))
+
+    def _stop_delivering(self, reason: StreamingError) -> None:
+        self._delivering = False
+        self._end(reason)
+        if self._goodbye and not isinstance(reason, ClientGone):
+            self._call_deliverer()  # it was said before, when the deliverer was to send it
 
     def _read_on(self) -> bool:
         """Send what the log holds for those who lag; False if there was nothing."""
         found = False
         for subscription, form in tuple(self._followed.values()):
+            if self._goodbye is not None:
+                return True
             if subscription.state != "lagging":
                 continue
             items = subscription.read()
@@ -226,7 +239,10 @@ class Line(Outlet):
                 data = form.frame(b"".join(blocks))
                 with self._turn:
                     self.finish()
+                    if subscription.is_closed:
+                        continue  # unfollowed while others had their turn
                     self.send(data)
+                    self._send_due_ping()
             subscription.mark_sent()
         return found
 
@@ -238,9 +254,13 @@ class Line(Outlet):
     def _catch_up(self) -> None:
         with self._turn:
             self.finish()
-            if self._ping_due:
-                self._ping_due = False
-                self.send(self._ping)
+            self._send_due_ping()
+
+    def _send_due_ping(self) -> None:
+        if self._ping_due and self._goodbye is None:
+            self._ping_due = False
+            self.send(self._ping)
+            self.pinged = time.monotonic()
 
     def _park(self) -> bool:
         """Hand the line back to the pumps, if everything is at its head. Switches no greenlet."""
@@ -254,3 +274,7 @@ class Line(Outlet):
         self._delivering = False
         self.open()
         return True
+
+
+def _ignore(reason: StreamingError) -> None:
+    """What a line that was stopped calls."""

@@ -100,6 +100,14 @@ def _bare(sock: socket.socket) -> Iterator[_socket.socket]:
         bare.detach()
 
 
+def take(sock: socket.socket) -> socket.socket:
+    """The same connection as an object of our own: the server's forgets its file descriptor.
+
+    Not a duplicate: the event loop would go on watching the server's.
+    """
+    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+
+
 def is_direct(sock: socket.socket) -> bool:
     """Whether a write to the socket's file descriptor returns at once, and nothing else happens
     meanwhile: so it is with the sockets of greenlet servers, TLS aside."""
@@ -118,7 +126,7 @@ class Outlet:
     always -1 and everything goes through the WSGI server.
     """
 
-    __slots__ = ("_direct", "client", "fd", "progress", "rest", "sock")
+    __slots__ = ("_direct", "client", "fd", "moved", "progress", "rest", "sock")
 
     def __init__(self, sock: socket.socket | None, client: str, *, may: bool = True) -> None:
         self.sock = sock
@@ -128,6 +136,8 @@ class Outlet:
         """What was begun and not yet taken by the kernel."""
         self.progress = 0.0
         """While something is stuck: when the kernel last took some of it (``time.monotonic``)."""
+        self.moved = 0.0
+        """When ``send`` last brought something to its end (``time.monotonic``)."""
         self._direct = may and sock is not None and is_direct(sock)
 
     @property
@@ -189,6 +199,7 @@ class Outlet:
             with suppress(TimeoutError):  # the deadline is the sweep's: see is_stuck
                 view = view[self.sock.send(view[:PIECE]) :]
                 self.progress = time.monotonic()
+        self.moved = self.progress
         self.progress = 0.0
 
     def is_stuck(self, now: float, timeout: float | None) -> bool:

@@ -22,7 +22,7 @@ class Poller:
 
     def __init__(self) -> None:
         self._selector: selectors.BaseSelector | None = None
-        self._waker: int = -1
+        self._reader = self._waker = -1
         self._is_woken = False
 
     def watch(self, sock: socket.socket, call: Callable[[], None]) -> None:
@@ -40,31 +40,37 @@ class Poller:
             os.write(self._waker, b"!")
 
     def _start(self) -> None:
-        reader, self._waker = os.pipe()
-        os.set_blocking(reader, False)
+        self._reader, self._waker = os.pipe()
+        os.set_blocking(self._reader, False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(reader, selectors.EVENT_READ)
+        self._selector.register(self._reader, selectors.EVENT_READ)
         self._is_woken = False
         threading.Thread(target=self._run, name="streaming poller", daemon=True).start()
 
     def _run(self) -> None:
         selector = self._selector
         assert selector is not None
-        while True:
-            for key, _ in selector.select():
-                if key.data is None:
-                    os.read(key.fd, 64)
-                    self._is_woken = False
-                    continue
-                selector.unregister(key.fileobj)
-                try:
-                    key.data()
-                except Exception:
-                    _log.exception("A client at rest could not be served")
-            if len(selector.get_map()) == 1:
-                break
-        self._selector = None
-        reader = next(iter(selector.get_map().values())).fd
-        selector.close()
-        os.close(reader)
-        os.close(self._waker)
+        try:
+            while True:
+                for key, _ in selector.select():
+                    self._serve(selector, key)
+                if len(selector.get_map()) == 1:
+                    break
+        except Exception:
+            _log.exception("The poller failed; clients at rest are not heard")
+        finally:
+            self._selector = None
+            selector.close()
+            os.close(self._reader)
+            os.close(self._waker)
+
+    def _serve(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+        if key.data is None:
+            os.read(self._reader, 64)
+            self._is_woken = False
+            return
+        selector.unregister(key.fileobj)
+        try:
+            key.data()
+        except Exception:
+            _log.exception("A client at rest could not be served")

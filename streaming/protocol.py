@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import copy_current_request_context
 
-from .errors import HubClosed, InvalidRequest, LogUnavailable, ProtocolError, StreamingError
+from .errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from .formats import compact
+from .hub import MAX_CHANNELS
 from .message import Gap, Message
 from .session import Take
 from .state import State, only_subscribe
@@ -18,12 +19,11 @@ from .wire import frames
 
 PROTOCOL = "streaming.v1.json"
 
-MAX_CHANNELS = 32
-"""Channels that one connection may follow."""
-
 
 class JsonFormat:
     """Messages and gaps as JSON objects."""
+
+    personal = False
 
     def encode(self, message: Message, /) -> bytes:
         value: dict[str, object] = {
@@ -92,7 +92,7 @@ class _Session:
             verb(request)
         except (HubClosed, ProtocolError):
             raise
-        except (StreamingError, LogUnavailable) as error:
+        except StreamingError as error:
             if self._connection.reason is not None:
                 raise
             self.send({**error.problem(), "type": "error"}, request)

@@ -37,6 +37,9 @@ _log = logging.getLogger(__name__)
 class Format(Protocol):
     """How messages become the bytes of one kind of sink. Hashable; one object per format."""
 
+    personal: bool
+    """Whether a message looks different to the client that published it."""
+
     def encode(self, message: Message, /) -> bytes:
         """The bytes that stand for ``message``, the same for every subscriber."""
 
@@ -218,12 +221,14 @@ class Pump:
     ) -> None:
         """Write one batch to every sink. This is the hot path of the package."""
         data = form.frame(b"".join([message.encoded(form) for message in messages]))
-        own = _own(form, messages)
+        senders = {m.sender for m in messages if m.sender} if form.personal else ()
         turn, write, live = TURN, os.write, self._live[form]
         for sink, subscription in sinks.items():
             if live.get(sink) is not subscription:
                 continue  # it left, and may be back, while this batch was on its way
-            piece = own.get(sink.client, data) if own else data
+            piece = data
+            if senders and sink.client in senders:
+                piece = _own(form, messages, sink.client)
             try:
                 sent = write(sink.fd, piece)
             except OSError:  # it would block, or still has something to send, or is closed
@@ -257,13 +262,8 @@ class Pump:
         subscription.bell.ring()
 
 
-def _own(form: Format, messages: Sequence[Message]) -> dict[str, bytes]:
-    """The batch as those see it who published some of it, by client id."""
-    return {
-        sender: form.frame(
-            b"".join(
-                [form.encode_own(m) if m.sender == sender else m.encoded(form) for m in messages]
-            )
-        )
-        for sender in {m.sender for m in messages if m.sender}
-    }
+def _own(form: Format, messages: Sequence[Message], sender: str) -> bytes:
+    """The batch as the client sees it that published some of it."""
+    return form.frame(
+        b"".join([form.encode_own(m) if m.sender == sender else m.encoded(form) for m in messages])
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from flask import Request, Response
 
@@ -80,7 +80,9 @@ def _follow(
         subscription = state.hub.subscribe(names, after=after, history=history, bell=client.bell)
         client.subscription = subscription
         yield client.hand(formats.ready(form, names, subscription.id))
+        client.release()
         while is_over:
+            client.check()
             items = subscription.read()
             if items:
                 yield client.hand(_encode(form, subscription, items))
@@ -133,11 +135,7 @@ def stream_response(
         reason: StreamingError | str = ClientGone("The client left.")
         try:
             state.registry.add(client)
-            source = _texts(pieces)
-            try:
-                yield from _paced(client, source, every, form)
-            finally:
-                source.close()
+            yield from _paced(client, _texts(pieces), every, form)
             reason = "The end."
             if form:
                 yield client.hand(formats.close(form))
@@ -164,6 +162,9 @@ def stream_response(
             raise
         finally:
             state.registry.remove(client, reason)
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
 
     return _response(body(), form.mimetype if form else "text/plain")
 
@@ -189,17 +190,12 @@ def _paced(
             yield client.hand(beat)
 
 
-def _texts(pieces: Iterable[str | bytes]) -> Generator[str]:
+def _texts(pieces: Iterable[str | bytes]) -> Iterator[str]:
     """The pieces as text; bytes are decoded without ever cutting a character."""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    try:
-        for piece in pieces:
-            yield piece if isinstance(piece, str) else decode(piece)
-        yield decode(b"", True)
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+    for piece in pieces:
+        yield piece if isinstance(piece, str) else decode(piece)
+    yield decode(b"", True)
 
 
 def _utf8(text: str) -> bytes:

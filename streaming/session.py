@@ -78,6 +78,8 @@ class Session:
 
     def _finish(self) -> None:
         self._connection.close()
+        if self._connection.line.is_direct:
+            self._connection.sock.close()  # it is ours; elsewhere it is the server's
         self._state.registry.remove(self._connection, self._connection.reason or "")
 
 

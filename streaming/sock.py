@@ -12,7 +12,7 @@ from flask import Blueprint, Request, Response, request
 
 from .errors import ClientGone, HandshakeError
 from .origin import check_origin
-from .outlet import client_socket, is_direct
+from .outlet import client_socket, is_direct, take
 from .session import Session
 from .state import State, current_state
 from .websocket import Connection
@@ -67,7 +67,7 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
 
 class Taken(Response):
-    """Says that the socket is used up: the server writes nothing and closes its descriptor."""
+    """Says that the socket is used up: the server writes nothing to it."""
 
     def __init__(self) -> None:
         super().__init__(status=101)
@@ -116,7 +116,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     if agreed:
         head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
     connection = Connection(
-        sock.dup() if is_direct(sock) and settings.direct_writes else sock,
+        take(sock) if is_direct(sock) and settings.direct_writes else sock,
         settings,
         peer=request.remote_addr or "",
         subprotocol=protocol,

@@ -172,6 +172,11 @@ class Subscription:
         return print_cursor(self._told)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, maybe by another thread just now."""
+        return self.state == "closed"
+
+    @property
     def is_at_head(self) -> bool:
         """Whether ``park`` would take it now."""
         if len(self._places) > 1 or self.reason is not None:

@@ -19,7 +19,7 @@ from .client import StreamClient, spread_retry
 from .errors import ClientGone, StreamingError
 from .formats import EventFormat
 from .line import Line
-from .outlet import FAREWELL
+from .outlet import FAREWELL, take
 from .settings import Settings
 from .state import State
 from .subscription import Subscription
@@ -33,8 +33,7 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class HandedOver(ConnectionResetError):
     """Raised out of the generator of a stream that goes on without it.
 
-    The server takes it for a client that left: it writes nothing more and closes its file
-    descriptor; ours keeps the connection.
+    The server takes it for a client that left, and writes nothing more; the connection is ours.
     """
 
     def __init__(self) -> None:
@@ -94,14 +93,11 @@ class Tail:
         """Go to rest; False if the subscription is not at its head, and then nothing is changed."""
         self._line.start()
         if not self._line.adopt(self._subscription, self._form):
+            self._line.fd = -1
             return False
+        self._sock = self._line.sock = take(self._sock)
         self._state.poller.watch(self._sock, self._hear)
         return True
-
-    def drop(self) -> None:
-        """Give the socket back unused, after ``start`` said no."""
-        self._line.fd = -1
-        self._sock.close()
 
     def end(self, reason: StreamingError) -> None:
         """End the stream properly, soon, for this reason. From any thread; never blocks."""
@@ -164,9 +160,9 @@ def hand_over(client: StreamClient, subscription: Subscription, state: State) ->
     outlet = client.outlet
     if not outlet.is_direct or outlet.sock is None or not subscription.is_at_head:
         return False
-    tail = Tail(client, outlet.sock.dup(), subscription, state)
+    tail = Tail(client, outlet.sock, subscription, state)
     if not tail.start():
-        tail.drop()
         return False
+    client.subscription, client.outlet.fd = None, -1  # a sweep may still be looking at it
     state.registry.replace(tail)
     return True

@@ -20,6 +20,9 @@ from .wire.deflate import Compressor
 SETTLE = 1.0
 """Seconds a client that closes is kept for what it published last."""
 
+TURN = 0.005
+"""Seconds after which a client that never stops talking lets others have a turn."""
+
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
 
@@ -85,6 +88,7 @@ class Connection:
         self._owed: Message | None = None
         self._timeout: float | None = None
         self._heard = time.monotonic()
+        self._turn = self._heard
         self._pinged = 0.0
         self._cut_at: float | None = None
         self._peer_closed = False
@@ -122,6 +126,7 @@ class Connection:
         while True:
             try:
                 for value in self._received:
+                    self._take_turns()
                     if isinstance(value, frames.Text | frames.Binary):
                         return value.data
                     self._control(value)
@@ -165,18 +170,24 @@ class Connection:
         self.line.cut()  # the server closes first (RFC 6455 section 7.1.1); flask run would read on
 
     def end(self, reason: StreamingError) -> None:
-        """End the connection soon, with the reason's close code. From any thread; never blocks."""
+        """End the connection soon, with the reason's close code. From any thread; never blocks.
+
+        Raises:
+            InvalidMessage: If the close code may not be sent (RFC 6455 section 7.4).
+        """
         if self.reason is not None:
             return
-        self.reason = reason
-        self._cut_at = time.monotonic() + FAREWELL
         if isinstance(reason, ClientGone):
+            self.reason = reason
             self.line.cut()
             self.line.bell.ring()
         else:
             text = reason.reason if isinstance(reason, ConnectionClosed) else str(reason)
             code = None if reason.close_code == 1005 else reason.close_code
-            self.line.say_goodbye(frames.encode_close(code, text))
+            last = frames.encode_close(code, text)
+            self.reason = reason
+            self.line.say_goodbye(last)
+        self._cut_at = time.monotonic() + FAREWELL
 
     def sweep(self, now: float) -> None:
         """See ``registry.Client``."""
@@ -186,10 +197,10 @@ class Connection:
                 self.line.cut()
         elif self.line.is_stuck(now, self._settings.send_timeout):
             self.end(ClientGone(f"The client took nothing for {self._settings.send_timeout} s."))
-        elif self._heard < self._pinged:
-            if patience is not None and now - self._pinged > patience and not self.line.progress:
+        elif patience is not None and self.line.pinged > self._heard:
+            if not self.line.progress and now - max(self.line.pinged, self.line.moved) > patience:
                 self.end(ClientGone(f"No pong within {patience} s."))
-        elif every is not None and now - self._heard >= every:
+        elif every is not None and now - max(self._heard, self._pinged) >= every:
             self._pinged = now
             try:
                 self.line.ping()
@@ -205,6 +216,13 @@ class Connection:
             "position": [sub.id for sub in subscriptions],
             "state": [sub.state for sub in subscriptions],
         }
+
+    def _take_turns(self) -> None:
+        """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
+        now = time.monotonic()
+        if now - self._turn > TURN:
+            time.sleep(0)
+            self._turn = time.monotonic()
 
     def _control(self, value: frames.Ping | frames.Pong | frames.Close) -> None:
         if isinstance(value, frames.Ping):

@@ -21,6 +21,8 @@ from tests.sockets import Cooperative, cooperative, fill, read_exactly, tcp_pair
 class Numbers:
     """A protocol whose frames are the texts themselves."""
 
+    personal = True
+
     def encode(self, message: Message, /) -> bytes:
         return frames.encode_text(message.data)
 

@@ -123,6 +123,8 @@ def test_whoever_could_not_read_is_rung_though_nothing_new_comes() -> None:
 class Lines:
     """Each message a line; the publisher's own is marked."""
 
+    personal = True
+
     def __init__(self) -> None:
         self.encoded = 0
 

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, ViewportSize
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Locator,
+    Page,
+    Playwright,
+    ViewportSize,
+    expect,
+)
 
 from tests.live.server import tool
 
@@ -24,6 +32,10 @@ SERVER_DOWN = (
     r"net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|INCOMPLETE_CHUNKED_ENCODING|EMPTY_RESPONSE)"
     r"|WebSocket connection to .* failed"
 )
+
+
+SOON = 10_000  # milliseconds: a deadline, not an expectation
+expect.set_options(timeout=SOON)
 
 
 def launch(playwright: Playwright) -> Browser:
@@ -57,7 +69,7 @@ class Windows:
         viewport = ViewportSize(width=width, height=height)
         context = self._browser.new_context(locale=locale, viewport=viewport, **context_options)
         self._contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(SOON)
         page = context.new_page()
         page.on("console", self._console)
         page.on("pageerror", lambda error: self._errors.append(f"uncaught: {error}"))
@@ -97,3 +109,19 @@ def windows(browser: Browser) -> Iterator[Windows]:
     finally:
         opened.close()
     assert not opened.errors, f"errors in the browser: {opened.errors}"
+
+
+def expect_state(page: Page, name: str, *, timeout: float = SOON) -> None:
+    """Wait until the status bar of a page says so."""
+    expect(page.locator("#state")).to_have_attribute("data-state", name, timeout=timeout)
+
+
+def write(page: Page, text: str) -> None:
+    """Send a message on a chat page."""
+    page.locator("#text").fill(text)
+    page.locator("#text").press("Enter")
+
+
+def bubbles(page: Page, kind: str) -> Locator:
+    """The texts on a chat page of kind ``own`` or ``other``."""
+    return page.locator(f"#messages li[data-kind={kind}] .bubble")

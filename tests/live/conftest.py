@@ -47,7 +47,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def production() -> Iterator[Server]:
+def demo() -> Iterator[Server]:
     """The demo under gunicorn."""
     with gunicorn() as running:
         yield running

@@ -1,4 +1,4 @@
-"""Every page in a real browser, in both languages; and what open pages do when the server dies.
+"""Every page in a real browser, in both languages.
 
 The `open_windows` fixture fails a test whose windows report an error: a script that threw, a file
 that is missing, something the Content-Security-Policy had to block.
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.live.browser import SERVER_DOWN, Windows, windows
+from tests.live.browser import Windows, bubbles, expect_state, windows, write
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import file_server, gunicorn
 from tests.live.server import Server
@@ -20,16 +20,6 @@ from tests.live.server import Server
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
 LANGUAGES = {"en-US": "en", "zh-CN": "zh-CN"}
 MARKUP = "<img src=x onerror=alert(1)> <b>bold</b> &amp; <script>alert(2)</script>"
-
-SOON = 10_000  # milliseconds: a deadline, not an expectation
-RECONNECTED = 60_000  # the longest pause between two attempts is 30 s
-
-
-@pytest.fixture(scope="module")
-def demo(production: Server) -> Iterator[Server]:
-    expect.set_options(timeout=SOON)
-    yield production
-    expect.set_options(timeout=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,23 +30,6 @@ def classic(demo: Server, browser: Browser) -> Iterator[Page]:
         page.locator("#tutorial-start").click()
         expect(page.locator("#tutorial-state")).to_have_attribute("data-state", "open")
         yield page
-
-
-def state(page: Page) -> Locator:
-    return page.locator("#state")
-
-
-def expect_state(page: Page, name: str, timeout: float = SOON) -> None:
-    expect(state(page)).to_have_attribute("data-state", name, timeout=timeout)
-
-
-def write(page: Page, text: str) -> None:
-    page.locator("#text").fill(text)
-    page.locator("#text").press("Enter")
-
-
-def bubbles(page: Page, kind: str) -> Locator:
-    return page.locator(f"#messages li[data-kind={kind}] .bubble")
 
 
 @pytest.mark.parametrize("locale", LANGUAGES)
@@ -272,56 +245,3 @@ def test_the_tutorials_stream_ends_for_good_in_the_browsers_own_eventsource(clas
     expect(closed).to_be_visible(timeout=20_000)
     greetings = classic.locator("#tutorial li:not([data-channel]) .text")
     expect(greetings).to_have_text(["Hello World"] * 5)
-
-
-@pytest.mark.parametrize("ending", ["kill", "terminate"])
-def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, ending: str) -> None:
-    with gunicorn() as server:
-        anna = open_windows.open(server.url + "/chat")
-        ben = open_windows.open(server.url + "/chat")
-        ticks = open_windows.open(server.url + "/sse")
-        for page in (anna, ben, ticks):
-            expect_state(page, "open")
-        write(anna, "before")
-        expect(bubbles(ben, "other").last).to_have_text("before")
-
-        open_windows.expect(SERVER_DOWN)
-        server.kill() if ending == "kill" else server.terminate()
-        for page in (anna, ben, ticks):
-            expect(page.locator("#attempt")).to_have_text(re.compile(r"\d+/10"))
-        for text in ("unsent 1", "unsent 2"):
-            write(anna, text)
-        unsent = anna.locator("#messages li[data-delivery=waiting] .bubble")
-        expect(unsent).to_have_text(["unsent 1", "unsent 2"])
-
-        server.start()
-        for page in (anna, ben, ticks):
-            expect_state(page, "open", timeout=RECONNECTED)
-        expect(unsent).to_have_count(0)
-        write(ben, "after")
-        expect(bubbles(anna, "other").last).to_have_text("after")
-        # "after" has come: whatever was sent twice would be here by now
-        assert bubbles(ben, "other").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
-        assert bubbles(anna, "own").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
-        received = int(ticks.locator("#received").inner_text())
-        ticks.wait_for_function(
-            "before => Number(document.querySelector('#received').textContent) > before",
-            arg=received,
-            timeout=SOON,
-        )
-
-
-def test_retry_now_does_not_wait_for_the_countdown(open_windows: Windows) -> None:
-    with gunicorn() as server:
-        page = open_windows.open(server.url + "/chat")
-        expect_state(page, "open")
-        open_windows.expect(SERVER_DOWN)
-        server.kill()
-        # wait for a pause long enough to be cut short
-        page.wait_for_function(
-            "() => Number(/\\d+/.exec(document.querySelector('#countdown').textContent)?.[0]) >= 3",
-            timeout=RECONNECTED,
-        )
-        server.start()
-        page.locator("#retry").click(timeout=RECONNECTED)
-        expect_state(page, "open", timeout=RECONNECTED)

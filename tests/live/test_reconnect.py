@@ -1,0 +1,64 @@
+"""What open pages do when the server dies or is restarted: they come back by themselves."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.live.browser import SERVER_DOWN, SOON, Windows, bubbles, expect_state, write
+from tests.live.harness import gunicorn
+
+RECONNECTED = 60_000  # the longest pause between two attempts is 30 s
+
+
+@pytest.mark.parametrize("ending", ["kill", "terminate"])
+def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, ending: str) -> None:
+    with gunicorn() as server:
+        anna = open_windows.open(server.url + "/chat")
+        ben = open_windows.open(server.url + "/chat")
+        ticks = open_windows.open(server.url + "/sse")
+        for page in (anna, ben, ticks):
+            expect_state(page, "open")
+        write(anna, "before")
+        expect(bubbles(ben, "other").last).to_have_text("before")
+
+        open_windows.expect(SERVER_DOWN)
+        server.kill() if ending == "kill" else server.terminate()
+        for page in (anna, ben, ticks):
+            expect(page.locator("#attempt")).to_have_text(re.compile(r"\d+/10"))
+        for text in ("unsent 1", "unsent 2"):
+            write(anna, text)
+        unsent = anna.locator("#messages li[data-delivery=waiting] .bubble")
+        expect(unsent).to_have_text(["unsent 1", "unsent 2"])
+
+        server.start()
+        for page in (anna, ben, ticks):
+            expect_state(page, "open", timeout=RECONNECTED)
+        expect(unsent).to_have_count(0)
+        write(ben, "after")
+        expect(bubbles(anna, "other").last).to_have_text("after")
+        # "after" has come: whatever was sent twice would be here by now
+        assert bubbles(ben, "other").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
+        assert bubbles(anna, "own").all_inner_texts() == ["before", "unsent 1", "unsent 2"]
+        received = int(ticks.locator("#received").inner_text())
+        ticks.wait_for_function(
+            "before => Number(document.querySelector('#received').textContent) > before",
+            arg=received,
+            timeout=SOON,
+        )
+
+
+def test_retry_now_does_not_wait_for_the_countdown(open_windows: Windows) -> None:
+    with gunicorn() as server:
+        page = open_windows.open(server.url + "/chat")
+        expect_state(page, "open")
+        open_windows.expect(SERVER_DOWN)
+        server.kill()
+        # wait for a pause long enough to be cut short
+        page.wait_for_function(
+            "() => Number(/\\d+/.exec(document.querySelector('#countdown').textContent)?.[0]) >= 3",
+            timeout=RECONNECTED,
+        )
+        server.start()
+        page.locator("#retry").click(timeout=RECONNECTED)
+        expect_state(page, "open", timeout=RECONNECTED)
