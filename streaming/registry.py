@@ -81,6 +81,15 @@ class Registry:
                 "(STREAMING_CLIENTS). Try again in a moment."
             )
 
+    def check_open(self) -> None:
+        """Return if the registry still takes clients.
+
+        Raises:
+            HubClosed: If it was closed.
+        """
+        if self._closed is not None:
+            raise self._closed
+
     def add(self, client: Client) -> None:
         """Take a client in; ``remove`` it in a ``finally``.
 

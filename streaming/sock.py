@@ -95,6 +95,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
+    state.registry.check_open()  # from ``take`` on nobody can be answered with an error
     state.registry.check_room()
     sock = client_socket(environ, settings.send_buffer)
     if sock is None:

@@ -6,11 +6,24 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, Request, request
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
+from werkzeug.test import EnvironBuilder
 
-from streaming import Connection, Forbidden, Sock, Streaming
+from streaming import (
+    Connection,
+    Forbidden,
+    Hub,
+    HubClosed,
+    MemoryLog,
+    Settings,
+    Sock,
+    State,
+    Streaming,
+)
+from streaming.sock import accept
+from tests.greenlets import in_greenlets
 from tests.live.raw_websocket import handshake
 from tests.sites import Site, make_app, serve
 
@@ -248,3 +261,18 @@ def test_the_class_is_used_as_flask_socks_own() -> None:
     with serve(app) as site, connect(f"{site.ws_url}/echo") as ws:
         ws.send("x")
         assert ws.recv(10) == "x"
+
+
+@in_greenlets
+def test_a_handshake_while_the_server_drains_leaves_the_server_its_socket_to_answer_on() -> None:
+    state = State(Settings(), Hub(MemoryLog()))
+    state.close()
+    ours, theirs = socket.socketpair()
+    environ = EnvironBuilder(headers=HEADERS).get_environ()
+    environ |= {"gunicorn.socket": ours, "SERVER_PROTOCOL": "HTTP/1.1"}
+    with ours, theirs:
+        with pytest.raises(HubClosed):
+            accept(Request(environ), state, [])
+        ours.sendall(b"503")
+        assert theirs.recv(3) == b"503"
+    assert len(state.registry) == 0
