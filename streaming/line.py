@@ -259,8 +259,8 @@ class Line(Outlet):
     def _send_due_ping(self) -> None:
         if self._ping_due and self._goodbye is None:
             self._ping_due = False
+            self.pinged = time.monotonic()  # before: the answer may be read while we still send
             self.send(self._ping)
-            self.pinged = time.monotonic()
 
     def _park(self) -> bool:
         """Hand the line back to the pumps, if everything is at its head. Switches no greenlet."""

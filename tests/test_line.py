@@ -132,6 +132,26 @@ def test_what_is_put_while_the_line_is_full_follows_what_was_begun(ends: Ends) -
     putting.join(5)
 
 
+def test_an_answer_that_is_read_while_a_ping_is_still_being_sent_counts() -> None:
+    """Whoever compares ``pinged`` with when it heard the client must find the answer the later."""
+    sent: list[float] = []
+
+    class Slow(Line):
+        def send(self, data: bytes | memoryview) -> None:
+            super().send(data)
+            sent.append(time.monotonic())
+
+    with tcp_pair() as (server, peer):
+        line = Slow(server, "me", bell=Bell(), ping=PING, is_direct=False, end=lambda reason: None)
+        line.start()
+        line.ping()
+        assert peer.recv(100) == PING
+        wait_until(lambda: line.pinged, "the ping is noted")
+        assert line.pinged <= wait_until(lambda: sent, "the send returns")[0]
+        line.stop()
+        line.cut()
+
+
 def test_a_ping_goes_out_at_once_or_as_soon_as_the_line_is_free(ends: Ends) -> None:
     ends.line.ping()
     assert ends.read() == [frames.Ping(b"")]
