@@ -188,6 +188,10 @@ class Pump:
             self._ring()
         if page.messages or page.gap:
             self._offer(page)
+        elif page.position != self.position:  # the same place, in a newer epoch
+            with self._lock:
+                self.position = self.written = page.position
+            self._ring()
         else:
             self._follower.wait()
 

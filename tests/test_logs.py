@@ -3,35 +3,25 @@
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from streaming.errors import ConfigurationError
-from streaming.logs import Log, MemoryLog, Retention, open_log
+from streaming.logs import Log, Member, MemoryLog, Retention, open_log
 from streaming.logs.memory import MAX_KEYS
 from streaming.message import Message, Position
+from tests.homes import HOMES, Open
 from tests.polling import PATIENCE
 
 MUCH = 1 << 30
 
-Open = Callable[..., Log]
 
-LOGS: dict[str, Callable[[Retention], Log]] = {"memory": MemoryLog}
-"""Every log there is: what it is called, and how an empty one is opened."""
-
-
-@pytest.fixture(params=LOGS)
-def open_empty(request: pytest.FixtureRequest) -> Iterator[Open]:
+@pytest.fixture(params=HOMES)
+def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens an empty log with the given retention; closes it after the test."""
-    opened: list[Log] = []
-
-    def open_empty(**retention: object) -> Log:
-        opened.append(LOGS[request.param](Retention(**retention)))  # type: ignore[arg-type]
-        return opened[-1]
-
-    yield open_empty
-    for log in opened:
-        log.close()
+    with HOMES[request.param](tmp_path) as open_log:
+        yield lambda **retention: open_log(Retention(**retention))
 
 
 @pytest.fixture
@@ -426,6 +416,64 @@ def test_a_follower_that_reads_after_each_wait_misses_nothing(log: Log) -> None:
     assert seen == [list(range(1, total + 1))] * readers
     for follower in followers:
         follower.close()
+
+
+# Who is in a room
+
+
+def test_a_member_is_in_the_room_until_it_leaves(log: Log) -> None:
+    assert log.enter("a", Member("ann", "Ann"))
+    assert log.enter("a", Member("bob"))
+    assert log.members("a") == [Member("ann", "Ann"), Member("bob")]
+    assert log.leave("a", "ann")
+    assert log.members("a") == [Member("bob")]
+
+
+def test_entering_twice_says_so_and_keeps_the_place_and_the_newer_info(log: Log) -> None:
+    log.enter("a", Member("ann", "typing"))
+    log.enter("a", Member("bob"))
+    assert not log.enter("a", Member("ann", "idle"))
+    assert log.members("a") == [Member("ann", "idle"), Member("bob")]
+
+
+def test_leaving_a_room_one_is_not_in_says_so(log: Log) -> None:
+    assert not log.leave("a", "ann")
+    log.enter("b", Member("ann"))
+    assert not log.leave("a", "ann")
+    assert log.leave("b", "ann")
+    assert not log.leave("b", "ann")
+    assert log.members("b") == []
+
+
+def test_rooms_and_channels_of_one_name_are_two_things(log: Log) -> None:
+    head = log.append("a", "text").id
+    log.enter("a", Member("ann", '{"name": "安 \U0001f600"}'))
+    assert log.tail("a") == head
+    assert log.members("a") == [Member("ann", '{"name": "安 \U0001f600"}')]
+    assert log.members("b") == []
+
+
+def test_many_enter_and_leave_at_once_and_none_is_lost(log: Log) -> None:
+    def come(n: int) -> None:
+        for i in range(20):
+            log.enter("a", Member(f"{n}:{i}"))
+            if i % 2:
+                log.leave("a", f"{n}:{i}")
+
+    for thread in start(*[lambda n=n: come(n) for n in range(5)]):
+        thread.join()
+    expected = {f"{n}:{i}" for n in range(5) for i in range(0, 20, 2)}
+    assert {member.id for member in log.members("a")} == expected
+
+
+def test_a_process_that_beats_keeps_its_members(log: Log) -> None:
+    log.enter("a", Member("ann"))
+    assert log.beat() == []
+    assert log.members("a") == [Member("ann")]
+
+
+def test_a_log_that_can_be_reached_passes_its_check(log: Log) -> None:
+    log.check()
 
 
 def test_a_log_may_be_closed_twice(log: Log) -> None:

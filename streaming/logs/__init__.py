@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import ConfigurationError
 from .contract import Follower as Follower
 from .contract import Log as Log
+from .contract import Member as Member
 from .contract import Page as Page
 from .contract import Retention as Retention
 from .memory import MemoryLog as MemoryLog

@@ -34,6 +34,21 @@ class Page:
     gap: Gap | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Someone in a room: an id, and what the application wants others to know about them."""
+
+    id: str
+    info: str = ""
+
+
+BEAT = 5.0
+"""Seconds between two beats of a process that has members in rooms."""
+
+LEASE = 15.0
+"""Seconds without a beat after which a process counts as dead, and its members as gone."""
+
+
 class Follower(Protocol):
     """One reader's wake-up for one channel. While it is open the channel is not forgotten."""
 
@@ -77,6 +92,9 @@ class Log(Protocol):
         If messages that ``after`` stood before are no longer held, or it belongs to another epoch,
         the page carries a gap and starts at the oldest held. Never blocks for new messages.
 
+        A log that was interrupted but lost nothing may go on in a new epoch: a position of the old
+        one is then good up to where the interruption was, and the page's is in the new one.
+
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
@@ -91,5 +109,46 @@ class Log(Protocol):
     def follow(self, channel: str) -> Follower:
         """A new follower of the channel, to be closed by the caller."""
 
+    def enter(self, room: str, member: Member) -> bool:
+        """Put a member into a room, for as long as this process beats; False if it is there.
+
+        A member that is there gets the new ``info``. A room is a channel's name.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def leave(self, room: str, member: str) -> bool:
+        """Take a member out of a room; False if it is not there.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def members(self, room: str) -> list[Member]:
+        """Who is in a room, over all processes, in the order they came.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def beat(self) -> list[tuple[str, str]]:
+        """Say that this process lives, and take out the members of those that died.
+
+        Returns the room and id of each that was taken out; of several processes that beat at the
+        same time, one gets it. To be called every ``BEAT`` seconds. If this process was itself
+        taken for dead, its members are gone: ``enter`` them again.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def check(self) -> None:
+        """Return if the log can be reached and written to, within a few seconds.
+
+        Raises:
+            LogUnavailable: If it cannot.
+        """
+
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Let go of everything, members of this process too. Idempotent."""

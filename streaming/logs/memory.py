@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..bell import Bell
 from ..message import Gap, Message, Position
-from .contract import Follower, Page, Retention
+from .contract import Follower, Member, Page, Retention
 
 
 class _Channel:
@@ -68,6 +68,7 @@ class MemoryLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._channels: OrderedDict[str, _Channel] = OrderedDict()
+        self._rooms: dict[str, dict[str, Member]] = {}
 
     def append(
         self,
@@ -129,10 +130,36 @@ class MemoryLog:
             self._use(channel, self._clock()).followers.append(follower)
         return follower
 
+    def enter(self, room: str, member: Member) -> bool:
+        with self._lock:
+            there = self._rooms.setdefault(room, {})
+            is_new = member.id not in there
+            there[member.id] = member
+        return is_new
+
+    def leave(self, room: str, member: str) -> bool:
+        with self._lock:
+            there = self._rooms.get(room, {})
+            was_there = there.pop(member, None) is not None
+            if not there:
+                self._rooms.pop(room, None)
+        return was_there
+
+    def members(self, room: str) -> list[Member]:
+        with self._lock:
+            return list(self._rooms.get(room, {}).values())
+
+    def beat(self) -> list[tuple[str, str]]:
+        return []  # members and log die together
+
+    def check(self) -> None:
+        pass
+
     def close(self) -> None:
         with self._lock:
             followers = [f for place in self._channels.values() for f in place.followers]
             self._channels.clear()
+            self._rooms.clear()
         for follower in followers:
             follower.wake()
 
