@@ -5,6 +5,7 @@ from flask import Flask, Response, request
 from streaming import Connection, Sock, Streaming, Take, chat, current_state
 
 app = Flask(__name__)
+app.config["STREAMING_RETENTION_SIZE"] = 1024 * 1024
 streaming = Streaming(app)
 sock = Sock(app)
 

@@ -39,6 +39,7 @@ class Session:
 
     def _greet(self, handler: Callable[[], object]) -> bool:
         take = handler()
+        self._connection.line.uncork()
         if not callable(take):
             return False
         self._take = take

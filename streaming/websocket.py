@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from .bell import Bell
+from .bell import Bell, give_turn
 from .errors import ClientGone, ProtocolError, StreamingError
 from .line import Line, LineFormat
 from .message import Message
@@ -221,7 +221,7 @@ class Connection:
         """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
         now = time.monotonic()
         if now - self._turn > TURN:
-            time.sleep(0)
+            give_turn()
             self._turn = time.monotonic()
 
     def _control(self, value: frames.Ping | frames.Pong | frames.Close) -> None:
@@ -246,6 +246,7 @@ class Connection:
 
     def _read(self, timeout: float | None = None) -> bytes | None:
         """What came, nothing at the end; None after ``timeout`` seconds."""
+        self.line.uncork()
         if self._timeout != timeout:
             self._timeout = timeout
             self.sock.settimeout(timeout)
