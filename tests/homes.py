@@ -17,3 +17,9 @@ def memory(folder: Path) -> Iterator[Open]:
 
 
 HOMES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {"memory": memory}
+
+OpenAgain = Callable[..., Log]
+"""``open(retention, lease=…)``: each time another log object on the same, at first empty store."""
+
+SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {}
+"""Homes that several processes share. One object stands for one process."""
