@@ -24,6 +24,7 @@ from .formats import SSE as SSE
 from .hub import Hub as Hub
 from .logs import MemoryLog as MemoryLog
 from .logs import Retention as Retention
+from .logs import SqliteLog as SqliteLog
 from .logs import open_log as open_log
 from .message import Cursor as Cursor
 from .message import Gap as Gap

@@ -82,7 +82,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
     check_unset(app)
     settings = Settings.from_config(app.config)
     hub = Hub(
-        open_log(settings.log, settings.retention),
+        open_log(settings.log, settings.retention, app.instance_path),
         message_size=settings.message_size,
         policies=settings.policies,
     )
