@@ -11,7 +11,7 @@ from flask import Flask, current_app
 
 from .errors import ConfigurationError, Forbidden, HubClosed
 from .hub import Hub
-from .logs import open_log
+from .logs import MemoryLog, open_log
 from .poller import Poller
 from .registry import Registry
 from .settings import Settings
@@ -109,6 +109,11 @@ def close_all() -> None:
     """Drain every application of this process, which is about to stop."""
     for state in tuple(_states):
         state.close()
+
+
+def is_any_in_memory() -> bool:
+    """Whether an application of this process has its log in the process's own memory."""
+    return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))
 
 
 def count_all() -> int:

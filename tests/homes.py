@@ -46,3 +46,12 @@ def sqlite_file(folder: Path) -> Iterator[OpenAgain]:
 
 SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {"sqlite": sqlite_file}
 """Homes that several processes share. One object stands for one process."""
+
+
+@contextmanager
+def sqlite_url(folder: Path) -> Iterator[str]:
+    yield f"sqlite:///{folder / 'log.db'}"
+
+
+SHARED_URLS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": sqlite_url}
+"""Homes that several processes share: an empty one, as ``STREAMING_LOG``."""
