@@ -21,7 +21,7 @@ GROUP_SIZE = 256 * 1024
 
 STRETCH = 0.003
 """Seconds that commits may take of any ``WINDOW`` before a pause: a greenlet that appends without
-end would keep timers and sockets of the others waiting, since ``sleep(0)`` does not look at them."""
+end would keep timers and sockets of the others waiting."""
 
 WINDOW = 0.02
 PAUSE = 0.0001
