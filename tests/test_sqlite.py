@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +16,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
+from streaming import Streaming
 from streaming.errors import ConfigurationError, LogUnavailable
 from streaming.logs import Member, Retention, SqliteLog, open_log
-from streaming.logs.sqlite import connection, forgetting, process, schema, wakeups
+from streaming.logs.contract import LEASE
+from streaming.logs.sqlite import connection, forgetting, process, rooms, schema, wakeups
 from streaming.logs.sqlite.connection import Connection
 from streaming.logs.sqlite.turns import GROUP, Turns
 from streaming.message import Message, Position
@@ -117,6 +121,16 @@ def test_a_url_gives_the_path_relative_to_the_folder_or_absolute(tmp_path: Path)
     assert relative.append("a", "text").id.offset == 1
     relative.close()
     assert (tmp_path / "sub" / "x.db").exists()
+
+
+def test_an_application_keeps_a_relative_path_in_its_instance_folder(tmp_path: Path) -> None:
+    app = Flask("app", instance_path=str(tmp_path))
+    app.config["STREAMING_LOG"] = "sqlite:///streaming.db"
+    Streaming(app)
+    hub = app.extensions["streaming"].hub
+    assert str(hub.publish("a", "text").id).endswith("-1")
+    assert (tmp_path / "streaming.db").exists()
+    hub.log.close()
 
 
 @pytest.mark.parametrize(
@@ -295,8 +309,6 @@ def test_a_file_locked_for_long_is_given_up_in_time_and_works_again(
 
 @in_greenlets
 def test_other_greenlets_run_while_the_file_is_locked() -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log.db"
         with closing(SqliteLog(path)) as log, closing(sqlite3.connect(path)) as db:
@@ -321,8 +333,6 @@ def test_other_greenlets_run_while_the_file_is_locked() -> None:
 
 @in_greenlets
 def test_a_greenlet_that_appends_without_end_lets_timers_run() -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder, closing(SqliteLog(f"{folder}/log.db")) as log:
         stopped = threading.Event()
 
@@ -392,6 +402,20 @@ def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
 
 
 # Several processes
+
+
+def test_processes_that_open_a_new_file_at_once_share_it(path: Path, log: SqliteLog) -> None:
+    code = "sys.stdin.readline()\nfor n in range(30): log.append('a', sys.argv[2])\nlog.close()"
+    others = [child(code, path, n) for n in range(4)]
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    for other in others:
+        other.communicate(timeout=PATIENCE)
+        assert other.returncode == 0
+    assert sorted(texts(log)) == sorted(str(n) for n in range(4) for _ in range(30))
+    assert log.tail("a").offset == 120
 
 
 def test_a_message_of_another_process_wakes_a_follower_here(log: SqliteLog, path: Path) -> None:
@@ -493,13 +517,45 @@ def test_a_lost_datagram_delays_and_loses_nothing(
     assert follower.wait(PATIENCE)
 
 
-def test_a_path_too_long_for_a_socket_wakes_all_the_same(tmp_path: Path) -> None:
+def test_a_wake_up_does_not_wait_for_the_next_look(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    wait_until(lambda: two.process.looks, "it listens")
+    for _ in range(10):
+        one.append("a", "text")
+        assert follower.wait(PATIENCE)
+
+
+@in_greenlets
+def test_greenlets_are_woken_as_threads_are() -> None:
+    process.BACKSTOP = 1000.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/log.db"
+        with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
+            follower = two.follow("a")
+            wait_until(lambda: two.process.looks, "it listens")
+            for n in range(10):
+                other = child("log.append('a', sys.argv[2]); log.close()", path, n)
+                assert follower.wait(PATIENCE)
+                assert texts(one)[-1] == str(n)
+                other.communicate()
+            follower.close()
+
+
+def test_a_path_too_long_for_a_socket_wakes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
     path = tmp_path / ("x" * 120) / "log.db"
     with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
         follower = two.follow("a")
         ear = two.process._ear
         assert ear is not None
-        wait_until(lambda: not ear.is_deaf, "it has a socket")
+        wait_until(lambda: two.process.looks, "it listens")
+        assert not ear.is_deaf
         one.append("a", "text")
         assert follower.wait(PATIENCE)
 
@@ -675,17 +731,23 @@ def test_the_longest_unused_go_first_and_those_followed_stay(open_file: Opener) 
     assert count(log, "forgotten") <= 1
 
 
-def test_what_a_dead_process_followed_is_forgotten(open_file: Opener) -> None:
+def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file: Opener) -> None:
     clock = Clock()
-    dead, log = open_file(clock=clock, channels=5), open_file(clock=clock, channels=5)
-    follower = dead.follow("a")
-    before = dead.append("a", "text").id
-    follower.wait(PATIENCE)
-    clock.now += 1000
+    log = open_file(clock=clock, channels=5)
+    before = log.append("a", "text").id
+
+    def follow(db: sqlite3.Connection) -> None:
+        rooms.live(db, "another process", clock.now)
+        rooms.follow(db, "another process", {"a": True})
+
+    log.process.turns.write(follow)
     for n in range(20):
         log.append(f"other:{n}", "text")
+    assert log.tail("a") == before
+    clock.now += LEASE + 1
+    for n in range(20):
+        log.append(f"more:{n}", "text")
     assert log.tail("a").epoch != before.epoch
-    follower.close()
 
 
 def test_the_number_of_channels_ever_made_is_not_limited(
