@@ -64,19 +64,21 @@ def forget_others(
 
 def bury(db: sqlite3.Connection, requests: int) -> None:
     """Delete some rows of forgotten channels, in proportion to what is written anew."""
-    found = db.execute("SELECT channel FROM forgotten LIMIT 1").fetchone()
-    if found is None:
-        return
-    first, last = found[0] * OFFSETS, (found[0] + 1) * OFFSETS - 1
     left = AT_ONCE * max(requests, 1)
-    for table in ("messages", "keys"):
-        left -= db.execute(
-            f"DELETE FROM {table} WHERE id IN"
-            f" (SELECT id FROM {table} WHERE id BETWEEN ? AND ? LIMIT ?)",
-            (first, last, left),
-        ).rowcount
-    if left:
-        db.execute("DELETE FROM forgotten WHERE channel = ?", (found[0],))
+    while left > 0:
+        found = db.execute("SELECT channel FROM forgotten LIMIT 1").fetchone()
+        if found is None:
+            return
+        first, last = found[0] * OFFSETS, (found[0] + 1) * OFFSETS - 1
+        for table in ("messages", "keys"):
+            left -= db.execute(
+                f"DELETE FROM {table} WHERE id IN"
+                f" (SELECT id FROM {table} WHERE id BETWEEN ? AND ? LIMIT ?)",
+                (first, last, left),
+            ).rowcount
+        if left > 0:
+            db.execute("DELETE FROM forgotten WHERE channel = ?", (found[0],))
+            left -= 1
 
 
 def forget_keys(db: sqlite3.Connection, channel: int, count: int, since: float) -> int:

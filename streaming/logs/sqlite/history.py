@@ -167,7 +167,7 @@ class History:
         rows = db.execute(
             "SELECT size, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (place.row(oldest), place.row(place.newest), TRIM + 1),
-        ).fetchall()
+        )
         for size, at in rows:
             held = place.newest - oldest + 1
             is_old = keep.age is not None and now - at > keep.age
@@ -177,6 +177,7 @@ class History:
                 break
             oldest += 1
             place.size -= size
+        rows.close()
         db.execute(
             "DELETE FROM messages WHERE id BETWEEN ? AND ?",
             (place.row(place.oldest), place.row(oldest - 1)),

@@ -19,6 +19,13 @@ GROUP = 64
 GROUP_SIZE = 256 * 1024
 """One transaction takes at most so many requests, and about so many bytes of text."""
 
+STRETCH = 0.003
+"""Seconds that commits may take of any ``WINDOW`` before a pause: a greenlet that appends without
+end would keep timers and sockets of the others waiting."""
+
+WINDOW = 0.02
+PAUSE = 0.0001
+
 WAITING = 4096
 """Requests that wait at most; more are refused."""
 
@@ -62,6 +69,9 @@ class Turns:
         self._settled = settled
         self._turn = threading.Lock()
         self._pending: deque[_Request[object]] = deque()
+        self._crowd = 0
+        self._busy = 0.0
+        self._window = 0.0
 
     def write(self, work: Work[T], *, size: int = 0, patience: float = PATIENCE) -> T:
         """What ``work`` returns, once all it did is committed; if it raises, nothing is.
@@ -78,10 +88,14 @@ class Turns:
         deadline = time.monotonic() + patience
         self._pending.append(cast("_Request[object]", request))
         try:
-            time.sleep(0)  # others that want to write may join, others that want to run may run
+            if self._crowd > 1:  # greenlets do not interrupt each other: let the others join
+                time.sleep(0)
             with self._turn:
                 while not request.is_done:
+                    self._breathe()
+                    began = time.monotonic()
                     self._commit(deadline)
+                    self._busy += time.monotonic() - began
         finally:
             if not request.is_done:
                 with suppress(ValueError):
@@ -89,6 +103,15 @@ class Turns:
         if request.error is not None:
             raise request.error
         return cast("T", request.result)
+
+    def _breathe(self) -> None:
+        """Pause if commits have taken much of the last moments; whoever waits for a turn waits."""
+        now = time.monotonic()
+        is_long = self._busy > STRETCH
+        if is_long or now - self._window > WINDOW:
+            self._window, self._busy = now, 0.0
+        if is_long:
+            time.sleep(PAUSE)
 
     def _commit(self, deadline: float, given: Sequence[_Request[object]] = ()) -> None:
         group = list(given)
@@ -119,6 +142,7 @@ class Turns:
                 request.fail(LogUnavailable("The write was interrupted. Try again."))
             raise
         else:
+            self._crowd = len(group)
             for request, result in zip(group, results, strict=True):
                 request.settle(result)
             self._settled(results)
