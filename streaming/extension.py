@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from .formats import EventFormat
+from .logs import Member
 from .message import Message
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
@@ -81,6 +82,15 @@ class Streaming:
         """
         after = after or last_seen(request)
         return event_stream(request, current_state(), channels, after=after, history=history)
+
+    def members(self, room: str) -> list[Member]:
+        """Who is in ``room``, over all workers, in the order they came; needs an app context.
+
+        Raises:
+            InvalidMessage: If no room is called so.
+            LogUnavailable: If the log cannot be reached.
+        """
+        return current_state().presence.members(room)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         create_state(cast(Flask, setup.app), self._authorize)

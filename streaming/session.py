@@ -79,6 +79,12 @@ class Session:
 
     def _finish(self) -> None:
         self._connection.close()
+        endings, self._connection.endings = self._connection.endings, ()
+        for call in endings:
+            try:
+                call()
+            except Exception:
+                _log.exception("What was to be done at the end of a WebSocket failed")
         if self._connection.line.is_direct:
             self._connection.sock.close()  # it is ours; elsewhere it is the server's
         self._state.registry.remove(self._connection, self._connection.reason or "")
