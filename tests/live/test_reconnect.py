@@ -19,6 +19,8 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         ticks = open_windows.open(server.url + "/sse")
         for page in (anna, ben, ticks):
             expect_state(page, "open")
+        for page in (anna, ben):
+            expect(page.locator("#here")).to_have_text("2 here")
         write(anna, "before")
         expect(bubbles(ben, "other").last).to_have_text("before")
 
@@ -34,6 +36,9 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         server.start()
         for page in (anna, ben, ticks):
             expect_state(page, "open", timeout=RECONNECTED)
+        for page in (anna, ben):
+            expect(page.locator("#here")).to_have_text("2 here")  # under their new ids
+            expect(page.locator("#members li")).to_have_count(2)
         expect(unsent).to_have_count(0)
         write(ben, "after")
         expect(bubbles(anna, "other").last).to_have_text("after")
