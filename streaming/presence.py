@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 
 from .bell import Bell
@@ -33,7 +34,8 @@ class Presence:
     """The members of this process, and the view of all others.
 
     Owns one daemon thread while it has members: it tells the log that this process lives, tells
-    the rooms whose members died with theirs, and makes up for what could not be done.
+    the rooms of the members that died with theirs, and makes up for what could not be done. A
+    process that has none and is asked for them starts it for one such round.
 
     Args:
         hub: Where the members are kept and the events are published.
@@ -43,11 +45,13 @@ class Presence:
         self._hub = hub
         self._lock = threading.Lock()
         self._own: dict[_Seat, Member] = {}
+        self._joining: set[_Seat] = set()  # on their way into the log
         self._parting: dict[_Seat, bool] = {}  # to be taken out; whether it has to be told anyway
         self._dead: list[_Seat] = []  # taken out by our beat, not told yet
         self._bell = Bell()
         self._is_beating = False
         self._is_waiting = False
+        self._beaten = -BEAT  # when (``time.monotonic``)
 
     def join(self, room: str, member_id: str, info: str = "") -> bool:
         """Put a member into ``room`` until it leaves or this process ends; False if it was there.
@@ -67,6 +71,7 @@ class Presence:
                 raise HubClosed("The server is restarting. Try again in a moment.")
             before = self._own.get(seat)
             self._own[seat] = member
+            self._joining.add(seat)
             self._parting.pop(seat, None)
         self._ensure_beat()
         try:
@@ -76,6 +81,9 @@ class Presence:
         except BaseException:
             self._take_back(seat, member, before)
             raise
+        finally:
+            with self._lock:
+                self._joining.discard(seat)
         if seat not in self._own:  # it left while we entered
             self._part(seat)
         return is_new
@@ -103,7 +111,11 @@ class Presence:
             LogUnavailable: If the log cannot be reached.
         """
         presence_channel(room)
-        return self._hub.log.members(room)
+        found = self._hub.log.members(room)
+        if found and not self._is_beating and time.monotonic() - self._beaten >= BEAT:
+            self._bell.ring()  # nobody may beat, and these be dead
+            self._ensure_beat()
+        return found
 
     def close(self) -> None:
         """Have all members of this process leave, soon. Idempotent; does not wait.
@@ -172,10 +184,6 @@ class Presence:
     def _run(self) -> None:
         while True:
             self._bell.wait(BEAT)
-            with self._lock:
-                if self._is_idle():
-                    self._is_beating = False
-                    return
             try:
                 self._beat()
                 self._is_waiting = False
@@ -183,6 +191,10 @@ class Presence:
                 self._complain(error)
             except Exception:
                 _log.exception("A presence beat failed")
+            with self._lock:
+                if self._is_idle():
+                    self._is_beating = False
+                    return
 
     def _complain(self, error: LogUnavailable) -> None:
         """Log the first of a row of failures."""
@@ -191,6 +203,7 @@ class Presence:
             _log.warning("Presence waits for the log: %s", error)
 
     def _beat(self) -> None:
+        self._beaten = time.monotonic()
         self._dead += self._hub.log.beat()
         self._tell_dead()
         if not self._is_listed():
@@ -218,15 +231,16 @@ class Presence:
         They go all together: when others have taken us for dead, or the log has lost its memory.
         """
         with self._lock:
-            if not self._own:
+            seat = next((seat for seat in self._own if seat not in self._joining), None)
+            if seat is None:
                 return True
-            room, member_id = seat = next(iter(self._own))
             self._own[seat] = self._own.pop(seat)
+        room, member_id = seat
         return any(member.id == member_id for member in self._hub.log.members(room))
 
     def _enter_again(self) -> None:
         with self._lock:
-            seats = tuple(self._own)
+            seats = [seat for seat in self._own if seat not in self._joining]
         for seat in seats:
             while member := self._own.get(seat):
                 if self._hub.log.enter(seat[0], member):
