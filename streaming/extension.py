@@ -27,7 +27,8 @@ class Streaming:
     Args:
         app: The application to set up at once.
         authorize: Asked ``(action, channel)`` inside each request that wants to ``"subscribe"`` or
-            ``"publish"``. By default everybody may subscribe and nobody publish over the network.
+            ``"publish"``. Joining a room and asking who is there count as subscribing to it. By
+            default everybody may subscribe and nobody publish over the network.
         url_prefix: Where the blueprint goes with ``app`` and ``init_app``.
 
     Configuration: the ``STREAMING_`` keys that ``streaming.Settings`` lists.
