@@ -112,8 +112,8 @@ class Presence:
         """
         presence_channel(room)
         found = self._hub.log.members(room)
-        if found and not self._is_beating and time.monotonic() - self._beaten >= BEAT:
-            self._bell.ring()  # nobody may beat, and these be dead
+        if not self._is_beating and time.monotonic() - self._beaten >= BEAT:
+            self._bell.ring()  # it may be that nobody beats, and some are dead
             self._ensure_beat()
         return found
 

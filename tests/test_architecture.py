@@ -27,7 +27,7 @@ FLOORS = [
     "extension",
     "__init__",
 ]
-LOWER_HALF = {name for floor in FLOORS[:8] for name in floor.split()}
+LOWER_HALF = {name for floor in FLOORS[: FLOORS.index("presence") + 1] for name in floor.split()}
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
 # The one exemption: these two know each other's types, under TYPE_CHECKING and at no other place.
