@@ -22,6 +22,7 @@ from .extension import stream as stream
 from .formats import NDJSON as NDJSON
 from .formats import SSE as SSE
 from .hub import Hub as Hub
+from .logs import Member as Member
 from .logs import MemoryLog as MemoryLog
 from .logs import Retention as Retention
 from .logs import SqliteLog as SqliteLog
@@ -31,6 +32,8 @@ from .message import Gap as Gap
 from .message import Message as Message
 from .message import Position as Position
 from .origin import allow_origin as allow_origin
+from .presence import Presence as Presence
+from .presence import presence_channel as presence_channel
 from .protocol import PROTOCOL as PROTOCOL
 from .protocol import converse as converse
 from .registry import Registry as Registry

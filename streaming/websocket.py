@@ -71,6 +71,7 @@ class Connection:
         self.subprotocol = subprotocol
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
+        self.endings: tuple[Callable[[], None], ...] = ()
         self.line = Line(
             sock,
             self.id,
@@ -158,6 +159,14 @@ class Connection:
     def owe(self, message: Message) -> None:
         """Remember what the client published last: it gets it back, even if it closes now."""
         self._owed = message
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Have ``call()`` called once when the connection is over, whatever ended it.
+
+        In the connection's own thread, where it may block. Ask for it in that thread too: in the
+        handler, or where a message is taken.
+        """
+        self.endings += (call,)
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
         """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
