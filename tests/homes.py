@@ -5,9 +5,14 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 
 from streaming.logs import Log, MemoryLog
+from streaming.logs.redis import RedisLog
+from tests.redis_server import shared_server
 
 Open = Callable[..., Log]
 """Opens an empty log; called several times, several that do not see each other."""
+
+OpenAgain = Callable[..., Log]
+"""``open(retention, lease=…)``: each time another log object on the same, at first empty store."""
 
 
 @contextmanager
@@ -16,4 +21,28 @@ def memory(folder: Path) -> Iterator[Open]:
         yield lambda retention: opened.enter_context(closing(MemoryLog(retention)))
 
 
-HOMES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {"memory": memory}
+@contextmanager
+def redis(folder: Path) -> Iterator[Open]:
+    with ExitStack() as opened:
+        url = shared_server().url
+        yield lambda retention: opened.enter_context(closing(RedisLog(url(), retention)))
+
+
+@contextmanager
+def shared_redis(folder: Path) -> Iterator[OpenAgain]:
+    with ExitStack() as opened:
+        url = shared_server().url()
+        yield lambda retention, lease: opened.enter_context(
+            closing(RedisLog(url, retention, lease=lease))
+        )
+
+
+HOMES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
+    "memory": memory,
+    "redis": redis,
+}
+
+SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {
+    "redis": shared_redis,
+}
+"""Homes that several processes share. One object stands for one process."""

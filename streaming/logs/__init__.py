@@ -15,10 +15,27 @@ def open_log(url: str, retention: Retention | None = None) -> Log:
     """The log that lives at ``url``.
 
     ``memory:`` keeps it in this process: the choice for one process and for tests.
+    ``redis:…`` (``redis_url.FORMS``) keeps it in Redis, for processes on any number of machines.
 
     Raises:
         ConfigurationError: If no log lives at such a URL.
     """
     if url == "memory:":
         return MemoryLog(retention or Retention())
-    raise ConfigurationError(f"STREAMING_LOG is {url!r}; known log URLs: 'memory:'.")
+    if url.startswith("redis"):
+        return _open_redis(url, retention)
+    raise ConfigurationError(
+        f"STREAMING_LOG is {url!r}; known log URLs: 'memory:', 'redis://host/0'."
+    )
+
+
+def _open_redis(url: str, retention: Retention | None) -> Log:
+    try:
+        from .redis import RedisLog  # redis-py is an extra
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigurationError(
+            "STREAMING_LOG names a Redis server: pip install 'flask-streaming[redis]'."
+        ) from error
+    return RedisLog(url, retention)
