@@ -6,7 +6,7 @@ from pathlib import Path
 
 from streaming.logs import Log, MemoryLog
 from streaming.logs.redis import RedisLog
-from tests.redis_server import shared_server
+from tests.redis_server import shared_cluster, shared_server
 
 Open = Callable[..., Log]
 """Opens an empty log; called several times, several that do not see each other."""
@@ -29,6 +29,13 @@ def redis(folder: Path) -> Iterator[Open]:
 
 
 @contextmanager
+def redis_cluster(folder: Path) -> Iterator[Open]:
+    with ExitStack() as opened:
+        url = shared_cluster().url
+        yield lambda retention: opened.enter_context(closing(RedisLog(url(), retention)))
+
+
+@contextmanager
 def shared_redis(folder: Path) -> Iterator[OpenAgain]:
     with ExitStack() as opened:
         url = shared_server().url()
@@ -37,12 +44,23 @@ def shared_redis(folder: Path) -> Iterator[OpenAgain]:
         )
 
 
+@contextmanager
+def shared_redis_cluster(folder: Path) -> Iterator[OpenAgain]:
+    with ExitStack() as opened:
+        url = shared_cluster().url()
+        yield lambda retention, lease: opened.enter_context(
+            closing(RedisLog(url, retention, lease=lease))
+        )
+
+
 HOMES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
     "memory": memory,
     "redis": redis,
+    "redis cluster": redis_cluster,
 }
 
 SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {
     "redis": shared_redis,
+    "redis cluster": shared_redis_cluster,
 }
 """Homes that several processes share. One object stands for one process."""

@@ -130,3 +130,61 @@ def shared_server() -> RedisServer:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.kill)
     return server
+
+
+class RedisCluster:
+    """Three masters that share the hash slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = [
+            RedisServer(
+                folder / str(n),
+                port=free_port(cluster=True),
+                cluster_enabled="yes",
+                cluster_node_timeout="1000",
+                cluster_require_full_coverage="no",
+                appendonly="yes",
+                appendfsync="always",
+            )
+            for n in range(3)
+        ]
+
+    def start(self) -> "RedisCluster":
+        for node in self.nodes:
+            node.start()
+        for n, node in enumerate(self.nodes):
+            node.ask("CLUSTER", "ADDSLOTSRANGE", SLOTS[n], SLOTS[n + 1] - 1)
+            node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        for node in self.nodes:
+            wait_until(lambda node=node: knows_all(node), "the nodes know each other")
+        return self
+
+    def url(self, prefix: str = "") -> str:
+        nodes = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return f"redis+cluster://{nodes}?prefix={prefix or next(_prefixes)}"
+
+    def node_of(self, key: str) -> RedisServer:
+        slot = self.nodes[0].ask("CLUSTER", "KEYSLOT", key)
+        return next(node for n, node in enumerate(self.nodes) if slot < SLOTS[n + 1])
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+
+SLOTS = [0, 5461, 10923, 16384]
+
+
+def knows_all(node: RedisServer) -> bool:
+    info = node.ask("CLUSTER", "INFO")
+    return "cluster_state:ok" in info and f"cluster_slots_ok:{SLOTS[-1]}" in info
+
+
+@functools.cache
+def shared_cluster() -> RedisCluster:
+    """One cluster for all tests of this process that do not harm it."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-of-tests-"))
+    cluster = RedisCluster(folder).start()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(cluster.stop)
+    return cluster

@@ -89,14 +89,15 @@ class RedisLog:
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         args = (after.epoch, after.offset, limit, size)
-        epoch, start, is_gap, oldest, newest, entries = self._run(READ, channel, *args, again=True)
+        epoch, start, is_gap, newest, entries = self._run(READ, channel, *args, again=True)
+        start, newest = int(start), int(newest)
         gap = None
-        if is_gap:
-            oldest, newest = Position(epoch, int(oldest)), Position(epoch, int(newest))
-            is_empty = oldest.offset > newest.offset
-            gap = Gap(channel, after, *((None, None) if is_empty else (oldest, newest)))
+        if is_gap and start < newest:
+            gap = Gap(channel, after, Position(epoch, start + 1), Position(epoch, newest))
+        elif is_gap:
+            gap = Gap(channel, after, None, None)
         messages = [_message(channel, epoch, entry) for entry in entries]
-        return Page(messages, Position(epoch, int(start) + len(messages)), gap)
+        return Page(messages, Position(epoch, start + len(messages)), gap)
 
     def tail(self, channel: str, history: int = 0) -> Position:
         epoch, oldest, newest = self._run(TAIL, channel, again=True)

@@ -101,22 +101,19 @@ class Commands:
             client.close()
 
     def _run(self, script: Script, keys: Sequence[str], args: Sequence[object]) -> Any:
-        outage = self._outages[""]
+        client = self._open()
+        outage = self._outages[self._node(client, keys[0])]
         outage.check()
+        if not self._turns.acquire(timeout=TIMEOUT):
+            raise LogUnavailable(
+                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
+            )
         try:
-            client = self._open()
-            outage = self._outages[self._node(client, keys[0])]
-            outage.check()
-            if not self._turns.acquire(timeout=TIMEOUT):
-                raise LogUnavailable(
-                    f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
-                )
-            try:
-                result = self._send(client, script, (len(keys), *keys, *args))
-            finally:
-                self._turns.release()
+            result = self._send(client, script, (len(keys), *keys, *args))
         except FAILURES as error:
             raise self._failure(outage, error) from error
+        finally:
+            self._turns.release()
         outage.succeed()
         return result
 
@@ -132,8 +129,9 @@ class Commands:
             outage.fail(why)
         else:
             outage.succeed()
-        if isinstance(error, ReadOnlyError) and self._client is not None:
-            self.close()  # the name may belong to another server by now
+        if isinstance(error, ReadOnlyError) and self._url.kind == "server":
+            # The name may belong to another server by now: look it up again.
+            self._client.connection_pool.disconnect(inuse_connections=False)
         if may_have_run(error):
             why += " What was published may be stored all the same: with a key it can be repeated."
         return LogUnavailable(why)
@@ -142,20 +140,30 @@ class Commands:
         """The node that ``key`` is on, if there are several: one may be away and the others not."""
         if self._url.kind != "cluster":
             return ""
-        node = client.get_node_from_key(key)
-        if node is None:
-            raise RedisClusterException("CLUSTERDOWN: no node serves this channel")
-        return str(node.name)
+        try:
+            return str(client.get_node_from_key(key).name)
+        except (RedisClusterException, AttributeError):  # none: the command will say so
+            return "nobody's"
 
     def _open(self) -> Any:
+        """The client; a Cluster's connects when it is made.
+
+        Raises:
+            LogUnavailable: If it cannot.
+        """
         client = self._client
-        if client is None:
-            with self._lock:
-                if self._client is None:
-                    self._outages[""].check()
+        if client is not None:
+            return client
+        with self._lock:
+            if self._client is None:
+                outage = self._outages["all"]
+                outage.check()
+                try:
                     self._client = _connect(self._url)
-                client = self._client
-        return client
+                except FAILURES as error:
+                    raise self._failure(outage, error) from error
+                outage.succeed()
+            return self._client
 
 
 class Ear:

@@ -4,36 +4,50 @@ from __future__ import annotations
 
 from redis import exceptions
 
-REFUSALS = (
-    ("OOM", "is out of memory: give it more (maxmemory), or keep less (STREAMING_RETENTION_…)"),
-    ("READONLY", "is a read-only replica: name the master, or let redis+sentinel://… find it"),
-    ("LOADING", "is still loading its data: wait"),
-    ("MASTERDOWN", "is a replica that has lost its master"),
-    ("MISCONF", "takes no writes because it cannot save to disk: look at its log and its disk"),
-    ("NOREPLICAS", "takes no writes because too few replicas are connected"),
-    ("NOAUTH", "wants a password: redis://user:password@host/… in STREAMING_LOG"),
-    ("WRONGPASS", "does not know this user and password (STREAMING_LOG)"),
-    ("NOPERM", "does not let this user do what is needed (ACL)"),
-    ("CLUSTERDOWN", "has a cluster with hash slots that no node serves: start the missing nodes"),
-    ("BUSY", "is busy with somebody's script"),
-    ("NOSCRIPT", "does not keep scripts"),
+MEANINGS: tuple[tuple[str, type[Exception] | None, str], ...] = (
+    (
+        "OOM",
+        exceptions.OutOfMemoryError,
+        "is out of memory: give it more (maxmemory), or keep less (STREAMING_RETENTION_…)",
+    ),
+    (
+        "READONLY",
+        exceptions.ReadOnlyError,
+        "is a read-only replica: name the master, or let redis+sentinel://… find it",
+    ),
+    ("LOADING", exceptions.BusyLoadingError, "is still loading its data: wait"),
+    ("MASTERDOWN", exceptions.MasterDownError, "is a replica that has lost its master"),
+    ("MISCONF", None, "takes no writes, for it cannot save to disk: look at its log and its disk"),
+    ("NOREPLICAS", None, "takes no writes, for too few replicas are connected"),
+    (
+        "NOPERM",
+        exceptions.NoPermissionError,
+        "does not let this user do what is needed: keys, channels and commands (ACL)",
+    ),
+    (
+        "NOAUTH",
+        exceptions.AuthenticationError,
+        "does not accept this user and password, or wants one (STREAMING_LOG)",
+    ),
+    (
+        "CLUSTERDOWN",
+        exceptions.ClusterDownError,
+        "is a cluster with hash slots that no node serves: start the missing nodes",
+    ),
+    ("BUSY", None, "is busy with somebody's script"),
+    ("can't publish", None, "does not let this user publish to our channels (ACL)"),
 )
+"""What an error begins with or is, and what it means."""
 
 
 def explain(error: Exception) -> str:
     """The predicate of a sentence whose subject is the server."""
     text = str(error)
-    if isinstance(error, exceptions.MaxConnectionsError):
-        return f"is asked for more connections than allowed ({text})"
-    if isinstance(error, exceptions.BusyLoadingError):
-        return "is still loading its data: wait"
-    if isinstance(error, exceptions.AuthenticationError):
-        return f"does not accept this user and password, or wants one (STREAMING_LOG): {text}"
-    if isinstance(error, TimeoutError | exceptions.TimeoutError):
-        return "did not answer in time"
-    for word, meaning in REFUSALS:
-        if word in text:
+    for word, kind, meaning in MEANINGS:
+        if word in text or (kind is not None and isinstance(error, kind)):
             return f"{meaning} ({text})"
+    if isinstance(error, TimeoutError | exceptions.TimeoutError):
+        return f"did not answer in time ({text})"
     if isinstance(error, OSError | exceptions.ConnectionError):
         return f"cannot be reached ({text})"
     return f"answered with an error ({text})"

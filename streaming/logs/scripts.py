@@ -94,10 +94,12 @@ local function save()
              'size', print(size), 'run', run, 'past', past, 'used', print(used))
 end
 
--- Let go of the oldest; true if there was something to let go of.
-local function trim()
+-- Let go of the oldest; true if there was something to let go of. An append leaves most of what is
+-- old to the next, for looking at an entry costs as much as appending one.
+local function trim(isAppend)
   local first = oldest
   while oldest <= newest do
+    if isAppend and oldest > first and newest - oldest < most and size <= room then break end
     local held, id = newest - oldest + 1, print(oldest) .. '-0'
     local entry = redis.call('XRANGE', log, id, id)[1]
     if entry then  -- always, unless somebody else has been at our keys
@@ -149,7 +151,7 @@ if key ~= '' then add('k', key) end
 local renew = oldest > newest or newest == 0 or (keep > 0 and now - used > keep / 8)
 redis.call('XADD', log, print(newest + 1) .. '-0', unpack(entry))
 newest, size = newest + 1, size + #text
-trim()
+trim(true)
 if changed or renew then
   used = now
   save()
@@ -178,7 +180,8 @@ return {{epoch, print(newest)}}
 )
 
 # ARGV 6-9: epoch and offset of the position, messages and bytes at most.
-# Gives epoch, offset before the first entry, 1 if there is a gap, oldest, newest, entries.
+# Gives epoch, offset before the first entry, 1 if there is a gap, newest, entries. Behind a gap it
+# goes on with the oldest held, or where the position's epoch ended: what it saw before is the same.
 READ = Script.of(
     _OPEN,
     """
@@ -186,12 +189,12 @@ local from, offset, limit, bytes = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local entries, gap = {}, 0
 if epoch ~= from or offset ~= newest then
   changed = trim() or changed
-  local good = epoch == from and newest or -1
+  local good, same = epoch == from and newest or -1, 0
   for name, reach in string.gmatch(past, '(%w+):(%d+)') do
-    if name == from then good = tonumber(reach) end
+    if name == from then good, same = tonumber(reach), tonumber(reach) end
   end
   if offset > good or offset + 1 < oldest then
-    gap, offset = 1, oldest - 1
+    gap, offset = 1, math.max(same < offset and same or 0, oldest - 1)
   end
   -- A few at a time, for they may be large.
   local last, total = offset, 0
@@ -212,7 +215,7 @@ if epoch ~= from or offset ~= newest then
 end
 """
     + _SAVE_READ
-    + "return {epoch, print(offset), gap, print(oldest), print(newest), entries}",
+    + "return {epoch, print(offset), gap, print(newest), entries}",
 )
 
 # Gives epoch, oldest, newest.
