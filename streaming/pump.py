@@ -160,7 +160,8 @@ class Pump:
                 try:
                     self._turn()
                 except LogUnavailable as error:
-                    _log.warning("Pump of %s waits for its log: %s", self.channel, error)
+                    if not self._failed:
+                        _log.warning("Pump of %s waits for its log: %s", self.channel, error)
                     self._failed = True
         except Exception:
             _log.exception("Pump of %s failed", self.channel)

@@ -5,9 +5,14 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 
 from streaming.logs import Log, MemoryLog, Retention, SqliteLog
+from streaming.logs.redis import RedisLog
+from tests.redis_server import shared_cluster, shared_server
 
 Open = Callable[..., Log]
 """Opens an empty log; called several times, several that do not see each other."""
+
+OpenAgain = Callable[..., Log]
+"""``open(retention, lease=…)``: each time another log object on the same, at first empty store."""
 
 
 @contextmanager
@@ -27,13 +32,44 @@ def sqlite(folder: Path) -> Iterator[Open]:
         yield open_empty
 
 
+@contextmanager
+def redis(folder: Path) -> Iterator[Open]:
+    with ExitStack() as opened:
+        url = shared_server().url
+        yield lambda retention: opened.enter_context(closing(RedisLog(url(), retention)))
+
+
+@contextmanager
+def redis_cluster(folder: Path) -> Iterator[Open]:
+    with ExitStack() as opened:
+        url = shared_cluster().url
+        yield lambda retention: opened.enter_context(closing(RedisLog(url(), retention)))
+
+
+@contextmanager
+def shared_redis(folder: Path) -> Iterator[OpenAgain]:
+    with ExitStack() as opened:
+        url = shared_server().url()
+        yield lambda retention, **options: opened.enter_context(
+            closing(RedisLog(url, retention, **options))
+        )
+
+
+@contextmanager
+def shared_redis_cluster(folder: Path) -> Iterator[OpenAgain]:
+    with ExitStack() as opened:
+        url = shared_cluster().url()
+        yield lambda retention, **options: opened.enter_context(
+            closing(RedisLog(url, retention, **options))
+        )
+
+
 HOMES: dict[str, Callable[[Path], AbstractContextManager[Open]]] = {
     "memory": memory,
     "sqlite": sqlite,
+    "redis": redis,
+    "redis cluster": redis_cluster,
 }
-
-OpenAgain = Callable[..., Log]
-"""``open(retention, lease=…)``: each time another log object on the same, at first empty store."""
 
 
 @contextmanager
@@ -44,7 +80,11 @@ def sqlite_file(folder: Path) -> Iterator[OpenAgain]:
         )
 
 
-SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {"sqlite": sqlite_file}
+SHARED: dict[str, Callable[[Path], AbstractContextManager[OpenAgain]]] = {
+    "sqlite": sqlite_file,
+    "redis": shared_redis,
+    "redis cluster": shared_redis_cluster,
+}
 """Homes that several processes share. One object stands for one process."""
 
 
@@ -53,5 +93,13 @@ def sqlite_url(folder: Path) -> Iterator[str]:
     yield f"sqlite:///{folder / 'log.db'}"
 
 
-SHARED_URLS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"sqlite": sqlite_url}
+@contextmanager
+def redis_url(folder: Path) -> Iterator[str]:
+    yield shared_server().url()
+
+
+SHARED_URLS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "sqlite": sqlite_url,
+    "redis": redis_url,
+}
 """Homes that several processes share: an empty one, as ``STREAMING_LOG``."""

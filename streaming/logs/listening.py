@@ -1,0 +1,153 @@
+"""Listening on one connection for what is announced, and being woken meanwhile."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from ..errors import LogUnavailable
+
+SILENCE = 2.0
+"""Seconds without a word after which the server is asked for one, and it has as long to answer."""
+
+SOME = 200
+"""Names in one command."""
+
+
+class Ear(Protocol):
+    """A connection that is subscribed to names. All verbs raise ``LogUnavailable`` when it breaks.
+
+    ``receive`` gives what has arrived, such as ``("message", name)`` or ``("subscribe", name)``.
+    """
+
+    sock: Any
+
+    def subscribe(self, names: Iterable[str]) -> None: ...
+    def unsubscribe(self, names: Iterable[str]) -> None: ...
+    def ping(self) -> None: ...
+    def receive(self) -> tuple[str, str] | None: ...
+    def close(self) -> None: ...
+
+
+class Waker:
+    """Waits for sockets, and can be woken. One thread waits; ``wake`` and ``close`` need a lock."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._reader, selectors.EVENT_READ)
+        self._is_woken = False
+        self._process = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a child of the process that made it."""
+        return self._process == os.getpid()
+
+    def watch(self, sock: Any) -> None:
+        """Wait for this socket too."""
+        self._selector.register(sock, selectors.EVENT_READ)
+
+    def forget(self, sock: Any) -> None:
+        """Wait for this socket no more."""
+        self._selector.unregister(sock)
+
+    def wait(self, seconds: float) -> None:
+        """Block until woken, or a watched socket is readable, or ``seconds`` have passed."""
+        self._selector.select(max(0.0, seconds))
+        if self._is_woken:
+            self._is_woken = False  # first: a wake in between writes once more
+            os.read(self._reader, 64)
+
+    def wake(self) -> None:
+        """Let the present or the next wait return."""
+        if not self._is_woken:
+            self._is_woken = True
+            os.write(self._writer, b"!")
+
+    def close(self) -> None:
+        """It is not woken any more."""
+        self._is_woken = True
+        self._selector.close()
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Session:
+    """One connection's life: what was asked for and what is confirmed.
+
+    Args:
+        ear: The connection.
+        announced: Called with the name of each announcement.
+        confirmed: Called with a name from which on nothing announced under it is missed.
+    """
+
+    def __init__(
+        self, ear: Ear, *, announced: Callable[[str], None], confirmed: Callable[[str], None]
+    ) -> None:
+        self._ear = ear
+        self._announced = announced
+        self._confirmed = confirmed
+        self._asked: set[str] = set()
+        self._awaited: Counter[str] = Counter()
+        self._spoke = time.monotonic()
+        self._is_asked = False
+
+    @property
+    def next(self) -> float:
+        """When ``check`` has something to do (``time.monotonic``)."""
+        return self._spoke + SILENCE * (1 + self._is_asked)
+
+    def change(self, wanted: Mapping[str, bool]) -> None:
+        """Ask for the names that are wanted, and no more for those that are not."""
+        more, less = [], []
+        for name, is_wanted in wanted.items():
+            if is_wanted and name not in self._asked:
+                more.append(name)
+            elif is_wanted and not self._awaited[name]:
+                self._confirmed(name)
+            elif not is_wanted and name in self._asked:
+                less.append(name)
+        self._asked.difference_update(less)
+        self._asked.update(more)
+        self._awaited.update(more)
+        for start in range(0, len(more), SOME):
+            self._ear.subscribe(more[start : start + SOME])
+        for start in range(0, len(less), SOME):
+            self._ear.unsubscribe(less[start : start + SOME])
+
+    def hear(self) -> bool:
+        """Take in all that has arrived; False if nothing has."""
+        has_heard = False
+        while (said := self._ear.receive()) is not None:
+            kind, name = said
+            has_heard = True
+            if kind == "message":
+                self._announced(name)
+            elif kind == "subscribe":
+                self._awaited[name] -= 1  # asked for, given up and asked for again: the last counts
+                if not self._awaited[name]:
+                    del self._awaited[name]
+                    if name in self._asked:
+                        self._confirmed(name)
+        if has_heard:
+            self._spoke, self._is_asked = time.monotonic(), False
+        return has_heard
+
+    def check(self) -> None:
+        """Ask a silent server for a sign of life.
+
+        Raises:
+            LogUnavailable: If it was asked and gave none.
+        """
+        silent = time.monotonic() - self._spoke
+        if not self._is_asked and silent >= SILENCE:
+            self._ear.ping()
+            self._is_asked = True
+        elif self._is_asked and silent >= 2 * SILENCE:
+            raise LogUnavailable("Redis has fallen silent on the connection that we listen on.")

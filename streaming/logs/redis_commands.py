@@ -1,0 +1,259 @@
+"""Commands to Redis, however it is reached: one server, a Sentinel's master, a Cluster."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from ..errors import LogUnavailable
+from .backoff import Backoff, Outage
+from .redis_errors import explain, is_outage, may_have_run
+from .redis_url import RedisURL
+from .scripts import Script
+
+TIMEOUT = 2.0
+"""Seconds to connect, and seconds to wait for an answer."""
+
+SENTINEL_TIMEOUT = 0.5
+"""Seconds that one sentinel may take to connect and to answer."""
+
+CONNECTIONS = 16
+"""Commands that are on their way at the same time; the others wait their turn, ``TIMEOUT`` long."""
+
+FAILURES = (RedisError, RedisClusterException, OSError)
+
+
+class Commands:
+    """Runs scripts, a bounded time each. From any thread; connects when first used.
+
+    An answer takes at most three times ``TIMEOUT``: for its turn, to connect, and to wait; and
+    ``SENTINEL_TIMEOUT`` twice for each sentinel that is away. After a failure the next callers
+    fail at once, until one of them finds the server back.
+    """
+
+    def __init__(self, url: RedisURL) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._turns = threading.BoundedSemaphore(CONNECTIONS)
+        self._outages: defaultdict[str, Outage] = defaultdict(_outage)
+
+    def run(self, script: Script, keys: Sequence[str], *args: object, again: bool = False) -> Any:
+        """What ``script`` gives.
+
+        Args:
+            again: It may be sent once more if the connection broke, because it does no harm twice.
+
+        Raises:
+            LogUnavailable: If it could not be run. If it may have been, the text says so.
+        """
+        try:
+            return self._run(script, keys, args)
+        except LogUnavailable as error:
+            if not again or not isinstance(error.__cause__, redis.ConnectionError):
+                raise
+        return self._run(script, keys, args)
+
+    def ping(self) -> None:
+        """Return if all servers that hold channels answer.
+
+        Raises:
+            LogUnavailable: If one does not.
+        """
+        try:
+            client = self._open()
+            if self._url.kind == "cluster":
+                client.ping(target_nodes=RedisCluster.PRIMARIES)
+            else:
+                client.ping()
+        except FAILURES as error:
+            raise LogUnavailable(f"Redis ({self._url}) {explain(error)}.") from error
+
+    def listen(self) -> Ear:
+        """A connection of its own that announcements arrive on.
+
+        Raises:
+            LogUnavailable: If none can be had.
+        """
+        try:
+            client = self._open()
+            if self._url.kind == "cluster":  # each node passes on what any of them announces
+                client = client.get_redis_connection(client.get_random_node())
+            return Ear(client.connection_pool, str(self._url))
+        except FAILURES as error:
+            raise LogUnavailable(f"Redis ({self._url}) {explain(error)}.") from error
+
+    def close(self) -> None:
+        """Close all connections. Idempotent; the next command opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _run(self, script: Script, keys: Sequence[str], args: Sequence[object]) -> Any:
+        client = self._open()
+        outage = self._outages[self._node(client, keys[0])]
+        outage.check()
+        if not self._turns.acquire(timeout=TIMEOUT):
+            raise LogUnavailable(
+                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
+            )
+        try:
+            result = self._send(client, script, (len(keys), *keys, *args))
+        except FAILURES as error:
+            raise self._failure(outage, error) from error
+        finally:
+            self._turns.release()
+        outage.succeed()
+        return result
+
+    def _send(self, client: Any, script: Script, args: tuple[object, ...]) -> Any:
+        try:
+            return client.execute_command("EVALSHA", script.sha, *args)
+        except NoScriptError:  # it was restarted, or never saw it
+            return client.execute_command("EVAL", script.text, *args)
+
+    def _failure(self, outage: Outage, error: Exception) -> LogUnavailable:
+        why = f"Redis ({self._url}) {explain(error)}."
+        if is_outage(error):
+            outage.fail(why)
+        else:
+            outage.succeed()
+        if isinstance(error, ReadOnlyError) and self._url.kind == "server":
+            # The name may belong to another server by now: look it up again.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+        if may_have_run(error):
+            why += " What was published may be stored all the same: with a key it can be repeated."
+        return LogUnavailable(why)
+
+    def _node(self, client: Any, key: str) -> str:
+        """The node that ``key`` is on, if there are several: one may be away and the others not."""
+        if self._url.kind != "cluster":
+            return ""
+        try:
+            return str(client.get_node_from_key(key).name)
+        except (RedisClusterException, AttributeError):  # none: the command will say so
+            return "nobody's"
+
+    def _open(self) -> Any:
+        """The client; a Cluster's connects when it is made.
+
+        Raises:
+            LogUnavailable: If it cannot.
+        """
+        client = self._client
+        if client is not None:
+            return client
+        with self._lock:
+            if self._client is None:
+                outage = self._outages["all"]
+                outage.check()
+                try:
+                    self._client = _connect(self._url)
+                except FAILURES as error:
+                    raise self._failure(outage, error) from error
+                outage.succeed()
+            return self._client
+
+
+class Ear:
+    """A connection that is subscribed to names. For one thread, which waits for ``sock``."""
+
+    def __init__(self, pool: Any, where: str) -> None:
+        self._pool = pool
+        self._where = where
+        self._connection = pool.get_connection()
+        self.sock = self._connection._sock
+
+    def subscribe(self, names: Iterable[str]) -> None:
+        """Ask for what is announced under ``names``; ``receive`` says when each is heard."""
+        self._say("SUBSCRIBE", *names)
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """Ask for no more of it."""
+        self._say("UNSUBSCRIBE", *names)
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life."""
+        self._say("PING")
+
+    def receive(self) -> tuple[str, str] | None:
+        """What arrived, such as ``("message", name)`` or ``("subscribe", name)``; None: nothing.
+
+        Raises:
+            LogUnavailable: If the connection is lost.
+        """
+        try:
+            if not self._connection.can_read(timeout=0):
+                return None
+            said = self._connection.read_response()
+        except FAILURES as error:
+            raise LogUnavailable(f"Redis ({self._where}) {explain(error)}.") from error
+        return (str(said[0]), str(said[1])) if isinstance(said, list) else (str(said), "")
+
+    def close(self) -> None:
+        """Give the connection up. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.disconnect()
+            self._pool.release(connection)
+
+    def _say(self, *words: str) -> None:
+        try:
+            self._connection.send_command(*words, check_health=False)
+        except FAILURES as error:
+            raise LogUnavailable(f"Redis ({self._where}) {explain(error)}.") from error
+
+
+def _outage() -> Outage:
+    return Outage(Backoff(cap=2.0), patience=3 * TIMEOUT)
+
+
+def _connect(url: RedisURL) -> Any:
+    """redis-py's client for ``url``; a Cluster's connects at once, the others later."""
+    options: dict[str, Any] = {
+        "username": url.username,
+        "password": url.password,
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 30,  # an idle connection may have been cut on its way
+        "decode_responses": True,
+        "protocol": 2,
+        "max_connections": CONNECTIONS + 2,  # one listens
+    }
+    if url.tls:
+        options |= {
+            "ssl": True,
+            "ssl_cert_reqs": url.options.get("ssl_cert_reqs", "required"),
+            "ssl_check_hostname": url.options.get("ssl_cert_reqs", "required") == "required",
+            "ssl_ca_certs": url.options.get("ssl_ca_certs"),
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        }
+    never = Retry(NoBackoff(), 0)  # sent twice is appended twice
+    if url.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in url.nodes]  # type: ignore[no-untyped-call]
+        return RedisCluster(
+            startup_nodes=nodes, retry=never, require_full_coverage=False, **options
+        )
+    options |= {"db": url.db, "retry": never}
+    if url.kind == "sentinel":
+        quick = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+        who = {name: url.options.get(f"sentinel_{name}") for name in ("username", "password")}
+        tls = {name: value for name, value in options.items() if name.startswith("ssl")}
+        sentinels = Sentinel(  # type: ignore[no-untyped-call]
+            url.nodes, sentinel_kwargs=who | quick | tls | {"retry": never}, **options
+        )
+        return sentinels.master_for(url.service)  # type: ignore[no-untyped-call]
+    ((host, port),) = url.nodes
+    return redis.Redis(host=host, port=port, **options)
