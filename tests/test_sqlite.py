@@ -537,7 +537,7 @@ def test_greenlets_are_woken_as_threads_are() -> None:
         with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
             follower = two.follow("a")
             wait_until(lambda: two.process.looks, "it listens")
-            for n in range(10):
+            for n in range(3):
                 other = child("log.append('a', sys.argv[2]); log.close()", path, n)
                 assert follower.wait(PATIENCE)
                 assert texts(one)[-1] == str(n)
@@ -748,6 +748,18 @@ def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file:
     for n in range(20):
         log.append(f"more:{n}", "text")
     assert log.tail("a").epoch != before.epoch
+
+
+def test_what_is_followed_is_noted_however_much_it_is(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "TOLD", 7)
+    followers = [log.follow(f"a{n}") for n in range(50)]
+    wait_until(lambda: count(log, "follows") == 50, "all are noted")
+    for follower in followers[1:]:
+        follower.close()
+    wait_until(lambda: count(log, "follows") == 1, "one is left")
+    followers[0].close()
 
 
 def test_the_number_of_channels_ever_made_is_not_limited(

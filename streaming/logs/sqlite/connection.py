@@ -58,13 +58,13 @@ class Connection:
         self._is_closed = False
         self._file: tuple[int, int] | None = None
 
-    def read(self, work: Work[T]) -> T:
-        """What ``work`` finds in one snapshot of the file.
+    def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
+        """What ``work`` finds in one snapshot of the file. Writers do not hold it up.
 
         Raises:
             LogUnavailable: If the file cannot be read.
         """
-        return self._run("BEGIN", work, time.monotonic() + PATIENCE)
+        return self._run("BEGIN", work, time.monotonic() + patience)
 
     def write(self, work: Work[T], deadline: float) -> T:
         """What ``work`` returns, once everything it did is in the file; if it raises, nothing is.

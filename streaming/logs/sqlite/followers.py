@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from ...bell import Bell
 
@@ -63,10 +64,12 @@ class Followers:
             follower.heard = seq
             follower.wake()
 
-    def untold(self) -> dict[str, bool]:
-        """By channel, whether it is followed now: what changed since it was last ``told``."""
+    def untold(self, limit: int) -> dict[str, bool]:
+        """By channel, whether it is followed now: some of what changed since it was ``told``."""
+        if not self._untold:
+            return {}
         with self._lock:
-            return dict(self._untold)
+            return dict(islice(self._untold.items(), limit))
 
     def told(self, changes: Mapping[str, bool]) -> None:
         """The file knows of these changes."""

@@ -35,7 +35,10 @@ CHANGES = 1000
 """Channels that one look takes in; the next goes on."""
 
 HURRY = 0.25
-"""Seconds for which the watch tries to write; it has others to wake."""
+"""Seconds for which a busy file is tried by those who must not be kept: a follow, the watch."""
+
+TOLD = 100
+"""Channels that one transaction notes as followed, or no longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Process:
     def follow(self, channel: str) -> SqliteFollower:
         """A new follower of ``channel``."""
         try:
-            heard, newest = self.reader.read(lambda db: _seqs(db, channel))
+            heard, newest = self.reader.read(lambda db: _seqs(db, channel), patience=HURRY)
         except LogUnavailable:
             heard, newest = 0, None  # the watch will wake everybody once it can read
         follower = self._followers.add(channel, heard)
@@ -110,7 +113,7 @@ class Process:
 
     def _open_turn(self, db: sqlite3.Connection, requests: int) -> None:
         """What goes with every transaction: it costs little there, and a lot alone."""
-        self._telling = self._followers.untold()
+        self._telling = self._followers.untold(TOLD)
         if self._telling:
             self.live(db, self._clock())
             rooms.follow(db, self.id, self._telling)
@@ -171,9 +174,11 @@ class Process:
     def _beat(self) -> None:
         """Say what this process follows, and that it lives."""
         now = time.monotonic()
-        if now >= self._beat_at or self._followers.untold():
+        if now >= self._beat_at:
             self.turns.write(self._tidy, patience=HURRY)
             self._beat_at = now + self._lease / 3
+        while self._followers.untold(1):
+            self.turns.write(lambda db: None, patience=HURRY)  # what is untold goes with it
 
     def _tidy(self, db: sqlite3.Connection) -> None:
         now = self._clock()

@@ -127,8 +127,10 @@ class Turns:
         except LogUnavailable as error:
             if not group:
                 raise  # it never began: the others wait until their own deadlines
-            for request in group:
-                request.fail(LogUnavailable(str(error)))
+            for request in group:  # an exception of their own: each is raised in another thread
+                own = LogUnavailable(str(error))
+                own.__cause__ = error.__cause__
+                request.fail(own)
         except Exception as error:
             if not group:
                 raise
