@@ -122,6 +122,12 @@ def close_all() -> None:
         state.close()
 
 
+def close_logs() -> None:
+    """Let go of the logs of this process, which is about to end: nothing can be published then."""
+    for state in tuple(_states):
+        state.hub.log.close()
+
+
 def is_any_in_memory() -> bool:
     """Whether an application of this process has its log in the process's own memory."""
     return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from .errors import ConfigurationError
-from .state import close_all, count_all, is_any_in_memory
+from .state import close_all, close_logs, count_all, is_any_in_memory
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""
@@ -55,7 +55,8 @@ def watch_worker(worker: Worker) -> None:
 
 
 def drain_worker() -> None:
-    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds.
+    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds; then let
+    go of its logs, so that other processes need not find out that this one is gone.
 
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
     open connections, so it may have ended before ``watch_worker`` looked.
@@ -64,3 +65,4 @@ def drain_worker() -> None:
     until = time.monotonic() + PATIENCE
     while count_all() and time.monotonic() < until:
         time.sleep(INTERVAL / 5)
+    close_logs()

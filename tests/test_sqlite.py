@@ -469,7 +469,8 @@ def test_members_and_sockets_of_a_killed_process_are_cleared_away(
 ) -> None:
     code = (
         "f = log.follow('a'); log.enter('room', Member('ann'))\n"
-        "while not os.listdir(sys.argv[1] + '-wake'): time.sleep(0.01)\n"
+        "wake = sys.argv[1] + '-wake'\n"
+        "while not (os.path.isdir(wake) and os.listdir(wake)): time.sleep(0.01)\n"
         "print('there', flush=True); time.sleep(600)"
     )
     victim = child(code, path)

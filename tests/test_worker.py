@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from streaming import ConfigurationError, state, watch_worker
+from streaming import (
+    ConfigurationError,
+    LogUnavailable,
+    Member,
+    SqliteLog,
+    drain_worker,
+    state,
+    watch_worker,
+)
 from tests.sites import make_app, serve, wait_until
 
 
@@ -95,3 +103,15 @@ def test_several_workers_may_share_a_file(tmp_path: Path) -> None:
     worker.alive = False
     wait_until(lambda: not watchers(), "the watcher to go")
     app.extensions["streaming"].hub.log.close()
+
+
+def test_at_its_exit_a_worker_lets_go_of_its_logs(tmp_path: Path) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
+    log = app.extensions["streaming"].hub.log
+    log.enter("room", Member("ann"))
+    drain_worker()
+    other = SqliteLog(tmp_path / "log.db")
+    assert other.members("room") == []
+    other.close()
+    with pytest.raises(LogUnavailable):
+        log.append("a", "text")
