@@ -45,6 +45,7 @@ class Commands:
         self._url = url
         self._lock = threading.Lock()
         self._client: Any = None
+        self._is_closed = False
         self._turns = threading.BoundedSemaphore(CONNECTIONS)
         self._outages: defaultdict[str, Outage] = defaultdict(_outage)
 
@@ -94,11 +95,12 @@ class Commands:
             raise LogUnavailable(f"Redis ({self._url}) {explain(error)}.") from error
 
     def close(self) -> None:
-        """Close all connections. Idempotent; the next command opens new ones."""
+        """Close the connections; those in use when their command is over. Idempotent."""
         with self._lock:
+            self._is_closed = True
             client, self._client = self._client, None
         if client is not None:
-            client.close()
+            _let_go(client)
 
     def _run(self, script: Script, keys: Sequence[str], args: Sequence[object]) -> Any:
         client = self._open()
@@ -114,6 +116,8 @@ class Commands:
             raise self._failure(outage, error) from error
         finally:
             self._turns.release()
+            if self._is_closed:
+                _let_go(client)
         outage.succeed()
         return result
 
@@ -129,9 +133,9 @@ class Commands:
             outage.fail(why)
         else:
             outage.succeed()
-        if isinstance(error, ReadOnlyError) and self._url.kind == "server":
-            # The name may belong to another server by now: look it up again.
-            self._client.connection_pool.disconnect(inuse_connections=False)
+        client = self._client
+        if isinstance(error, ReadOnlyError) and client is not None:
+            _let_go(client)  # the name may belong to another server by now: look it up again
         if may_have_run(error):
             why += " What was published may be stored all the same: with a key it can be repeated."
         return LogUnavailable(why)
@@ -155,6 +159,8 @@ class Commands:
         if client is not None:
             return client
         with self._lock:
+            if self._is_closed:
+                raise LogUnavailable("The log is closed.")
             if self._client is None:
                 outage = self._outages["all"]
                 outage.check()
@@ -217,6 +223,18 @@ class Ear:
 
 def _outage() -> Outage:
     return Outage(Backoff(cap=2.0), patience=3 * TIMEOUT)
+
+
+def _let_go(client: Any) -> None:
+    """Close the connections that are not in use: closing others confuses those who wait there."""
+    if isinstance(client, RedisCluster):
+        nodes = client.get_nodes()  # type: ignore[no-untyped-call]
+        clients = [node.redis_connection for node in nodes]
+    else:
+        clients = [client]
+    for one in clients:
+        if one is not None:
+            one.connection_pool.disconnect(inuse_connections=False)
 
 
 def _connect(url: RedisURL) -> Any:
