@@ -1,4 +1,4 @@
-"""streaming/logs/redis.py and its scripts on a real server: what is special about this home."""
+"""streaming/logs/redis/ on a real server: what is special about this home."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ import pytest
 
 from streaming.errors import ConfigurationError, LogUnavailable
 from streaming.hub import Hub
-from streaming.logs import Member, Retention, open_log, redis_commands, redis_rooms
-from streaming.logs.redis import RedisLog
-from streaming.logs.redis_commands import CONNECTIONS
-from streaming.logs.scripts import MAX_KEYS, PAST
+from streaming.logs import Member, Retention, open_log
+from streaming.logs.redis import RedisLog, commands, rooms
+from streaming.logs.redis.commands import CONNECTIONS
+from streaming.logs.redis.scripts import MAX_KEYS, PAST
 from streaming.message import Position
 from tests.greenlets import in_greenlets
 from tests.polling import PATIENCE, wait_until
@@ -133,7 +133,7 @@ def test_without_an_age_nothing_is_forgotten_but_what_never_had_a_message(
 def test_a_channel_that_is_followed_is_kept(
     server: RedisServer, log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming.logs.announcements.LOOK", 0.05)
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
     log.append("a", "text")
     follower = log.follow("a")
     for kind in ("log", "meta"):
@@ -146,7 +146,7 @@ def test_a_channel_that_is_followed_is_kept(
 def test_a_channel_that_vanishes_under_its_followers_is_noticed(
     server: RedisServer, log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming.logs.announcements.LOOK", 0.05)
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
     with watching(Hub(log)) as witness:
         first = witness.hub.publish("a", "text")
         seen_by(witness, "text")
@@ -158,7 +158,7 @@ def test_a_channel_that_vanishes_under_its_followers_is_noticed(
 def test_what_was_not_announced_arrives_all_the_same(
     server: RedisServer, log: RedisLog, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streaming.logs.announcements.LOOK", 0.05)
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
     with closing(RedisLog(url)) as deaf, watching(Hub(log)) as witness:
         monkeypatch.setattr(log._announcements, "_announced", lambda name: None)
         deaf.append("a", "text")
@@ -321,7 +321,7 @@ def test_a_process_needs_few_connections_however_many_follow_and_publish(
 def test_whoever_waits_too_long_for_a_turn_is_told(
     log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_commands, "TIMEOUT", 0.05)
+    monkeypatch.setattr(commands, "TIMEOUT", 0.05)
     log.append("a", "text")
     for _ in range(CONNECTIONS):
         log._commands._turns.acquire()
@@ -379,7 +379,7 @@ def test_a_room_outlives_what_is_kept_as_long_as_its_members_beat(
     server.ask("PEXPIRE", name(log, "members"), 10_000)
     log.beat()
     assert server.ask("PTTL", name(log, "members")) <= 10_000
-    monkeypatch.setattr(log._rooms, "_renewed", log._rooms._renewed - redis_rooms.KEPT)
+    monkeypatch.setattr(log._rooms, "_renewed", log._rooms._renewed - rooms.KEPT)
     log.beat()
     assert server.ask("PTTL", name(log, "members")) > 60_000
 

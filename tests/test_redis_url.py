@@ -1,11 +1,11 @@
-"""streaming/logs/redis_url.py: what log URLs can say."""
+"""streaming/logs/redis/url.py: what log URLs can say."""
 
 import pytest
 
 from streaming.errors import ConfigurationError
 from streaming.logs import open_log
 from streaming.logs.redis import RedisLog
-from streaming.logs.redis_url import RedisURL
+from streaming.logs.redis.url import RedisURL
 
 
 def test_a_server_is_a_host_a_port_and_a_database() -> None:

@@ -15,7 +15,7 @@ def open_log(url: str, retention: Retention | None = None) -> Log:
     """The log that lives at ``url``.
 
     ``memory:`` keeps it in this process: the choice for one process and for tests.
-    ``redis:…`` (``redis_url.FORMS``) keeps it in Redis, for processes on any number of machines.
+    ``redis:…`` (``redis/url.py``) keeps it in Redis, for processes on any number of machines.
 
     Raises:
         ConfigurationError: If no log lives at such a URL.

@@ -15,7 +15,7 @@ from streaming.errors import LogUnavailable
 from streaming.hub import Hub
 from streaming.logs import Retention
 from streaming.logs.redis import RedisLog
-from streaming.logs.redis_commands import TIMEOUT
+from streaming.logs.redis.commands import TIMEOUT
 from streaming.message import Message
 from tests.greenlets import in_greenlets
 from tests.polling import wait_until

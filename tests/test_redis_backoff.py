@@ -1,9 +1,9 @@
-"""streaming/logs/backoff.py: waiting longer each time, and not all at once."""
+"""streaming/logs/redis/backoff.py: waiting longer each time, and not all at once."""
 
 import pytest
 
 from streaming.errors import LogUnavailable
-from streaming.logs.backoff import Backoff, Outage
+from streaming.logs.redis.backoff import Backoff, Outage
 
 
 class Clock:

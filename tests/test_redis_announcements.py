@@ -1,4 +1,4 @@
-"""streaming/logs/announcements.py and listening.py, with a connection that tests can break."""
+"""streaming/logs/redis/: announcements and listening, on a connection that tests can break."""
 
 import socket
 import threading
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from streaming.errors import LogUnavailable
-from streaming.logs import announcements, listening
-from streaming.logs.announcements import Announcements
+from streaming.logs.redis import announcements, listening
+from streaming.logs.redis.announcements import Announcements
 from tests.polling import PATIENCE, wait_until
 
 

@@ -7,15 +7,15 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..bell import Bell
-from ..errors import LogUnavailable
-from ..message import Gap, Message, Position
+from ...bell import Bell
+from ...errors import LogUnavailable
+from ...message import Gap, Message, Position
+from ..contract import LEASE, Follower, Member, Page, Retention
 from .announcements import Announcements
-from .contract import LEASE, Follower, Member, Page, Retention
-from .redis_commands import Commands
-from .redis_rooms import Rooms
-from .redis_url import RedisURL
+from .commands import Commands
+from .rooms import Rooms
 from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
+from .url import RedisURL
 
 MARGIN = 120_000
 """Milliseconds that a channel outlives its last message."""
@@ -49,7 +49,7 @@ class RedisLog:
     all of it has grown old, and never if ``retention.age`` is None.
 
     Args:
-        url: See ``redis_url.FORMS``.
+        url: See ``url.FORMS``.
         retention: How much of its past a channel keeps; the same in all processes.
         lease: Seconds without a beat after which a process's members are taken out.
 

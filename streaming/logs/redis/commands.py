@@ -15,11 +15,11 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ..errors import LogUnavailable
+from ...errors import LogUnavailable
 from .backoff import Backoff, Outage
-from .redis_errors import explain, is_outage, may_have_run
-from .redis_url import RedisURL
+from .errors import explain, is_outage, may_have_run
 from .scripts import Script
+from .url import RedisURL
 
 TIMEOUT = 2.0
 """Seconds to connect, and seconds to wait for an answer."""

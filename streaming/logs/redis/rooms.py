@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from .contract import Member
-from .redis_commands import Commands
+from ..contract import Member
+from .commands import Commands
 from .scripts import Script
 
 KEPT = 3600

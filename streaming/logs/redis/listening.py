@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
-from ..errors import LogUnavailable
+from ...errors import LogUnavailable
 
 SILENCE = 2.0
 """Seconds without a word after which the server is asked for one, and it has as long to answer."""
