@@ -335,6 +335,27 @@ def test_no_message_is_missed_when_the_listening_connection_is_cut(kept: RedisSe
         assert witness.gaps == []
 
 
+@in_greenlets
+def test_no_message_is_missed_in_greenlets_when_the_server_is_cut_off_and_killed() -> None:
+    logging.disable()  # what is lost and found again is told on stderr
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_server(Path(folder), **KEPT) as server,
+        closing(RedisLog(server.url())) as log,
+        watching(Hub(log)) as witness,
+    ):
+        for n in range(100):
+            publish_at_last(witness.hub, str(n))
+            if n % 20 == 10:
+                server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            if n % 50 == 30:
+                server.kill()
+                server.start()
+        seen_by(witness, "99")
+        assert witness.texts == [str(n) for n in range(100)]
+        assert witness.gaps == []
+
+
 def test_the_last_message_before_silence_is_not_missed_either(kept: RedisServer) -> None:
     with closing(RedisLog(kept.url())) as log, watching(Hub(log)) as witness:
         for n in range(10):

@@ -17,7 +17,7 @@ from redis.sentinel import Sentinel
 
 from ...errors import LogUnavailable
 from .backoff import Backoff, Outage
-from .errors import explain, is_outage, may_have_run
+from .errors import explain, is_outage
 from .scripts import Script
 from .url import RedisURL
 
@@ -56,7 +56,7 @@ class Commands:
             again: It may be sent once more if the connection broke, because it does no harm twice.
 
         Raises:
-            LogUnavailable: If it could not be run. If it may have been, the text says so.
+            LogUnavailable: If it could not be run; the cause is Redis' error, if there was one.
         """
         try:
             return self._run(script, keys, args)
@@ -136,8 +136,6 @@ class Commands:
         client = self._client
         if isinstance(error, ReadOnlyError) and client is not None:
             _let_go(client)  # the name may belong to another server by now: look it up again
-        if may_have_run(error):
-            why += " What was published may be stored all the same: with a key it can be repeated."
         return LogUnavailable(why)
 
     def _node(self, client: Any, key: str) -> str:

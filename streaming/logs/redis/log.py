@@ -13,6 +13,7 @@ from ...message import Gap, Message, Position
 from ..contract import LEASE, Follower, Member, Page, Retention
 from .announcements import Announcements
 from .commands import Commands
+from .errors import may_have_run
 from .rooms import Rooms
 from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
 from .url import RedisURL
@@ -81,7 +82,14 @@ class RedisLog:
         sender: str | None = None,
     ) -> Message:
         args = (self._window, key or "", data, event, sender or "")
-        epoch, offset, *first = self._run(APPEND, channel, *args, again=key is not None)
+        try:
+            epoch, offset, *first = self._run(APPEND, channel, *args, again=key is not None)
+        except LogUnavailable as error:
+            if not may_have_run(error.__cause__):
+                raise
+            raise LogUnavailable(
+                f"{error} The message may be stored all the same: with a key it can be repeated."
+            ) from error
         if first and first[0]:
             return _message(channel, epoch, first[0][0])
         position = Position(epoch, int(offset))
