@@ -397,10 +397,23 @@ def test_a_flushed_server_knows_the_rooms_again_after_a_beat_and_an_enter(
         assert wait_until(one.beat, "ann is taken out") == [("a", "ann")]
 
 
+def test_rooms_that_all_own_members_have_left_are_not_kept_in_mind(
+    server: RedisServer, log: RedisLog
+) -> None:
+    for n in range(50):
+        log.enter(f"room{n}", Member("ann"))
+        log.enter(f"room{n}", Member("bob"))
+        log.leave(f"room{n}", "ann")
+        assert log.members(f"room{n}") == [Member("bob")]
+        log.leave(f"room{n}", "bob")
+    log.beat()
+    assert log._rooms._own == {}
+    assert not [each for each in names(server, log) if each.startswith("worker:")]
+
+
 def test_closing_a_log_that_is_away_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     log = RedisLog("redis://127.0.0.1:1/0")
     with pytest.raises(LogUnavailable, match="cannot be reached"):
         log.enter("a", Member("ann"))
-    log._rooms._own.add("a")
     log.close()
     assert "until their lease is over" in caplog.text
