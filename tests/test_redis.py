@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+import redis
 
 from streaming.errors import ConfigurationError, LogUnavailable
 from streaming.hub import Hub
@@ -290,6 +291,42 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(
     log.append("a", "one")
     server.ask("SCRIPT", "FLUSH")
     assert log.append("a", "two").id.offset == 2
+
+
+def test_only_what_does_no_harm_twice_is_sent_again_when_a_connection_breaks(
+    log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = log.append("a", "text").id
+    client = log._commands._client
+    execute = client.execute_command
+    breaks: list[bool] = []
+
+    def break_off(*words: object) -> object:
+        answer = execute(*words)
+        if breaks:
+            breaks.pop()
+            raise redis.ConnectionError("Connection closed by server.")
+        return answer
+
+    monkeypatch.setattr(client, "execute_command", break_off)
+    breaks.append(True)
+    assert log.tail("a") == head
+    breaks.append(True)
+    assert log.append("a", "once", key="k").id.offset == 2
+    assert log.tail("a").offset == 2
+    breaks.append(True)
+    with pytest.raises(LogUnavailable, match="may be stored all the same"):
+        log.append("a", "maybe")
+    wait_until(lambda: reaches(log), "it is tried again")
+    assert log.tail("a").offset == 3, "it was stored, and once"
+
+
+def reaches(log: RedisLog) -> bool:
+    try:
+        log.check()
+    except LogUnavailable:
+        return False
+    return True
 
 
 def test_a_process_needs_few_connections_however_many_follow_and_publish(

@@ -58,12 +58,23 @@ class Commands:
         Raises:
             LogUnavailable: If it could not be run; the cause is Redis' error, if there was one.
         """
+        client = self._open()
+        outage = self._outages[self._node(client, keys[0])]
+        outage.check()
+        if not self._turns.acquire(timeout=TIMEOUT):
+            raise LogUnavailable(
+                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
+            )
         try:
-            return self._run(script, keys, args)
-        except LogUnavailable as error:
-            if not again or not isinstance(error.__cause__, redis.ConnectionError):
-                raise
-        return self._run(script, keys, args)
+            result = self._send(client, script, (len(keys), *keys, *args), again=again)
+        except FAILURES as error:
+            raise self._failure(outage, error) from error
+        finally:
+            self._turns.release()
+            if self._is_closed:
+                _let_go(client)
+        outage.succeed()
+        return result
 
     def ping(self) -> None:
         """Return if all servers that hold channels answer.
@@ -102,30 +113,16 @@ class Commands:
         if client is not None:
             _let_go(client)
 
-    def _run(self, script: Script, keys: Sequence[str], args: Sequence[object]) -> Any:
-        client = self._open()
-        outage = self._outages[self._node(client, keys[0])]
-        outage.check()
-        if not self._turns.acquire(timeout=TIMEOUT):
-            raise LogUnavailable(
-                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
-            )
+    def _send(self, client: Any, script: Script, args: tuple[object, ...], *, again: bool) -> Any:
         try:
-            result = self._send(client, script, (len(keys), *keys, *args))
-        except FAILURES as error:
-            raise self._failure(outage, error) from error
-        finally:
-            self._turns.release()
-            if self._is_closed:
-                _let_go(client)
-        outage.succeed()
-        return result
-
-    def _send(self, client: Any, script: Script, args: tuple[object, ...]) -> Any:
-        try:
-            return client.execute_command("EVALSHA", script.sha, *args)
-        except NoScriptError:  # it was restarted, or never saw it
-            return client.execute_command("EVAL", script.text, *args)
+            try:
+                return client.execute_command("EVALSHA", script.sha, *args)
+            except NoScriptError:  # it was restarted, or never saw it
+                return client.execute_command("EVAL", script.text, *args)
+        except redis.ConnectionError:
+            if not again:
+                raise
+            return self._send(client, script, args, again=False)
 
     def _failure(self, outage: Outage, error: Exception) -> LogUnavailable:
         why = f"Redis ({self._url}) {explain(error)}."
