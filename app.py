@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from demo import answer_book
 from streaming import (
     PROTOCOL,
     SSE,
+    LogUnavailable,
     Sock,
     State,
     Streaming,
@@ -40,6 +43,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+
+TICK = 2.0
+"""Seconds between two messages on the channel ``ticker``."""
 
 TYPING = 0.03
 """Seconds between two pieces of an answer."""
@@ -114,15 +120,18 @@ def greetings() -> Iterator[str]:
 
 
 def start_ticker(state: State) -> None:
-    """Publish to ``ticker`` every 2 s until the hub closes."""
+    """Publish to ``ticker`` every 2 s until the hub closes.
+
+    Every worker does, with the same key for the same tick, so that each tick is there once.
+    """
 
     def run() -> None:
-        count = 0
-        while not state.hub.closed.wait(2):
-            count += 1
+        while not state.hub.closed.wait(TICK - time.time() % TICK):
+            tick = round(time.time() / TICK)
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            tick = {"n": count, "at": now, "streams": len(state.registry)}
-            state.hub.publish("ticker", json.dumps(tick))
+            data = {"n": tick % 10_000, "at": now}
+            with suppress(LogUnavailable):  # the next tick tries again
+                state.hub.publish("ticker", json.dumps(data), key=f"tick {tick}")
 
     threading.Thread(target=run, name="demo ticker", daemon=True).start()
 

@@ -2,18 +2,19 @@
 
 import gc
 import os
+import sys
+import time
 
 from gevent import config as gevent_config
 
-from streaming import drain_worker, watch_worker
+from streaming import ConfigurationError, drain_worker, watch_worker
 
 gevent_config.track_greenlet_tree = False  # who spawned whom: 0.7 KiB for each connection
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = "gevent"
-workers = int(
-    os.environ.get("WORKERS", "1")
-)  # with STREAMING_LOG=memory: every worker is an island
+workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
+os.environ.setdefault("STREAMING_LOG", "sqlite:///streaming.db")  # what the workers share
 worker_connections = 10_000
 backlog = 4096
 keepalive = 1  # an idle connection may hold a stopping worker for that long
@@ -23,7 +24,15 @@ control_socket_disable = True  # several servers of one user would trip over the
 
 def post_worker_init(worker):  # type: ignore[no-untyped-def]
     """Drain when told to stop, and keep the cycle collector away from what lives for ever."""
-    watch_worker(worker)
+    try:
+        watch_worker(worker)
+    except ConfigurationError as error:
+        if worker.age % worker.cfg.workers == 1:  # one of them says it for all
+            worker.log.critical("%s", error)
+            sys.exit(4)  # has gunicorn stop instead of starting another
+        while worker.alive:
+            time.sleep(0.1)
+        sys.exit(0)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)

@@ -1,10 +1,14 @@
 """The app that is measured: streams, chat and echo on the package's public API alone."""
 
+import os
+
 from flask import Flask, Response, request
 
 from streaming import Connection, Sock, Streaming, Take, chat, current_state
 
 app = Flask(__name__)
+app.config["STREAMING_LOG"] = os.environ.get("BENCH_LOG", "memory:")
+app.config["STREAMING_RETENTION_SIZE"] = 1024 * 1024
 streaming = Streaming(app)
 sock = Sock(app)
 

@@ -2,10 +2,12 @@
 import { loadTexts } from "./i18n.js";
 import { Outbox } from "./outbox.js";
 import { find, loadClient, make } from "./page.js";
+import { People, tone } from "./people.js";
 import { Rows } from "./rows.js";
 import { ConnectionStatus } from "./status.js";
 
 const CHANNEL = "chat";
+const PRESENCE = "chat:presence"; // who joins and leaves the room is told there
 const STORE = "flask-streaming.chat";
 const [t, { ReconnectingSocket }] = await Promise.all([loadTexts(), loadClient()]);
 
@@ -22,6 +24,8 @@ const rows = new Rows(list, {
   onTrim: (row) => shown.delete(row.dataset.id ?? ""),
 });
 const outbox = new Outbox(CHANNEL, makeOwnRow);
+/** @type {Map<string, string>} what this connection has asked for and not got yet: frames by `ref` */
+const asked = new Map();
 
 // What the page before a reload (or a change of language) has left us. Taken out at once, so that a
 // duplicated tab does not believe it is somebody else.
@@ -35,6 +39,7 @@ let lastId = "";
 // Flask writes the whole address of a WebSocket, as it sees itself; the browser knows it better.
 const { pathname } = new URL(list.dataset.socket, location.href);
 const socket = new ReconnectingSocket(pathname, { protocols: ["streaming.v1.json"] });
+const people = new People(t, { onRename: join, isOld: (id) => id !== me && mine.has(id) });
 const status = new ConnectionStatus(t, { onRetry: () => socket.retryNow() });
 
 // ---- rows ---------------------------------------------------------------------------------------
@@ -54,15 +59,9 @@ function makeOwnRow(content) {
 
 /** @param {string} content @param {string} [from] */
 function makeOtherRow(content, from) {
-  const who = from ? t("chat.guest", { id: short(from) }) : t("chat.someone");
-  const tone = Array.from(from ?? "").reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % 6;
-  return make("li", { data: { kind: "other", tone: String(tone) } },
-    make("span", { class: "who", text: who }), makeBubble(content));
-}
-
-/** @param {string} client */
-function short(client) {
-  return client.slice(-4);
+  const who = from ? people.call(from) : t("chat.someone");
+  const data = { kind: "other", tone: tone(from ?? ""), ...(from && { from }) };
+  return make("li", { data }, make("span", { class: "who", text: who }), makeBubble(content));
 }
 
 /**
@@ -92,6 +91,35 @@ function mark(row, delivery) {
   row.dataset.delivery = delivery;
   const label = row.querySelector(".mark");
   if (label) label.textContent = t(`chat.${delivery}`);
+}
+
+// ---- asking -------------------------------------------------------------------------------------
+
+/** @param {{type: string, channel: string} & Record<string, unknown>} frame */
+function ask(frame) {
+  const ref = `${frame.type} ${frame.channel}`;
+  const text = JSON.stringify({ ...frame, ref });
+  if (socket.send(text) === "sent") asked.set(ref, text);
+}
+
+/** Be in the room, under the name that was chosen. */
+function join() {
+  if (!me) return; // the next connection will
+  ask({ type: "join", channel: CHANNEL, info: people.name });
+  status.say(t("chat.you.are", { who: people.call(me) }));
+}
+
+/**
+ * The server could not do it now; ask again in a moment, if this connection lasts so long.
+ *
+ * @param {string} ref
+ */
+function askAgain(ref) {
+  const connection = me;
+  setTimeout(() => {
+    const text = asked.get(ref);
+    if (text && me === connection) socket.send(text);
+  }, 2000 + 3000 * Math.random());
 }
 
 // ---- sending ------------------------------------------------------------------------------------
@@ -141,17 +169,32 @@ const handlers = {
     me = client;
     mine.add(client);
     for (const { row, via } of outbox) if (row.dataset.delivery === "sending") via.add(client);
-    status.say(t("chat.you.are", { id: short(client) }));
-    notice("welcome", t(lastId ? "chat.welcome.back" : "chat.welcome", { id: short(client) }));
+    people.become(client);
+    join();
+    notice("welcome", t(lastId ? "chat.welcome.back" : "chat.welcome", { who: people.call(me) }));
   },
 
-  ready({ id }) {
+  ready({ channel, ref, id }) {
+    asked.delete(ref);
+    if (channel !== CHANNEL) return;
     lastId ||= id ?? "";
     // The history is there to be read, not to be read out: speak what comes after it.
     setTimeout(() => rows.scroller.removeAttribute("aria-busy"), 500);
   },
 
-  message({ id, event, data, from }) {
+  joined({ ref, members }) {
+    asked.delete(ref);
+    people.replace(members);
+  },
+
+  presence({ ref, members }) {
+    asked.delete(ref);
+    people.replace(members);
+  },
+
+  message({ channel, id, event, data, from }) {
+    if (channel === PRESENCE) people.hear(event, data);
+    if (channel !== CHANNEL) return;
     lastId = id;
     if (shown.has(id) || (event ?? "message") !== "message") return;
     const own = mine.has(from);
@@ -175,7 +218,9 @@ const handlers = {
     acknowledged.set(id, entry.row);
   },
 
-  gap({ id }) {
+  gap({ channel, id }) {
+    if (channel === PRESENCE) ask({ type: "presence", channel: CHANNEL });
+    if (channel !== CHANNEL) return;
     lastId = id || lastId;
     acknowledged.clear();
     notice("gap", t("chat.gap"));
@@ -184,6 +229,7 @@ const handlers = {
   error({ ref, status: code, title, detail }) {
     const entry = outbox.take(ref);
     if (entry) giveUp(entry, "refused");
+    if (asked.has(ref) && code === 503) askAgain(ref);
     notice("error", t("chat.error", { status: code, detail: detail || title || "–" }));
   },
 };
@@ -209,8 +255,10 @@ socket.addEventListener("message", (event) => {
 });
 
 socket.addEventListener("open", () => {
+  asked.clear();
   const place = lastId ? { after: lastId } : { history: 50 };
-  socket.send(JSON.stringify({ type: "subscribe", channel: CHANNEL, ...place }));
+  ask({ type: "subscribe", channel: CHANNEL, ...place });
+  ask({ type: "subscribe", channel: PRESENCE }); // and then join: the list, and all that follows it
   // The socket sends what it has queued by itself; the rest went out before the break, unanswered.
   const queued = new Set(socket.queue);
   for (const entry of outbox) {
@@ -222,6 +270,7 @@ socket.addEventListener("open", () => {
 socket.addEventListener("state", () => {
   if (socket.state === "open") return;
   me = "";
+  people.become("");
   for (const entry of outbox) mark(entry.row, "waiting");
 });
 

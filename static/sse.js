@@ -57,11 +57,10 @@ function take(event) {
   else showNews(event.data);
 }
 
-/** @param {{n: number, at?: string, streams?: number}} tick */
-function showTick({ n, at, streams }) {
+/** @param {{n: number, at?: string}} tick */
+function showTick({ n, at }) {
   find("tick").textContent = String(n);
-  find("streams").textContent = String(streams ?? "–");
-  const text = t("sse.tick", { n, streams: streams ?? "–" });
+  const text = t("sse.tick", { n });
   const row = make("li", { data: { channel: "ticker" } }, make("span", { class: "tag", text: t("sse.channel.ticker") }),
     make("span", { class: "text", text }));
   const time = at ? new Date(at) : null;

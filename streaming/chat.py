@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .errors import Lagged
 from .message import Gap, Message
+from .presence import presence_channel
 from .session import Take
 from .state import State
 from .websocket import Connection
@@ -38,8 +41,11 @@ class ChatFormat:
 CHAT = ChatFormat()
 
 
-def chat(connection: Connection, state: State, room: str = "chat") -> Take:
+def chat(connection: Connection, state: State, room: str = "chat", *, history: int = 0) -> Take:
     """Join channel ``room`` and talk the tutorial's protocol; return what takes each message.
+
+    Begins with the last ``history`` messages held. The client is a member of the room under its
+    connection's id.
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
     others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
@@ -49,13 +55,16 @@ def chat(connection: Connection, state: State, room: str = "chat") -> Take:
         StreamingError: What ends the connection: a room that is none, a log that cannot be
             reached. The returned function raises for a message that cannot be sent.
     """
-    subscription = state.hub.subscribe(room, bell=connection.line.bell)
+    presence_channel(room)
+    subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
     try:
         connection.send(WELCOME)
     except BaseException:
         subscription.close()
         raise
     connection.follow(subscription, CHAT)
+    connection.on_end(partial(state.presence.leave, room, connection.id))
+    state.presence.join(room, connection.id)
 
     def take(data: str | bytes) -> None:
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")

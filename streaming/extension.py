@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from .formats import EventFormat
+from .logs import Member
 from .message import Message
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
@@ -26,7 +27,8 @@ class Streaming:
     Args:
         app: The application to set up at once.
         authorize: Asked ``(action, channel)`` inside each request that wants to ``"subscribe"`` or
-            ``"publish"``. By default everybody may subscribe and nobody publish over the network.
+            ``"publish"``. Joining a room and asking who is there count as subscribing to it. By
+            default everybody may subscribe and nobody publish over the network.
         url_prefix: Where the blueprint goes with ``app`` and ``init_app``.
 
     Configuration: the ``STREAMING_`` keys that ``streaming.Settings`` lists.
@@ -81,6 +83,15 @@ class Streaming:
         """
         after = after or last_seen(request)
         return event_stream(request, current_state(), channels, after=after, history=history)
+
+    def members(self, room: str) -> list[Member]:
+        """Who is in ``room``, over all workers, in the order they came; needs an app context.
+
+        Raises:
+            InvalidMessage: If no room is called so.
+            LogUnavailable: If the log cannot be reached.
+        """
+        return current_state().presence.members(room)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         create_state(cast(Flask, setup.app), self._authorize)

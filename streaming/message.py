@@ -142,6 +142,10 @@ class Message:
             block = self._encoded[encoder] = encoder.encode(self)
         return block
 
+    def forget_encoded(self) -> None:
+        """Let go of the bytes: all at the head have them, and the log keeps the text."""
+        self._encoded.clear()
+
 
 class Encoder(Protocol):
     """Turns a message into the bytes of one wire format. Hashable; one object per format."""

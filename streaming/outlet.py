@@ -126,7 +126,7 @@ class Outlet:
     always -1 and everything goes through the WSGI server.
     """
 
-    __slots__ = ("_direct", "client", "fd", "moved", "progress", "rest", "sock")
+    __slots__ = ("_corked", "_direct", "client", "fd", "moved", "progress", "rest", "sock")
 
     def __init__(self, sock: socket.socket | None, client: str, *, may: bool = True) -> None:
         self.sock = sock
@@ -139,6 +139,7 @@ class Outlet:
         self.moved = 0.0
         """When ``send`` last brought something to its end (``time.monotonic``)."""
         self._direct = may and sock is not None and is_direct(sock)
+        self._corked = False
 
     @property
     def is_direct(self) -> bool:
@@ -212,6 +213,25 @@ class Outlet:
         if self.sock is not None:
             with suppress(OSError), _bare(self.sock) as bare:
                 bare.shutdown(socket.SHUT_RD)
+
+    def cork(self) -> None:
+        """Collect what is written until ``uncork``, at most 200 ms, into one packet (tcp(7)).
+
+        The head of an answer and its first piece are two writes; each would wake the client.
+        """
+        if self._direct:
+            self._set_cork(1)
+
+    def uncork(self) -> None:
+        """Let go what was collected. Idempotent."""
+        if self._corked:
+            self._set_cork(0)
+
+    def _set_cork(self, value: int) -> None:
+        if self.sock is not None and hasattr(socket, "TCP_CORK"):
+            with suppress(OSError):  # a Unix socket, or a client that left
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+            self._corked = bool(value)
 
     def cut(self) -> None:
         """Break the connection: whoever reads or writes it gets an error at once."""

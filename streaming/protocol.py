@@ -12,6 +12,7 @@ from .errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from .formats import compact
 from .hub import MAX_CHANNELS
 from .message import Gap, Message
+from .presence import describe
 from .session import Take
 from .state import State, only_subscribe
 from .websocket import Connection
@@ -51,7 +52,7 @@ JSON = JsonFormat()
 
 
 def converse(connection: Connection, state: State) -> Take:
-    """Say welcome; return what follows ``subscribe``, ``unsubscribe`` and ``publish`` frames.
+    """Say welcome; return what follows the client's frames (``docs/protocols.md``).
 
     For a handler of ``Sock.route`` to return. A frame that cannot be followed is answered with an
     ``error`` frame and changes nothing.
@@ -68,11 +69,7 @@ class _Session:
         self._check_allowed = state.check_allowed
         if state.authorize is not only_subscribe:  # it may want the request, which ends before us
             self._check_allowed = copy_current_request_context(state.check_allowed)
-        self._verbs: dict[str, Callable[[Mapping[str, Any]], None]] = {
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "publish": self._publish,
-        }
+        self._rooms: tuple[str, ...] = ()
 
     def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
         if request is not None and "ref" in request:
@@ -84,12 +81,12 @@ class _Session:
         request: Mapping[str, Any] = {}
         try:
             request = _parse(data)
-            verb = self._verbs.get(request["type"])
+            verb = _VERBS.get(request["type"])
             if verb is None:
                 raise InvalidRequest(
-                    f"Type {request['type']!r:.60} is unknown; use one of {', '.join(self._verbs)}."
+                    f"Type {request['type']!r:.60} is unknown; use one of {', '.join(_VERBS)}."
                 )
-            verb(request)
+            verb(self, request)
         except (HubClosed, ProtocolError):
             raise
         except StreamingError as error:
@@ -136,6 +133,56 @@ class _Session:
         )
         self._connection.owe(message)
         self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)
+
+    def _join(self, request: Mapping[str, Any]) -> None:
+        room, presence = _text(request, "channel"), self._state.presence
+        self._check_allowed("subscribe", room)
+        if len(self._rooms) >= MAX_CHANNELS and room not in self._rooms:
+            raise InvalidRequest(f"A connection is in at most {MAX_CHANNELS} rooms.")
+        info = _text(request, "info") if "info" in request else ""
+        if self._leave_all not in self._connection.endings:
+            self._connection.on_end(self._leave_all)
+        presence.join(room, self._connection.id, info)
+        try:
+            answer = self._members("joined", room)
+        except BaseException:
+            if room not in self._rooms:
+                presence.leave(room, self._connection.id)
+            raise
+        if room not in self._rooms:
+            self._rooms += (room,)
+        self.send(answer, request)
+
+    def _leave(self, request: Mapping[str, Any]) -> None:
+        room = _text(request, "channel")
+        if room not in self._rooms:
+            raise InvalidRequest(f"Room {room!r} was not joined.")
+        self._rooms = tuple(other for other in self._rooms if other != room)
+        self._state.presence.leave(room, self._connection.id)
+        self.send({"type": "left", "channel": room}, request)
+
+    def _presence(self, request: Mapping[str, Any]) -> None:
+        room = _text(request, "channel")
+        self._check_allowed("subscribe", room)
+        self.send(self._members("presence", room), request)
+
+    def _members(self, kind: str, room: str) -> Mapping[str, object]:
+        members = describe(self._state.presence.members(room))
+        return {"type": kind, "channel": room, "members": members}
+
+    def _leave_all(self) -> None:
+        for room in self._rooms:
+            self._state.presence.leave(room, self._connection.id)
+
+
+_VERBS: Mapping[str, Callable[[_Session, Mapping[str, Any]], None]] = {
+    "subscribe": _Session._subscribe,
+    "unsubscribe": _Session._unsubscribe,
+    "publish": _Session._publish,
+    "join": _Session._join,
+    "leave": _Session._leave,
+    "presence": _Session._presence,
+}
 
 
 def _parse(data: str | bytes) -> Mapping[str, Any]:

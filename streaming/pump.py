@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from .bell import give_turn
 from .errors import LogUnavailable
 from .message import Message, Position
 
@@ -28,8 +29,11 @@ BATCH_SIZE = 64 * 1024
 RETRY = 0.5
 """Seconds until a log that could not be reached is asked again."""
 
-TURN = 256
-"""Writes after which the pump lets other greenlets run."""
+TURN = 0.001
+"""Seconds of writing after which the pump lets other greenlets run."""
+
+LOOK = 32
+"""Writes between two looks at the clock."""
 
 _log = logging.getLogger(__name__)
 
@@ -214,6 +218,8 @@ class Pump:
                     self._stall(form, sink, subscription, before, b"")
             else:
                 self._write(form, sinks, page.messages, before)
+        for message in page.messages if live else ():
+            message.forget_encoded()
         self.written = page.position
         self.offered = time.monotonic()
 
@@ -227,7 +233,8 @@ class Pump:
         """Write one batch to every sink. This is the hot path of the package."""
         data = form.frame(b"".join([message.encoded(form) for message in messages]))
         senders = {m.sender for m in messages if m.sender} if form.personal else ()
-        turn, write, live = TURN, os.write, self._live[form]
+        look, write, live = LOOK, os.write, self._live[form]
+        turn = time.monotonic() + TURN
         for sink, subscription in sinks.items():
             if live.get(sink) is not subscription:
                 continue  # it left, and may be back, while this batch was on its way
@@ -242,10 +249,12 @@ class Pump:
                 if sent != len(piece):
                     rest = memoryview(piece)[sent:]
                     self._stall(form, sink, subscription, self.position or before, rest)
-            turn -= 1
-            if not turn:
-                turn = TURN
-                time.sleep(0)
+            look -= 1
+            if not look:
+                look = LOOK
+                if time.monotonic() > turn:
+                    give_turn()
+                    turn = time.monotonic() + TURN
 
     def _stall(
         self,

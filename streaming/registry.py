@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
+from .bell import give_turn
 from .errors import HubClosed, StreamingError, TooManyClients
 
 SWEEP = 0.25
@@ -163,7 +164,7 @@ class Registry:
                 except Exception:
                     _log.exception("Sweep over %s failed", client.id)
                 if count % TURN == 0:
-                    time.sleep(0)
+                    give_turn()
 
 
 def _row(client: Client) -> dict[str, object]:

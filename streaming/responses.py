@@ -79,7 +79,9 @@ def _follow(
         state.registry.add(client)
         subscription = state.hub.subscribe(names, after=after, history=history, bell=client.bell)
         client.subscription = subscription
+        client.outlet.cork()
         yield client.hand(formats.ready(form, names, subscription.id))
+        client.outlet.uncork()
         client.release()
         while is_over:
             client.check()

@@ -9,6 +9,7 @@ from .chat import chat
 from .errors import HandshakeError, InvalidRequest, StreamingError
 from .formats import compact
 from .origin import allow_origin
+from .presence import describe
 from .requests import last_seen, read_count, read_json
 from .responses import event_stream
 from .session import Take
@@ -26,6 +27,7 @@ def create_blueprint() -> Blueprint:
     sock = Sock()
     blueprint.get("/events")(events)
     blueprint.post("/channels/<channel>")(publish)
+    blueprint.get("/presence/<room>")(presence)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
     blueprint.app_errorhandler(StreamingError)(problem)
@@ -54,6 +56,14 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
         raise InvalidRequest("'data' is missing or not a text.")
     message = state.hub.publish(channel, **body)
     return {"channel": channel, "id": str(message.id)}, 201
+
+
+def presence(room: str) -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /presence/<room>``: who is in a room, over all workers."""
+    state = current_state()
+    state.check_allowed("subscribe", room)
+    members = describe(state.presence.members(room))
+    return {"room": room, "members": members}, 200, {"Cache-Control": "no-store"}
 
 
 def speak(connection: Connection) -> Take:

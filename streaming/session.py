@@ -39,6 +39,7 @@ class Session:
 
     def _greet(self, handler: Callable[[], object]) -> bool:
         take = handler()
+        self._connection.line.uncork()
         if not callable(take):
             return False
         self._take = take
@@ -77,10 +78,22 @@ class Session:
         threading.Thread(target=self._run, args=(self._listen,), name=name, daemon=True).start()
 
     def _finish(self) -> None:
-        self._connection.close()
-        if self._connection.line.is_direct:
-            self._connection.sock.close()  # it is ours; elsewhere it is the server's
-        self._state.registry.remove(self._connection, self._connection.reason or "")
+        try:
+            self._connection.close()
+            if self._connection.line.is_direct:
+                self._connection.sock.close()  # it is ours; elsewhere it is the server's
+        finally:
+            self._do_the_rest()
+            self._state.registry.remove(self._connection, self._connection.reason or "")
+
+    def _do_the_rest(self) -> None:
+        """What others wanted done at the end (``Connection.on_end``)."""
+        endings, self._connection.endings = self._connection.endings, ()
+        for call in endings:
+            try:
+                call()
+            except Exception:
+                _log.exception("What was to be done at the end of a WebSocket failed")
 
 
 def _ignore(message: str | bytes) -> None:

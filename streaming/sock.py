@@ -125,6 +125,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
         decompress=agreed[0].decompressor().decompress if agreed else None,
     )
     state.registry.add(connection)
+    connection.line.cork()
     try:
         connection.line.send("\r\n".join([*head, "", ""]).encode("latin-1"))
     except OSError as error:

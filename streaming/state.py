@@ -11,8 +11,9 @@ from flask import Flask, current_app
 
 from .errors import ConfigurationError, Forbidden, HubClosed
 from .hub import Hub
-from .logs import open_log
+from .logs import MemoryLog, open_log
 from .poller import Poller
+from .presence import Presence, is_presence_channel, room_of
 from .registry import Registry
 from .settings import Settings
 
@@ -35,9 +36,16 @@ class State:
     registry: Registry = field(default_factory=Registry)
     poller: Poller = field(default_factory=Poller)
     authorize: Authorize = only_subscribe
+    presence: Presence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.presence = Presence(self.hub)
 
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
+
+        Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
+        a presence channel no client publishes, or it could forge who is there.
 
         Raises:
             Forbidden: If it may not.
@@ -45,7 +53,9 @@ class State:
         """
         if action == "publish" and self.hub.closed.is_set():
             raise HubClosed("The server is restarting; nothing was published. Try again.")
-        if not self.authorize(action, channel):
+        if action == "publish" and is_presence_channel(channel):
+            raise Forbidden(f"Nobody publishes to {channel!r}: only joining and leaving does.")
+        if not self.authorize(action, room_of(channel)):
             raise Forbidden(
                 f"You may not {action} here (channel {channel!r}). "
                 "The application decides with Streaming(authorize=…)."
@@ -54,6 +64,7 @@ class State:
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
         self.hub.close()
+        self.presence.close()
         self.registry.close(HubClosed("The server is restarting. Come back and resume."))
 
 
@@ -82,7 +93,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
     check_unset(app)
     settings = Settings.from_config(app.config)
     hub = Hub(
-        open_log(settings.log, settings.retention),
+        open_log(settings.log, settings.retention, app.instance_path),
         message_size=settings.message_size,
         policies=settings.policies,
     )
@@ -109,6 +120,17 @@ def close_all() -> None:
     """Drain every application of this process, which is about to stop."""
     for state in tuple(_states):
         state.close()
+
+
+def close_logs() -> None:
+    """Let go of the logs of this process, which is about to end: nothing can be published then."""
+    for state in tuple(_states):
+        state.hub.log.close()
+
+
+def is_any_in_memory() -> bool:
+    """Whether an application of this process has its log in the process's own memory."""
+    return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))
 
 
 def count_all() -> int:

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from .bell import Bell
+from .bell import Bell, give_turn
 from .errors import ClientGone, ProtocolError, StreamingError
 from .line import Line, LineFormat
 from .message import Message
@@ -71,6 +71,7 @@ class Connection:
         self.subprotocol = subprotocol
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
+        self.endings: tuple[Callable[[], None], ...] = ()
         self.line = Line(
             sock,
             self.id,
@@ -159,6 +160,14 @@ class Connection:
         """Remember what the client published last: it gets it back, even if it closes now."""
         self._owed = message
 
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Have ``call()`` called once when the connection is over, whatever ended it.
+
+        In the connection's own thread, where it may block. Ask for it in that thread too: in the
+        handler, or where a message is taken.
+        """
+        self.endings += (call,)
+
     def close(self, reason: int | None = None, message: str | None = None) -> None:
         """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
 
@@ -221,7 +230,7 @@ class Connection:
         """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
         now = time.monotonic()
         if now - self._turn > TURN:
-            time.sleep(0)
+            give_turn()
             self._turn = time.monotonic()
 
     def _control(self, value: frames.Ping | frames.Pong | frames.Close) -> None:
@@ -246,6 +255,7 @@ class Connection:
 
     def _read(self, timeout: float | None = None) -> bytes | None:
         """What came, nothing at the end; None after ``timeout`` seconds."""
+        self.line.uncork()
         if self._timeout != timeout:
             self._timeout = timeout
             self.sock.settimeout(timeout)

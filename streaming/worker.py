@@ -6,7 +6,8 @@ import threading
 import time
 from typing import Protocol
 
-from .state import close_all, count_all
+from .errors import ConfigurationError
+from .state import close_all, close_logs, count_all, is_any_in_memory
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""
@@ -15,10 +16,17 @@ PATIENCE = 1.0
 """Seconds that a worker waits at its exit for the last clients to take the end of their stream."""
 
 
+class Config(Protocol):
+    """The part of gunicorn's configuration that is looked at."""
+
+    workers: int
+
+
 class Worker(Protocol):
     """The part of a gunicorn worker that is looked at."""
 
     alive: bool
+    cfg: Config
 
 
 def watch_worker(worker: Worker) -> None:
@@ -26,7 +34,17 @@ def watch_worker(worker: Worker) -> None:
 
     For ``post_worker_init`` in ``gunicorn.conf.py``. TERM, HUP and ``max_requests``
     all end in ``worker.alive`` being false. Starts a daemon thread that lives until then.
+
+    Raises:
+        ConfigurationError: If there are more workers and an application's log is in memory: what
+            one worker publishes, the clients of another would never see.
     """
+    if worker.cfg.workers > 1 and is_any_in_memory():
+        raise ConfigurationError(
+            f"{worker.cfg.workers} workers cannot share STREAMING_LOG=memory:. Set it to "
+            "'sqlite:///streaming.db' (workers of one machine) or 'redis://host:6379' (of many "
+            "machines), or start one worker (--workers 1)."
+        )
 
     def watch() -> None:
         while worker.alive:
@@ -37,7 +55,8 @@ def watch_worker(worker: Worker) -> None:
 
 
 def drain_worker() -> None:
-    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds.
+    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds; then let
+    go of its logs, so that other processes need not find out that this one is gone.
 
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
     open connections, so it may have ended before ``watch_worker`` looked.
@@ -46,3 +65,4 @@ def drain_worker() -> None:
     until = time.monotonic() + PATIENCE
     while count_all() and time.monotonic() < until:
         time.sleep(INTERVAL / 5)
+    close_logs()

@@ -13,14 +13,17 @@ FLOORS = [
     "errors bell",
     "message wire wire.deflate wire.handshake wire.header wire.ndjson wire.sse",
     "wire.fragments logs.contract logs.redis.backoff logs.redis.scripts logs.redis.errors",
-    "wire.frames logs.memory logs.redis.listening logs.redis.url",
-    "logs.redis.announcements logs.redis.commands",
-    "logs.redis.rooms",
-    "logs.redis.log",
-    "logs.redis",
+    "wire.frames logs.memory logs.sqlite.schema logs.sqlite.followers logs.sqlite.wakeups",
+    "logs.redis.listening logs.redis.url",
+    "logs.sqlite.connection logs.sqlite.forgetting logs.sqlite.rooms logs.redis.commands",
+    "logs.sqlite.history logs.sqlite.turns logs.redis.announcements logs.redis.rooms",
+    "logs.sqlite.process logs.redis.log",
+    "logs.sqlite.log logs.redis",
+    "logs.sqlite",
     "logs",
     "subscription pump registry outlet poller",
     "hub settings formats",
+    "presence",
     # ---- up to here the lower half: no Flask
     "origin requests state client line",
     "websocket tail worker",
@@ -30,7 +33,7 @@ FLOORS = [
     "extension",
     "__init__",
 ]
-LOWER_HALF = {name for floor in FLOORS[:11] for name in floor.split()}
+LOWER_HALF = {name for floor in FLOORS[: FLOORS.index("presence") + 1] for name in floor.split()}
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
 
 # The one exemption: these two know each other's types, under TYPE_CHECKING and at no other place.

@@ -1,10 +1,13 @@
 """streaming/bell.py: a wake-up that is never missed, under threads and greenlets."""
 
+import os
+import socket
 import threading
+import time
 
 import pytest
 
-from streaming.bell import Bell
+from streaming.bell import Bell, give_turn
 from tests.greenlets import in_greenlets
 from tests.polling import PATIENCE
 
@@ -107,3 +110,21 @@ def test_a_greenlet_wakes_another_that_waits_without_a_limit() -> None:
 def test_a_wait_of_a_greenlet_without_a_ring_ends_by_itself() -> None:
     assert not Bell().wait(0.001)
     test_rings_do_not_add_up()
+
+
+@in_greenlets
+def test_a_turn_is_for_those_too_that_wait_for_their_socket() -> None:
+    ours, theirs = socket.socketpair()
+    heard: list[bytes] = []
+    listener = threading.Thread(target=lambda: heard.append(theirs.recv(10)))
+    listener.start()
+    time.sleep(0.01)
+    for _ in range(3):
+        give_turn()
+    os.write(ours.fileno(), b"x")
+    for _ in range(5):
+        give_turn()
+    assert heard == [b"x"]
+    listener.join(PATIENCE)
+    ours.close()
+    theirs.close()

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from flask import Flask
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from streaming import Gap, Lagged, Position
+from streaming import Connection, Gap, Lagged, Position, Sock, Take, chat, current_state
 from streaming.chat import CHAT, WELCOME
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Site, make_app, serve, wait_until
@@ -134,3 +135,49 @@ def test_a_gap_ends_the_connection_since_plain_text_has_no_words_for_it() -> Non
     with pytest.raises(Lagged, match="'chat' are lost") as caught:
         CHAT.gap(Gap("chat", Position("e", 1), None, None), "e-2")
     assert caught.value.close_code == 1013
+
+
+def test_everybody_in_the_room_is_a_member_of_it_for_as_long_as_they_stay(site: Site) -> None:
+    with enter(site), site.json() as client:
+        (member,) = wait_until(lambda: site.state.presence.members("chat"), "a member")
+        row = next(r for r in site.registry.snapshot()["clients"] if r["id"] == member.id)
+        assert (row["channels"], member.info) == (["chat"], "")
+        assert client.ask(type="presence", channel="chat")["members"] == [
+            {"id": member.id, "info": ""}
+        ]
+    site.wait_empty()
+    assert site.state.presence.members("chat") == []
+
+
+def test_joining_says_nothing_that_the_tutorial_does_not_say(site: Site) -> None:
+    with enter(site) as ann, enter(site):
+        wait_until(lambda: len(site.state.presence.members("chat")) == 2, "two members")
+        ann.send(TEXT, b"hi")
+        assert ann.read_text() == "You said: hi"
+
+
+def make_room(room: str, **how: int) -> Flask:
+    app = make_app()
+
+    @Sock(app).route("/room")
+    def talk(ws: Connection) -> Take:
+        return chat(ws, current_state(), room, **how)
+
+    return app
+
+
+def test_history_follows_the_welcome_if_asked_for() -> None:
+    with serve(make_room("r", history=2)) as site:
+        for text in "abc":
+            site.state.hub.publish("r", text)
+        with site.chat("/room") as ws:
+            told = [ws.recv() for _ in range(3)]
+            assert told == [WELCOME, "Other client said: b", "Other client said: c"]
+
+
+@pytest.mark.parametrize("room", ["a b", "r:presence", "r" * 120])
+def test_a_room_that_can_have_no_members_ends_the_connection(room: str) -> None:
+    with serve(make_room(room)) as site, connect(f"{site.ws_url}/room") as ws:
+        with pytest.raises(ConnectionClosedError):
+            ws.recv(10)
+        assert ws.close_code == 1008

@@ -8,7 +8,15 @@ from flask import Flask, Response, request, stream_with_context, url_for
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from streaming import NDJSON, ConfigurationError, InvalidMessage, Streaming, stream
+from streaming import (
+    NDJSON,
+    ConfigurationError,
+    InvalidMessage,
+    Member,
+    Streaming,
+    current_state,
+    stream,
+)
 from tests.sites import serve
 
 JSON = "application/json"
@@ -190,3 +198,12 @@ def test_authorize_is_asked_for_each_frame_of_a_websocket() -> None:
         assert client.ask(type="subscribe", channel="open")["type"] == "ready"
         assert client.ask(type="subscribe", channel="shut")["status"] == 403
         assert client.ask(type="publish", channel="open", data="x")["status"] == 403
+
+
+def test_the_application_asks_who_is_in_a_room_and_lets_others_in() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with serve(app), app.app_context():
+        assert streaming.members("r") == []
+        current_state().presence.join("r", "bot", "Bot")
+        assert streaming.members("r") == [Member("bot", "Bot")]

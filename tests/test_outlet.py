@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streaming.outlet import PIECE, Outlet, client_socket, is_gone
+from tests import sockets
 from tests.pairs import PAIRS, Pair, tcp_pair
 from tests.polling import PATIENCE, wait_until
 
@@ -242,3 +243,30 @@ def test_the_clients_socket_is_where_the_server_tells_it() -> None:
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (20_000, 40_000)
     assert client_socket({}, None) is None
     assert client_socket({"gunicorn.socket": "not a socket"}, None) is None
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux collects packets, others do not")
+def test_what_is_corked_leaves_as_one_packet() -> None:
+    def is_corked(sock: socket.socket) -> int:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
+
+    with sockets.tcp_pair() as (server, peer), sockets.cooperative(server) as sock:
+        outlet = Outlet(sock, "me")
+        outlet.cork()
+        assert is_corked(sock)
+        outlet.send(b"head ")
+        outlet.send(b"piece")
+        outlet.uncork()
+        outlet.uncork()
+        assert not is_corked(sock)
+        assert peer.recv(100) == b"head piece"
+
+
+def test_a_socket_that_cannot_be_corked_is_written_to_as_ever() -> None:
+    server, peer = socket.socketpair()
+    with sockets.cooperative(server) as sock, peer:
+        outlet = Outlet(sock, "me")
+        outlet.cork()
+        outlet.send(b"text")
+        assert peer.recv(100) == b"text"
+        outlet.uncork()

@@ -1,13 +1,14 @@
 """streaming/protocol.py: streaming.v1.json."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from streaming import Message
 from streaming.protocol import MAX_CHANNELS, PROTOCOL
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Json, Site, make_app, serve, wait_until
@@ -21,6 +22,12 @@ def authorize(action: str, channel: str) -> bool:
 def site() -> Iterator[Site]:
     with serve(make_app(authorize=authorize, message_size=100_000)) as site:
         yield site
+
+
+def held(site: Site, channel: str) -> Sequence[Message]:
+    """All messages of a channel."""
+    log = site.state.hub.log
+    return log.read(channel, log.tail(channel, 999), limit=999, size=10**6).messages
 
 
 @pytest.fixture
@@ -205,6 +212,22 @@ def test_a_publish_followed_at_once_by_a_close_is_answered(site: Site) -> None:
         ('{"type": "publish", "channel": "a", "data": "x", "key": 7}', 400, "'key'"),
         ('{"type": "publish", "channel": "a", "data": "\\ud800"}', 400, "surrogate"),
         ('{"type": "publish", "channel": "secret", "data": "x"}', 403, "may not publish"),
+        ('{"type": "publish", "channel": "a:presence", "data": "x"}', 403, "joining and leaving"),
+        ('{"type": "subscribe", "channel": "secret:presence"}', 403, "may not subscribe"),
+        ('{"type": "join"}', 400, "'channel'"),
+        ('{"type": "join", "channel": "a b"}', 400, "not a channel name"),
+        ('{"type": "join", "channel": "a:presence"}', 400, "nobody joins it"),
+        ('{"type": "join", "channel": "secret"}', 403, "may not subscribe"),
+        ('{"type": "join", "channel": "a", "info": 7}', 400, "'info'"),
+        ('{"type": "join", "channel": "a", "info": null}', 400, "'info'"),
+        ('{"type": "join", "channel": "a", "info": "\\ud800"}', 400, "surrogate"),
+        (json.dumps({"type": "join", "channel": "a", "info": "x" * 1025}), 400, "at most 1024"),
+        (json.dumps({"type": "join", "channel": "a" * 120}), 400, "not a channel name"),
+        ('{"type": "leave"}', 400, "'channel'"),
+        ('{"type": "leave", "channel": "a"}', 400, "was not joined"),
+        ('{"type": "presence"}', 400, "'channel'"),
+        ('{"type": "presence", "channel": "a b"}', 400, "not a channel name"),
+        ('{"type": "presence", "channel": "secret"}', 403, "may not subscribe"),
         ('{"type": "subscribe", "channel": "a", "ref": [1]}', 400, "'ref'"),
         (json.dumps({"type": "subscribe", "ref": "r" * 65}), 400, "'ref'"),
         ('{"type": "subscribe", "channel": "a", "ref": 1e999}', 400, "'ref'"),
@@ -225,6 +248,8 @@ def test_a_frame_that_cannot_be_followed_is_answered_and_changes_nothing(
     assert part in error["detail"]
     assert client.ask(type="subscribe", channel="b", ref="after")["ref"] == "after"
     wait_until(lambda: site.registry.snapshot()["clients"][0]["channels"] == ["b"], "b alone")
+    assert len(site.state.presence) == 0
+    assert site.state.presence.members("a") == []
 
 
 def test_an_error_carries_the_ref_of_what_it_answers(client: Json) -> None:
@@ -288,3 +313,107 @@ def test_a_connection_that_ends_leaves_all_its_channels(site: Site) -> None:
         )
     site.wait_empty()
     assert [site.state.hub.subscribers(channel) for channel in "abc"] == [0, 0, 0]
+
+
+def test_joining_answers_with_who_is_there_and_tells_who_subscribes(
+    site: Site, client: Json
+) -> None:
+    ready = client.ask(type="subscribe", channel="a:presence")
+    assert ready["type"] == "ready"
+    with site.json() as other:
+        joined = other.ask(type="join", channel="a", info="Ben", ref=1)
+        ben = {"id": other.client, "info": "Ben"}
+        assert joined == {"type": "joined", "channel": "a", "members": [ben], "ref": 1}
+        event = client.recv()
+        assert event == {
+            "type": "message",
+            "channel": "a:presence",
+            "id": event["id"],
+            "event": "join",
+            "data": json.dumps(ben, separators=(",", ":")),
+        }
+        assert client.ask(type="presence", channel="a", ref="p") == {
+            "type": "presence",
+            "channel": "a",
+            "members": [ben],
+            "ref": "p",
+        }
+        left = other.ask(type="leave", channel="a", ref=2)
+        assert left == {"type": "left", "channel": "a", "ref": 2}
+        event = client.recv()
+        assert (event["event"], json.loads(event["data"])) == ("leave", {"id": other.client})
+    assert client.ask(type="presence", channel="a")["members"] == []
+
+
+def test_joining_again_changes_the_info_and_not_the_number(site: Site, client: Json) -> None:
+    client.ask(type="join", channel="a", info="Ann")
+    members = client.ask(type="join", channel="a", info="Anna")["members"]
+    assert members == [{"id": client.client, "info": "Anna"}]
+    assert client.ask(type="leave", channel="a")["type"] == "left"
+    assert "was not joined" in client.ask(type="leave", channel="a")["detail"]
+
+
+def test_a_room_needs_no_permission_but_to_subscribe() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def authorize(action: str, channel: str) -> bool:
+        asked.append((action, channel))
+        return action == "subscribe"
+
+    with serve(make_app(authorize=authorize)) as site, site.json() as client:
+        assert client.ask(type="join", channel="a")["type"] == "joined"
+        assert client.ask(type="presence", channel="a")["type"] == "presence"
+        assert client.ask(type="subscribe", channel="a:presence")["type"] == "ready"
+        assert asked == [("subscribe", "a")] * 3
+
+
+def test_nobody_forges_who_is_there(site: Site, client: Json) -> None:
+    client.ask(type="subscribe", channel="a:presence")
+    data = '{"id":"boss","info":""}'
+    for event in ("join", "leave", "message"):
+        frame = {"channel": "a:presence", "data": data, "event": event}
+        assert client.ask(type="publish", **frame)["status"] == 403
+    assert site.state.hub.log.tail("a:presence").offset == 0
+
+
+def test_a_connection_is_in_only_so_many_rooms(client: Json) -> None:
+    for n in range(MAX_CHANNELS):
+        assert client.ask(type="join", channel=f"r{n}")["type"] == "joined"
+    assert "at most 32" in client.ask(type="join", channel="one-more")["detail"]
+    assert client.ask(type="join", channel="r1", info="new")["type"] == "joined"
+    client.ask(type="leave", channel="r0")
+    assert client.ask(type="join", channel="one-more")["type"] == "joined"
+
+
+@pytest.mark.parametrize("how", ["closed", "cut", "cut in a frame", "a fault", "drained"])
+def test_whatever_ends_a_connection_it_leaves_its_rooms_once(site: Site, how: str) -> None:
+    with RawWebSocket(site) as ws:  # type: ignore[arg-type]
+        client = ws.read_json()["client"]
+        for room in "abc":
+            ws.send_json(type="join", channel=room)
+            assert ws.read_json()["type"] == "joined"
+        if how == "closed":
+            ws.send(CLOSE, b"")
+        elif how == "cut":
+            ws.socket.close()
+        elif how == "cut in a frame":
+            ws.socket.sendall(encode(TEXT, b"x" * 1000)[:500])
+            ws.socket.close()
+        elif how == "a fault":
+            ws.socket.sendall(b"\xff" * 100)
+        else:
+            site.state.close()
+        site.wait_empty()
+        presence = site.state.presence
+        wait_until(lambda: not any(presence.members(room) for room in "abc"), "three empty rooms")
+        events = [(item.event, json.loads(item.data)["id"]) for item in held(site, "b:presence")]
+        assert events == [("join", client), ("leave", client)]
+
+
+def test_a_room_that_was_left_before_is_not_left_again_at_the_end(site: Site) -> None:
+    with site.json() as client:
+        for _ in range(3):
+            client.ask(type="join", channel="a")
+            client.ask(type="leave", channel="a")
+    site.wait_empty()
+    assert [item.event for item in held(site, "a:presence")] == ["join", "leave"] * 3

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 import pytest
 
+from streaming import pump as pump_module
 from streaming.hub import Hub
 from streaming.logs import MemoryLog, Page, Retention
 from streaming.message import Gap, Message, Position
 from streaming.outlet import Outlet
-from streaming.pump import TURN, Pump
+from streaming.pump import LOOK, Pump
 from streaming.subscription import Subscription
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
@@ -257,7 +258,7 @@ def settle_pump(hub: Hub) -> None:
 @in_greenlets
 def test_whoever_is_at_the_head_is_written_to_at_once_and_encoded_for_once() -> None:
     hub, form = Hub(MemoryLog()), Lines()
-    seats = [Seat(hub, form) for _ in range(TURN * 2 + 10)]
+    seats = [Seat(hub, form) for _ in range(LOOK * 2 + 10)]
     for text in ("one", "two", "three"):
         hub.publish("a", text)
         settle_pump(hub)
@@ -266,6 +267,8 @@ def test_whoever_is_at_the_head_is_written_to_at_once_and_encoded_for_once() -> 
         assert seat.sub.state == "live"
         assert seat.sub.id == str(hub.log.tail("a"))
     assert form.encoded == 3
+    held = hub.log.read("a", Position(hub.log.tail("a").epoch, 0), limit=10, size=100).messages
+    assert [message._encoded for message in held] == [{}] * 3, "bytes nobody needs any more"
     assert hub.subscribers("a") == len(seats)
     for seat in seats:
         seat.close()
@@ -419,6 +422,7 @@ def test_several_channels_are_never_live() -> None:
 
 def in_the_middle_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
     """Publish to the seats of ``hub`` and ``act`` while the pump writes."""
+    pump_module.TURN = 0.0  # a turn for the others at every look
     pump, before = pump_of(hub), pump_of(hub).position
     wrote = []
 
@@ -439,10 +443,10 @@ def in_the_middle_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
 @in_greenlets
 def test_whoever_leaves_in_the_middle_of_a_batch_gets_nothing_of_it() -> None:
     hub, form = Hub(MemoryLog()), Lines()
-    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    seats = [Seat(hub, form) for _ in range(LOOK * 2)]
     last = seats[-1]
     in_the_middle_of_a_batch(hub, last.sub.close)
-    assert [seat.rest() for seat in seats] == [b"text\n"] * (TURN * 2 - 1) + [b""]
+    assert [seat.rest() for seat in seats] == [b"text\n"] * (LOOK * 2 - 1) + [b""]
     for seat in seats:
         seat.close()
     assert hub.subscribers("a") == 0
@@ -451,7 +455,7 @@ def test_whoever_leaves_in_the_middle_of_a_batch_gets_nothing_of_it() -> None:
 @in_greenlets
 def test_whoever_returns_in_the_middle_of_a_batch_gets_it_once() -> None:
     hub, form = Hub(MemoryLog()), Lines()
-    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    seats = [Seat(hub, form) for _ in range(LOOK * 2)]
     last, cursor = seats[-1], seats[-1].sub.id
     in_the_middle_of_a_batch(hub, lambda: last.return_from(cursor))
     assert last.rest() == b"text\n"
@@ -466,7 +470,7 @@ def test_whoever_returns_in_the_middle_of_a_batch_gets_it_once() -> None:
 @in_greenlets
 def test_whoever_returns_in_the_middle_of_a_batch_with_a_full_socket_misses_nothing() -> None:
     hub, form = Hub(MemoryLog()), Lines()
-    seats = [Seat(hub, form) for _ in range(TURN * 2)]
+    seats = [Seat(hub, form) for _ in range(LOOK * 2)]
     last, cursor = seats[-1], seats[-1].sub.id
 
     def return_and_fill() -> None:

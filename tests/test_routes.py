@@ -205,3 +205,43 @@ def test_a_websocket_asked_for_during_the_drain_is_refused_with_503() -> None:
         status, headers, _ = site.raw(handshake(site, "/streaming/ws"))  # type: ignore[arg-type]
         assert status == 503
         assert headers["content-type"] == "application/problem+json"
+
+
+def test_who_is_in_a_room_is_told_over_http_too() -> None:
+    with serve(make_app()) as site, site.json() as one, site.json() as two:
+        client = site.app.test_client()
+        assert client.get("/streaming/presence/r").get_json() == {"room": "r", "members": []}
+        one.ask(type="join", channel="r", info="安娜")
+        two.ask(type="join", channel="r")
+        answer = client.get("/streaming/presence/r")
+        assert answer.get_json()["members"] == [
+            {"id": one.client, "info": "安娜"},
+            {"id": two.client, "info": ""},
+        ]
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_who_is_in_a_room_is_told_to_those_who_may_subscribe_to_it() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def authorize(action: str, channel: str) -> bool:
+        asked.append((action, channel))
+        return channel == "open"
+
+    client = make_app(authorize=authorize).test_client()
+    assert client.get("/streaming/presence/open").status_code == 200
+    check_problem(client.get("/streaming/presence/shut"), 403, "may not subscribe")
+    check_problem(client.get("/streaming/events?channel=shut:presence"), 403, "may not subscribe")
+    assert asked == [("subscribe", "open"), ("subscribe", "shut"), ("subscribe", "shut")]
+
+
+@pytest.mark.parametrize("room", ["a%20b", "chat:presence", "r" * 120])
+def test_what_is_no_room_has_no_members(room: str) -> None:
+    check_problem(make_app().test_client().get(f"/streaming/presence/{room}"), 400)
+
+
+def test_nobody_publishes_who_is_there_over_http() -> None:
+    app = make_app()
+    body = {"data": '{"id":"boss","info":""}', "event": "join"}
+    check_problem(post(app.test_client(), body, "chat:presence"), 403, "joining and leaving")
+    assert app.extensions["streaming"].hub.log.tail("chat:presence").offset == 0

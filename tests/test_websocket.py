@@ -531,3 +531,25 @@ def test_a_connection_that_is_over_keeps_its_first_reason() -> None:
     with serve(app_of(end)) as site, raw(site) as ws:
         assert ws.read_close().close_code == 1013
     assert [str(reason) for reason in reasons] == ["first"]
+
+
+def test_what_is_to_be_done_at_the_end_is_done_once_and_one_failure_stops_nothing() -> None:
+    done: list[str] = []
+
+    def greet(ws: Connection) -> Callable[[str | bytes], None]:
+        def fail() -> None:
+            raise ZeroDivisionError("at the end")
+
+        ws.on_end(fail)
+        ws.on_end(lambda: done.append(f"{ws.id} {type(ws.reason).__name__}"))
+        ws.send(ws.id)
+        return lambda message: None
+
+    with serve(app_of(greet), expect_errors=True) as site:
+        with connect(f"{site.ws_url}/socket") as ws:
+            client = ws.recv(10)
+            assert done == []
+        site.wait_empty()  # it is in the registry until all is done
+        assert done == [f"{client} ConnectionClosed"]
+    assert done == [f"{client} ConnectionClosed"]
+    assert "ZeroDivisionError: at the end" in "\n".join(site.errors)

@@ -2,12 +2,28 @@
 
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from streaming import state, watch_worker
+from streaming import (
+    ConfigurationError,
+    LogUnavailable,
+    Member,
+    SqliteLog,
+    drain_worker,
+    state,
+    watch_worker,
+)
 from tests.sites import make_app, serve, wait_until
+
+
+@dataclass
+class Config:
+    """The part of gunicorn's configuration that is looked at."""
+
+    workers: int = 1
 
 
 @dataclass
@@ -15,6 +31,7 @@ class Worker:
     """The part of a gunicorn worker that is looked at."""
 
     alive: bool = True
+    cfg: Config = field(default_factory=Config)
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +84,34 @@ def test_a_worker_that_lives_drains_nothing() -> None:
     assert not app.extensions["streaming"].hub.closed.is_set()
     worker.alive = False
     wait_until(app.extensions["streaming"].hub.closed.is_set, "the drain")
+
+
+def test_several_workers_with_a_log_in_memory_are_refused_and_told_what_to_set() -> None:
+    app = make_app()
+    with pytest.raises(ConfigurationError, match=r"3 workers .* STREAMING_LOG=memory:") as refused:
+        watch_worker(Worker(cfg=Config(workers=3)))
+    assert "sqlite:///" in str(refused.value)
+    assert "redis://" in str(refused.value)
+    assert not watchers()
+    del app
+
+
+def test_several_workers_may_share_a_file(tmp_path: Path) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
+    worker = Worker(cfg=Config(workers=3))
+    watch_worker(worker)
+    worker.alive = False
+    wait_until(lambda: not watchers(), "the watcher to go")
+    app.extensions["streaming"].hub.log.close()
+
+
+def test_at_its_exit_a_worker_lets_go_of_its_logs(tmp_path: Path) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
+    log = app.extensions["streaming"].hub.log
+    log.enter("room", Member("ann"))
+    drain_worker()
+    other = SqliteLog(tmp_path / "log.db")
+    assert other.members("room") == []
+    other.close()
+    with pytest.raises(LogUnavailable):
+        log.append("a", "text")

@@ -23,8 +23,13 @@ def gunicorn(
     python: str = sys.executable,
     expect_trouble: bool = False,
 ) -> Server:
-    """The app under gunicorn with the project's configuration, as in production."""
+    """The app under gunicorn with the project's configuration, as in production.
+
+    Its log is a file, as there, but one of its own, as new as the server.
+    """
     port = port or free_port()
+    folder = tempfile.TemporaryDirectory(prefix="streaming-log-")
+    url = f"sqlite:///{folder.name}/log.db"
     command = [python, "-m", "gunicorn", "--config", str(config), "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", str(workers), *extra_args, app]
     return Server(
@@ -32,7 +37,8 @@ def gunicorn(
         command,
         port=port,
         cwd=cwd,
-        env=extra_env,
+        env={"STREAMING_LOG": url, **(extra_env or {})},
+        at_end=folder.cleanup,
         expect_trouble=expect_trouble,
     )
 

@@ -109,6 +109,7 @@ class Server:
         env: Mapping[str, str] | None = None,
         stop_signal: int = signal.SIGTERM,
         ready_path: str = "/",
+        at_end: Callable[[], None] = lambda: None,
         expect_trouble: bool = False,
     ) -> None:
         self.name = name
@@ -119,6 +120,7 @@ class Server:
         self.stop_signal = stop_signal
         self.ready_path = ready_path
         self.expect_trouble = expect_trouble
+        self._at_end = at_end
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         self._final_log: str | None = None
         self._checked = 0
@@ -253,3 +255,4 @@ class Server:
             self._process.wait()
         self._final_log = self.log_text()
         self._log.close()
+        self._at_end()

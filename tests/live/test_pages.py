@@ -180,6 +180,34 @@ def test_two_windows_chat(demo: Server, open_windows: Windows) -> None:
     assert bubbles(latecomer, "other").all_inner_texts()[-3:] == ["hello ben", "你好 👋", MARKUP]
 
 
+def test_windows_of_the_chat_list_each_other_by_name(demo: Server, open_windows: Windows) -> None:
+    anna = open_windows.open(demo.url + "/chat")
+    ben = open_windows.open(demo.url + "/chat", locale="zh-CN")
+    expect(anna.locator("#here")).to_have_text("2 here")
+    expect(ben.locator("#here")).to_have_text("2 人在线")
+    expect(anna.locator("#names")).to_have_text(re.compile(r"^You, Guest [0-9a-f]{4}$"))
+    write(ben, "who am I?")
+    who = anna.locator("#messages li[data-kind=other] .who")
+    expect(who.last).to_have_text(re.compile("^Guest "))
+
+    ben.locator("#people summary").click()
+    ben.locator("#name").fill(" Ben <b>安</b>\u202e ")  # markup, and what turns text around
+    ben.locator("#naming button").click()
+    name = "Ben <b>安</b>"
+    expect(ben.locator("#members li").first).to_have_text(f"{name}（我）")
+    expect(anna.locator("#names")).to_have_text(f"You, {name}")
+    expect(who.last).to_have_text(name)  # what was written before, too
+    assert anna.locator("#people b").count() == 0
+
+    ben.reload()
+    expect(anna.locator("#names")).to_have_text(f"You, {name}")
+    expect(ben.locator("#name")).to_have_value(name)
+    ben.context.close()
+    expect(anna.locator("#here")).to_have_text("1 here")
+    expect(anna.locator("#members li")).to_have_text([re.compile("^Guest .*you")])
+    expect(who.last).to_have_text(name)
+
+
 def test_a_chat_page_and_a_tutorial_client_are_in_one_room(
     demo: Server, open_windows: Windows
 ) -> None:
@@ -197,6 +225,7 @@ def test_a_chat_page_and_a_tutorial_client_are_in_one_room(
     page.evaluate("window.plain.send('from the tutorial')")
     expect(bubbles(page, "other").last).to_have_text("from the tutorial")
     page.wait_for_function("window.heard.length === 3")
+    expect(page.locator("#here")).to_have_text("2 here")
     assert page.evaluate("window.heard") == [
         "Welcome to the WebSocket server!",
         "Other client said: from the page",

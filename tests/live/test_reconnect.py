@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.live.browser import SERVER_DOWN, SOON, Windows, bubbles, expect_state, write
-from tests.live.harness import gunicorn
+from tests.live.clients import post_json
+from tests.live.harness import gunicorn, nginx
 
 RECONNECTED = 60_000  # the longest pause between two attempts is 30 s
 
@@ -19,6 +20,8 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         ticks = open_windows.open(server.url + "/sse")
         for page in (anna, ben, ticks):
             expect_state(page, "open")
+        for page in (anna, ben):
+            expect(page.locator("#here")).to_have_text("2 here")
         write(anna, "before")
         expect(bubbles(ben, "other").last).to_have_text("before")
 
@@ -34,7 +37,13 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         server.start()
         for page in (anna, ben, ticks):
             expect_state(page, "open", timeout=RECONNECTED)
+        for page in (anna, ben):
+            # under their new ids; those of a killed process are gone when its lease is over
+            expect(page.locator("#here")).to_have_text("2 here", timeout=RECONNECTED)
+            expect(page.locator("#members li")).to_have_count(2)
         expect(unsent).to_have_count(0)
+        for page in (anna, ben):  # the log outlived the server
+            expect(page.locator("#messages li[data-notice=gap]")).to_have_count(0)
         write(ben, "after")
         expect(bubbles(anna, "other").last).to_have_text("after")
         # "after" has come: whatever was sent twice would be here by now
@@ -46,6 +55,60 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
             arg=received,
             timeout=SOON,
         )
+
+
+PROXY = """
+    server {
+        listen LISTEN;
+        location / {
+            proxy_pass UPSTREAM;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }
+    }
+"""
+
+
+def test_a_page_that_was_cut_off_reads_on_where_it_stopped(open_windows: Windows) -> None:
+    with gunicorn() as server, nginx(PROXY.replace("UPSTREAM", server.url)) as proxy:
+        for n in range(60):
+            data = {"data": f"before {n}"}
+            assert post_json(server.url + "/streaming/channels/chat", data)[0] == 201
+        anna = open_windows.open(proxy.url + "/chat")
+        ben = open_windows.open(server.url + "/chat")
+        history = [f"before {n}" for n in range(10, 60)]
+        for page in (anna, ben):
+            expect(bubbles(page, "other")).to_have_text(history)
+            expect(page.locator("#here")).to_have_text("2 here")
+        write(anna, "online")
+        expect(bubbles(ben, "other").last).to_have_text("online")
+
+        open_windows.expect(SERVER_DOWN)
+        proxy.kill()
+        expect_state(anna, "waiting")
+        expect(ben.locator("#here")).to_have_text("1 here")
+        expect(anna.locator("#here")).to_have_text("Who is here?")
+        for n in range(3):
+            write(ben, f"missed {n}")
+            write(anna, f"unsent {n}")
+        expect(bubbles(ben, "own")).to_have_count(3)
+
+        proxy.start()
+        expect_state(anna, "open", timeout=RECONNECTED)
+        expect(bubbles(ben, "other").last).to_have_text("unsent 2")
+        expect(bubbles(anna, "other").last).to_have_text("missed 2")
+        write(ben, "after")
+        expect(bubbles(anna, "other").last).to_have_text("after")
+        missed, unsent = ([f"{kind} {n}" for n in range(3)] for kind in ("missed", "unsent"))
+        assert bubbles(anna, "other").all_inner_texts() == [*history, *missed, "after"]
+        assert bubbles(anna, "own").all_inner_texts() == ["online", *unsent]
+        assert bubbles(ben, "other").all_inner_texts() == [*history, "online", *unsent]
+        assert anna.locator("#messages li[data-notice=gap]").count() == 0
+        for page in (anna, ben):
+            expect(page.locator("#here")).to_have_text("2 here")
+            expect(page.locator("#members li")).to_have_count(2)
 
 
 def test_retry_now_does_not_wait_for_the_countdown(open_windows: Windows) -> None:

@@ -115,6 +115,15 @@ def test_term_ends_streams_of_all_workers() -> None:
             assert client.ending == "whole"
 
 
+def test_several_workers_on_a_log_in_memory_do_not_start_and_say_what_to_set() -> None:
+    server = gunicorn(workers=2, extra_env={"STREAMING_LOG": "memory:"}, expect_trouble=True)
+    with pytest.raises(AssertionError, match="ended while starting"), server:
+        pass
+    said = server.log_text()
+    assert "2 workers cannot share STREAMING_LOG=memory:. Set it to 'sqlite:///" in said
+    assert "Traceback" not in said
+
+
 def test_hup_ends_the_old_workers_streams_and_the_new_worker_serves(
     server: Server, streams: OpenStreams
 ) -> None:

@@ -1,0 +1,169 @@
+"""``sqlite:``, the log in a file that the processes of one machine share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from ...errors import ConfigurationError
+from ...message import Message, Position
+from ..contract import LEASE, Follower, Member, Page, Retention
+from . import rooms
+from .history import Appended, History, Place
+from .process import Process
+
+T = TypeVar("T")
+
+SYNCHRONOUS = ("off", "normal", "full", "extra")
+
+
+class SqliteLog:
+    """Channels in one SQLite file, bounded by ``retention``.
+
+    Opens nothing until it is used, and belongs to whichever process uses it: a child that was
+    forked starts with connections of its own.
+
+    Args:
+        path: The file; it and its folder are made. Beside it lie ``-wal``, ``-shm`` and ``-wake``.
+        retention: How much of the past each channel keeps.
+        synchronous: SQLite's setting, what a commit waits for: see ``docs/configuration.md``.
+        clock: Seconds that all processes agree on; for age, key window and lease.
+        lease: Seconds without a beat after which a process counts as dead.
+
+    Raises:
+        ConfigurationError: If there is no such ``synchronous``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        retention: Retention | None = None,
+        *,
+        synchronous: str = "normal",
+        clock: Callable[[], float] = time.time,
+        lease: float = LEASE,
+    ) -> None:
+        if synchronous not in SYNCHRONOUS:
+            raise ConfigurationError(
+                f"synchronous={synchronous!r} is unknown to SQLite; use {', '.join(SYNCHRONOUS)}."
+            )
+        self.path = os.path.abspath(path)
+        self.synchronous = synchronous
+        self._clock = clock
+        self._lease = lease
+        self._history = History(retention or Retention(), lease)
+        # Those of a parent stay here untouched: a child may not even close what it inherited.
+        self._processes: dict[int, Process] = {}
+
+    @classmethod
+    def from_url(cls, url: str, retention: Retention, folder: str | None = None) -> SqliteLog:
+        """The log at ``sqlite:///path?synchronous=…``; relative to ``folder``, or to where we are.
+
+        Raises:
+            ConfigurationError: If the URL names no file, or an option there is not.
+        """
+        path, _, query = url.removeprefix("sqlite:///").partition("?")
+        if not url.startswith("sqlite:///") or not path or path == ":memory:":
+            raise ConfigurationError(
+                f"{url!r} names no file. Use 'sqlite:///streaming.db' (relative) or "
+                "'sqlite:////var/lib/app/streaming.db' (absolute); 'memory:' needs no file."
+            )
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        synchronous = options.pop("synchronous", "normal").lower()
+        if options:
+            raise ConfigurationError(
+                f"{url!r}: there is no option {', '.join(options)}. Known: synchronous."
+            )
+        return cls(os.path.join(folder or "", path), retention, synchronous=synchronous)
+
+    @property
+    def process(self) -> Process:
+        """This process's part in the log."""
+        pid = os.getpid()
+        found = self._processes.get(pid)
+        if found is None:
+            new = Process(self.path, self.synchronous, self._clock, self._lease)
+            found = self._processes.setdefault(pid, new)
+        return found
+
+    def append(
+        self,
+        channel: str,
+        data: str,
+        *,
+        event: str = "message",
+        key: str | None = None,
+        sender: str | None = None,
+    ) -> Message:
+        size = len(data) if data.isascii() else len(data.encode())
+        draft = Message(channel, data, Position("", 0), event, sender, key, size)
+
+        def work(db: sqlite3.Connection) -> Appended:
+            return self._history.append(db, draft, self._clock())
+
+        return self.process.turns.write(work, size=size).message
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        def work(db: sqlite3.Connection, place: Place) -> Page:
+            now = self._clock()
+            return self._history.read(db, channel, place, after, limit=limit, size=size, now=now)
+
+        return self._read(channel, work)
+
+    def tail(self, channel: str, history: int = 0) -> Position:
+        return self._read(
+            channel, lambda db, place: self._history.tail(db, place, history, self._clock())
+        )
+
+    def follow(self, channel: str) -> Follower:
+        return self.process.follow(channel)
+
+    def enter(self, room: str, member: Member) -> bool:
+        process = self.process
+
+        def work(db: sqlite3.Connection) -> bool:
+            now = self._clock()
+            return rooms.enter(db, room, member, process.id, now, now - self._lease)
+
+        return process.turns.write(work)
+
+    def leave(self, room: str, member: str) -> bool:
+        return self.process.turns.write(lambda db: rooms.leave(db, room, member))
+
+    def members(self, room: str) -> list[Member]:
+        since = self._clock() - self._lease
+        return self.process.reader.read(lambda db: rooms.members(db, room, since))
+
+    def beat(self) -> list[tuple[str, str]]:
+        process = self.process
+
+        def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
+            now = self._clock()
+            process.live(db, now)
+            return rooms.reap(db, now - self._lease)
+
+        return process.turns.write(work)
+
+    def check(self) -> None:
+        process = self.process
+        process.turns.write(lambda db: process.live(db, self._clock()))
+
+    def close(self) -> None:
+        self.process.close()
+
+    def _read(self, channel: str, work: Callable[[sqlite3.Connection, Place], T]) -> T:
+        """What ``work`` finds in the channel; one that is new is made, to have an epoch."""
+
+        def find(db: sqlite3.Connection) -> tuple[T] | None:
+            place = self._history.find(db, channel)
+            return None if place is None else (work(db, place),)
+
+        def make(db: sqlite3.Connection) -> T:
+            return work(db, self._history.use(db, channel, self._clock()))
+
+        found = self.process.reader.read(find)
+        return self.process.turns.write(make) if found is None else found[0]

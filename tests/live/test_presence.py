@@ -1,0 +1,84 @@
+"""Who is in a room, under real servers: whatever happens to a client, the list is soon right."""
+
+import json
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.request import urlopen
+
+from tests.live.raw_websocket import CLOSE, RawWebSocket
+from tests.live.server import Server
+from tests.polling import wait_until
+
+
+def listed(server: Server, room: str) -> list[str]:
+    """The ids of the members, over HTTP."""
+    with urlopen(f"{server.url}/streaming/presence/{room}", timeout=10) as answer:
+        value = json.load(answer)
+    assert value["room"] == room
+    return [member["id"] for member in value["members"]]
+
+
+@contextmanager
+def member(server: Server, room: str) -> Iterator[tuple[RawWebSocket, str]]:
+    with RawWebSocket(server) as ws:
+        client = ws.read_json()["client"]
+        ws.send_json(type="join", channel=room, info="somebody")
+        joined = ws.read_json()
+        assert joined["type"] == "joined"
+        assert {"id": client, "info": "somebody"} in joined["members"]
+        yield ws, client
+
+
+def vanish(ws: RawWebSocket) -> None:
+    """End the connection with a reset, as a process that was killed does."""
+    ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ws.socket.close()
+
+
+def read_events(ws: RawWebSocket, count: int) -> list[tuple[str, str]]:
+    frames: list[Any] = [ws.read_json() for _ in range(count)]
+    return [(frame["event"], json.loads(frame["data"])["id"]) for frame in frames]
+
+
+def test_members_that_leave_in_all_ways_are_gone_and_everybody_is_told_once(
+    server: Server,
+) -> None:
+    with RawWebSocket(server) as watcher, ExitStack() as stack:
+        assert watcher.read_json()["type"] == "welcome"
+        watcher.send_json(type="subscribe", channel="crowd:presence")
+        assert watcher.read_json()["type"] == "ready"
+        crowd = [stack.enter_context(member(server, "crowd")) for _ in range(40)]
+        ids = [client for _, client in crowd]
+        assert listed(server, "crowd") == ids
+        assert read_events(watcher, 40) == [("join", client) for client in ids]
+
+        random.Random(7).shuffle(crowd)
+        for n, (ws, _) in enumerate(crowd[:30]):
+            if n % 3 == 0:
+                ws.send_json(type="leave", channel="crowd")
+            elif n % 3 == 1:
+                ws.send(CLOSE, struct.pack("!H", 1000))
+            else:
+                vanish(ws)
+        stayed = {client for _, client in crowd[30:]}
+        wait_until(lambda: set(listed(server, "crowd")) == stayed, "only those who stayed")
+        left = read_events(watcher, 30)
+        assert sorted(left) == sorted(("leave", client) for _, client in crowd[:30])
+    wait_until(lambda: listed(server, "crowd") == [], "an empty room")
+
+
+def test_clients_of_the_tutorial_are_members_until_they_vanish(server: Server) -> None:
+    with ExitStack() as stack:
+        before = len(listed(server, "chat"))
+        plain = [RawWebSocket(server, "/ws", subprotocol=None) for _ in range(10)]
+        crowd = [stack.enter_context(ws) for ws in plain]
+        for ws in crowd:
+            assert ws.read_text() == "Welcome to the WebSocket server!"
+        wait_until(lambda: len(listed(server, "chat")) == before + 10, "ten more in the chat")
+        for ws in crowd:
+            vanish(ws)
+        wait_until(lambda: len(listed(server, "chat")) == before, "all gone again")

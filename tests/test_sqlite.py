@@ -1,0 +1,811 @@
+"""streaming/logs/sqlite/: what is special about a file, its processes, and their accidents."""
+
+import json
+import logging
+import os
+import secrets
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from streaming import Streaming
+from streaming.errors import ConfigurationError, LogUnavailable
+from streaming.logs import Member, Retention, SqliteLog, open_log
+from streaming.logs.contract import LEASE
+from streaming.logs.sqlite import connection, forgetting, process, rooms, schema, wakeups
+from streaming.logs.sqlite.connection import Connection
+from streaming.logs.sqlite.turns import GROUP, Turns
+from streaming.message import Message, Position
+from tests.greenlets import ROOT, in_greenlets
+from tests.polling import PATIENCE, wait_until
+
+MUCH = 1 << 30
+MANY = int(os.environ.get("MANY", "20000"))
+"""Messages of the test that looks whether anything grows; a million is what is promised."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "log.db"
+
+
+@pytest.fixture
+def open_file(path: Path) -> Iterator[Callable[..., SqliteLog]]:
+    """Opens the file once more, with ``Retention`` and ``SqliteLog`` keywords."""
+    opened: list[SqliteLog] = []
+
+    def open_it(**options: object) -> SqliteLog:
+        own = {k: options.pop(k) for k in ("clock", "lease", "synchronous") if k in options}
+        opened.append(SqliteLog(path, Retention(**options), **own))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield open_it
+    for log in opened:
+        log.close()
+
+
+@pytest.fixture
+def log(open_file: Callable[..., SqliteLog]) -> SqliteLog:
+    return open_file()
+
+
+Opener = Callable[..., SqliteLog]
+
+
+def texts(log: SqliteLog, channel: str = "a") -> list[str]:
+    """All that is held of a channel."""
+    page = log.read(channel, log.tail(channel, 10**9), limit=10**6, size=MUCH)
+    return [message.data for message in page.messages]
+
+
+def count(log: SqliteLog, table: str) -> int:
+    rows = log.process.reader.read(lambda db: db.execute(f"SELECT count(*) FROM {table}"))
+    return int(rows.fetchone()[0])
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(query).fetchall()
+
+
+def child(code: str, *arguments: object) -> "subprocess.Popen[str]":
+    """Another process that runs ``code`` with ``log``, a log at its first argument."""
+    start = (
+        "import os, sys, time\nfrom streaming.logs import *\nfrom streaming.logs import SqliteLog\n"
+        "log = SqliteLog(sys.argv[1])\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", start + code, *map(str, arguments)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+# Where it lies
+
+
+def test_nothing_is_opened_or_made_before_the_first_use(path: Path) -> None:
+    log = SqliteLog(path)
+    assert not path.parent.exists()
+    log.close()
+    assert not path.parent.exists()
+
+
+def test_a_url_gives_the_path_relative_to_the_folder_or_absolute(tmp_path: Path) -> None:
+    relative = open_log("sqlite:///sub/x.db", folder=str(tmp_path))
+    absolute = open_log(f"sqlite:///{tmp_path}/y.db?synchronous=FULL", folder="/nowhere")
+    assert isinstance(relative, SqliteLog)
+    assert isinstance(absolute, SqliteLog)
+    assert relative.path == str(tmp_path / "sub" / "x.db")
+    assert (absolute.path, absolute.synchronous) == (str(tmp_path / "y.db"), "full")
+    assert relative.append("a", "text").id.offset == 1
+    relative.close()
+    assert (tmp_path / "sub" / "x.db").exists()
+
+
+def test_an_application_keeps_a_relative_path_in_its_instance_folder(tmp_path: Path) -> None:
+    app = Flask("app", instance_path=str(tmp_path))
+    app.config["STREAMING_LOG"] = "sqlite:///streaming.db"
+    Streaming(app)
+    hub = app.extensions["streaming"].hub
+    assert str(hub.publish("a", "text").id).endswith("-1")
+    assert (tmp_path / "streaming.db").exists()
+    hub.log.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("sqlite:", "sqlite:///streaming.db"),
+        ("sqlite://host/x.db", "sqlite:///streaming.db"),
+        ("sqlite:///", "sqlite:///streaming.db"),
+        ("sqlite:///:memory:", "memory:"),
+        ("sqlite:///x.db?mode=ro", "synchronous"),
+        ("sqlite:///x.db?synchronous=no", "normal"),
+        ("mysql://x", "sqlite:///path"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused_with_what_can(url: str, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=hint):
+        open_log(url)
+
+
+@pytest.mark.parametrize(("name", "number"), [("off", 0), ("normal", 1), ("full", 2)])
+def test_synchronous_is_what_sqlite_is_told(open_file: Opener, name: str, number: int) -> None:
+    log = open_file(synchronous=name)
+    log.append("a", "text")
+
+    def ask(db: sqlite3.Connection) -> object:
+        return db.execute("PRAGMA synchronous").fetchone()[0]
+
+    assert log.process.turns.write(ask) == log.process.reader.read(ask) == number
+
+
+def test_the_file_is_in_wal_mode_and_knows_its_version(log: SqliteLog, path: Path) -> None:
+    log.append("a", "text")
+    assert rows(path, "PRAGMA journal_mode") == [("wal",)]
+    assert rows(path, "PRAGMA user_version") == [(schema.VERSION,)]
+
+
+# Files that are none of ours
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(log: SqliteLog, path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("a letter to somebody " * 1000)
+    for use in (lambda: log.append("a", "text"), lambda: log.tail("a"), log.check):
+        with pytest.raises(LogUnavailable, match="no SQLite file"):
+            use()
+    log.follow("a").close()
+    assert path.read_text() == "a letter to somebody " * 1000
+    path.unlink()
+    assert log.append("a", "text").id.offset == 1
+
+
+def test_a_database_of_something_else_is_left_as_it_is(log: SqliteLog, path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE users (id)")
+    before = path.read_bytes()
+    with pytest.raises(LogUnavailable, match="a file of its own"):
+        log.append("a", "text")
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_a_newer_version_is_refused(log: SqliteLog, path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(LogUnavailable, match=f"version {schema.VERSION + 1}"):
+        log.append("a", "text")
+
+
+def test_a_path_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = SqliteLog(tmp_path / "file" / "log.db")
+    with pytest.raises(LogUnavailable, match=r"log\.db"):
+        log.check()
+    log.close()
+
+
+# Accidents
+
+
+def test_a_full_disk_is_told_to_everybody_and_nothing_is_half_done(log: SqliteLog) -> None:
+    log.append("a", "first", key="k")
+
+    def limit(pages: int) -> Callable[[sqlite3.Connection], object]:
+        return lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+
+    log.process.turns.write(limit(1))  # as many as there are
+    refused, told = 0, []
+
+    def write(n: int) -> None:
+        for _ in range(20):
+            try:
+                log.append("a", "x" * 5000, key=f"{n}")
+            except LogUnavailable as error:
+                told.append(str(error))
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = len(told)
+    assert refused > 0
+    assert all("disk is full" in text for text in told)
+    held = texts(log)
+    assert held[0] == "first"
+    assert count(log, "messages") == len(held)
+    assert count(log, "keys") == len(held)
+    log.process.turns.write(limit(1 << 30))
+    assert log.append("a", "after").id.offset == len(held) + 1
+
+
+@pytest.mark.parametrize("with_its_side_files", [True, False])
+def test_a_file_that_is_deleted_begins_anew_and_everybody_is_told(
+    open_file: Opener, path: Path, with_its_side_files: bool
+) -> None:
+    one, two = open_file(), open_file()
+    before = one.append("a", "old").id
+    follower = two.follow("a")
+    for suffix in ("", "-wal", "-shm") if with_its_side_files else ("",):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    after = one.append("a", "new")
+    assert after.id.offset == 1
+    assert after.id.epoch != before.epoch
+    assert follower.wait(PATIENCE)
+    for log in (one, two):
+        page = log.read("a", before, limit=10, size=MUCH)
+        assert page.gap is not None
+        assert list(page.messages) == [after]
+    one.close()
+    assert two.append("a", "still").id == Position(after.id.epoch, 2)
+    assert rows(path, "SELECT data FROM messages") == [("new",), ("still",)]
+
+
+def test_a_file_that_is_replaced_by_an_older_one_is_noticed(
+    open_file: Opener, path: Path, tmp_path: Path
+) -> None:
+    log = open_file()
+    old = log.append("a", "old")
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        db.backup(copy)
+    log.append("a", "lost")
+    follower = log.follow("a")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    os.replace(tmp_path / "copy", path)
+    assert follower.wait(PATIENCE)
+    assert log.tail("a") == old.id
+
+
+def test_a_file_locked_for_long_is_given_up_in_time_and_works_again(
+    log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = log.append("a", "text").id
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            log.process.turns.write(lambda db: log.process.live(db, 1.0), patience=0.2)
+        except Exception as error:
+            errors.append(error)
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        threads = [threading.Thread(target=write) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        assert log.tail("a") == head, "reading goes on meanwhile"
+        for thread in threads:
+            thread.join(PATIENCE)
+        db.execute("ROLLBACK")
+    assert [type(error) for error in errors] == [LogUnavailable] * 20
+    assert "locked by another process" in str(errors[0])
+    assert log.append("a", "text").id.offset == 2
+
+
+@in_greenlets
+def test_other_greenlets_run_while_the_file_is_locked() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.db"
+        with closing(SqliteLog(path)) as log, closing(sqlite3.connect(path)) as db:
+            log.append("a", "text")
+            db.isolation_level = None
+            db.execute("BEGIN IMMEDIATE")
+            appended: list[Message] = []
+            threads = [
+                threading.Thread(target=lambda: appended.append(log.append("a", "waited")))
+                for _ in range(10)
+            ]
+            for thread in threads:
+                thread.start()
+            for _ in range(20):  # what these sleeps take, the appends cannot take from them
+                time.sleep(0.005)
+            assert not appended
+            db.execute("ROLLBACK")
+            for thread in threads:
+                thread.join()
+            assert sorted(m.id.offset for m in appended) == list(range(2, 12))
+
+
+@in_greenlets
+def test_a_greenlet_that_appends_without_end_lets_timers_run() -> None:
+    with tempfile.TemporaryDirectory() as folder, closing(SqliteLog(f"{folder}/log.db")) as log:
+        stopped = threading.Event()
+
+        def write() -> None:
+            while not stopped.is_set():
+                log.append("a", "text")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for _ in range(20):
+            time.sleep(0.001)
+        stopped.set()
+        writer.join()
+
+
+# Groups
+
+
+def test_what_waits_together_is_committed_together(log: SqliteLog, path: Path) -> None:
+    log.append("a", "first")
+    before = log.process.writer.commits
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        threads = [
+            threading.Thread(target=lambda n=n: log.append("a", str(n))) for n in range(GROUP)
+        ]
+        for thread in threads:
+            thread.start()
+        pending = log.process.turns._pending
+        wait_until(lambda: len(pending) == GROUP, "all wait")
+        db.execute("ROLLBACK")
+    for thread in threads:
+        thread.join()
+    assert log.process.writer.commits - before == 1
+    assert sorted(texts(log)[1:], key=int) == [str(n) for n in range(GROUP)]
+
+
+def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
+    settled: list[object] = []
+    writer = Connection(str(tmp_path / "log.db"), "off")
+    turns = Turns(writer, lambda db, requests: None, settled.extend)
+    turns.write(lambda db: db.execute("CREATE TABLE t (n UNIQUE)") and None)
+    results: dict[int, object] = {}
+
+    def write(name: int, n: int) -> None:
+        try:
+            results[name] = turns.write(
+                lambda db: db.execute("INSERT INTO t VALUES (?) RETURNING n", (n,)).fetchone()[0]
+            )
+        except Exception as error:
+            results[name] = error
+
+    threads = [threading.Thread(target=write, args=(k, n)) for k, n in enumerate([1, 2, 2, 3])]
+    with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(turns._pending) == 4, "all wait")
+        db.execute("ROLLBACK")
+    for thread in threads:
+        thread.join()
+    failed = [n for n, result in results.items() if isinstance(result, sqlite3.IntegrityError)]
+    assert len(failed) == 1
+    assert {r for n, r in results.items() if n not in failed} == {1, 2, 3}
+    assert sorted(n for n in settled if isinstance(n, int)) == [1, 2, 3]
+    writer.close()
+
+
+# Several processes
+
+
+def test_processes_that_open_a_new_file_at_once_share_it(path: Path, log: SqliteLog) -> None:
+    code = "sys.stdin.readline()\nfor n in range(30): log.append('a', sys.argv[2])\nlog.close()"
+    others = [child(code, path, n) for n in range(4)]
+    for other in others:
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+    for other in others:
+        other.communicate(timeout=PATIENCE)
+        assert other.returncode == 0
+    assert sorted(texts(log)) == sorted(str(n) for n in range(4) for _ in range(30))
+    assert log.tail("a").offset == 120
+
+
+def test_a_message_of_another_process_wakes_a_follower_here(log: SqliteLog, path: Path) -> None:
+    follower = log.follow("a")
+    other = child("sys.stdin.readline(); print(log.append('a', 'from afar').id); log.close()", path)
+    said, _ = other.communicate("go\n", timeout=PATIENCE)
+    assert follower.wait(PATIENCE)
+    assert texts(log) == ["from afar"]
+    assert said.strip() == str(log.tail("a"))
+
+
+def test_what_was_acknowledged_survives_a_kill(path: Path, log: SqliteLog) -> None:
+    code = (
+        "import threading\n"
+        "def write(name):\n"
+        "    n = 0\n"
+        "    while True:\n"
+        "        n += 1\n"
+        "        message = log.append('a', f'{name}:{n}' + '.' * (n % 3000))\n"
+        "        os.write(1, f'{message.id} {name}:{n}\\n'.encode())\n"
+        "for name in 'xyz': threading.Thread(target=write, args=(name,)).start()\n"
+    )
+    acknowledged: dict[str, str] = {}
+    for _ in range(3):
+        victim = child(code, path)
+        assert victim.stdout is not None
+        lines = [victim.stdout.readline() for _ in range(100)]
+        victim.send_signal(signal.SIGKILL)
+        lines += victim.communicate(timeout=PATIENCE)[0].splitlines(keepends=True)
+        acknowledged |= dict(line.split() for line in lines if line.endswith("\n"))
+    place = log.tail("a", 10**6)
+    page = log.read("a", place, limit=10**6, size=MUCH)
+    held = {str(m.id): m for m in page.messages}
+    assert [m.id.offset for m in page.messages] == [
+        place.offset + n for n in range(1, len(page.messages) + 1)
+    ]
+    newest = log.tail("a")
+    for printed, name in acknowledged.items():
+        position = Position.parse(printed)
+        assert position.epoch == newest.epoch
+        if position.offset > place.offset:  # else retention has taken it
+            assert held[printed].data.rstrip(".") == name
+    for message in page.messages:
+        n = int(message.data.rstrip(".").partition(":")[2])
+        assert message.data.endswith("." * (n % 3000)), "half a message"
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_members_and_sockets_of_a_killed_process_are_cleared_away(
+    open_file: Opener, path: Path
+) -> None:
+    code = (
+        "f = log.follow('a'); log.enter('room', Member('ann'))\n"
+        "wake = sys.argv[1] + '-wake'\n"
+        "while not (os.path.isdir(wake) and os.listdir(wake)): time.sleep(0.01)\n"
+        "print('there', flush=True); time.sleep(600)"
+    )
+    victim = child(code, path)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "there\n"
+    log = open_file(lease=0.2)
+    victim.kill()
+    victim.communicate()
+    assert len(os.listdir(f"{path}-wake")) == 1
+    assert wait_until(log.beat, "ann is taken out") == [("room", "ann")]
+    wait_until(lambda: count(log, "follows") == 0, "it follows no more")
+    log.append("a", "text")
+    assert os.listdir(f"{path}-wake") == []
+
+
+def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
+    log.append("a", "from the parent")
+    follower = log.follow("a")
+    pid = os.fork()
+    if pid == 0:  # no pytest in here: leave by _exit, whatever happens
+        try:
+            own = log.follow("a")
+            log.append("a", "from the child")
+            heard = own.wait(PATIENCE) and texts(log) == ["from the parent", "from the child"]
+            log.close()
+            os._exit(0 if heard else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert follower.wait(PATIENCE)
+    assert log.append("a", "again").id.offset == 3
+    assert texts(log)[1] == "from the child"
+
+
+# Waking
+
+
+def test_a_lost_datagram_delays_and_loses_nothing(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    monkeypatch.setattr(wakeups.Wakeups, "send", lambda self, own: None)
+    one.append("a", "text")
+    assert follower.wait(PATIENCE)
+
+
+def test_a_wake_up_does_not_wait_for_the_next_look(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    wait_until(lambda: two.process.looks, "it listens")
+    for _ in range(10):
+        one.append("a", "text")
+        assert follower.wait(PATIENCE)
+
+
+@in_greenlets
+def test_greenlets_are_woken_as_threads_are() -> None:
+    process.BACKSTOP = 1000.0
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/log.db"
+        with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
+            follower = two.follow("a")
+            wait_until(lambda: two.process.looks, "it listens")
+            for n in range(3):
+                other = child("log.append('a', sys.argv[2]); log.close()", path, n)
+                assert follower.wait(PATIENCE)
+                assert texts(one)[-1] == str(n)
+                other.communicate()
+            follower.close()
+
+
+def test_a_path_too_long_for_a_socket_wakes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
+    path = tmp_path / ("x" * 120) / "log.db"
+    with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
+        follower = two.follow("a")
+        ear = two.process._ear
+        assert ear is not None
+        wait_until(lambda: two.process.looks, "it listens")
+        assert not ear.is_deaf
+        one.append("a", "text")
+        assert follower.wait(PATIENCE)
+
+
+def test_without_unix_sockets_it_polls(open_file: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(wakeups.socket, "AF_UNIX")
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    one.append("a", "text")
+    assert follower.wait(PATIENCE)
+    follower.close()
+
+
+def test_the_sockets_are_for_this_user_only_and_go_with_their_process(
+    log: SqliteLog, path: Path
+) -> None:
+    folder = Path(f"{path}-wake")
+    follower = log.follow("a")
+    wait_until(lambda: folder.exists() and os.listdir(folder), "it listens")
+    assert folder.stat().st_mode & 0o077 == 0
+    follower.close()
+    wait_until(lambda: not os.listdir(folder), "it listens no more")
+    again = log.follow("a")
+    wait_until(lambda: os.listdir(folder), "it listens again")
+    again.close()
+
+
+def test_a_socket_that_was_tidied_away_comes_back(
+    open_file: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    folder = Path(f"{path}-wake")
+    (name,) = wait_until(lambda: folder.exists() and os.listdir(folder), "it listens")
+    (folder / name).unlink()
+    folder.rmdir()
+    one.append("a", "text")
+    assert follower.wait(PATIENCE)
+    wait_until(lambda: folder.exists() and os.listdir(folder) == [name], "it listens again")
+
+
+def test_an_idle_watch_does_not_turn_in_circles(log: SqliteLog) -> None:
+    follower = log.follow("a")
+    log.append("a", "text")
+    assert follower.wait(PATIENCE)
+    before, began = log.process.looks, time.monotonic()
+    assert not follower.wait(1.0)
+    most = (time.monotonic() - began) / process.BACKSTOP + 2
+    assert log.process.looks - before <= most
+    follower.close()
+
+
+def test_the_watch_outlives_a_file_that_cannot_be_read(
+    open_file: Opener, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = open_file(), open_file()
+    follower = two.follow("a")
+    broken = path.with_suffix(".broken")
+    broken.write_text("no database " * 1000)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    with caplog.at_level(logging.WARNING):
+        os.replace(broken, path)
+        wait_until(lambda: "waits" in caplog.text, "it tells")
+    path.unlink()
+    one.append("a", "text")
+    assert follower.wait(PATIENCE)
+
+
+def test_closing_lets_go_of_every_file(path: Path) -> None:
+    def opened() -> list[str]:
+        mine = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        found = [os.readlink(fd) for fd in mine if os.path.lexists(fd)]
+        return [name for name in found if str(path) in name or name.startswith("socket:")]
+
+    before = len(opened())
+    for _ in range(3):
+        log = SqliteLog(path)
+        follower = log.follow("a")
+        log.append("a", "text")
+        assert follower.wait(PATIENCE)
+        log.close()
+        with pytest.raises(LogUnavailable, match="closed"):
+            log.append("a", "text")
+    assert len(opened()) == before
+    assert os.listdir(f"{path}-wake") == []
+    assert rows(path, "SELECT * FROM workers") == rows(path, "SELECT * FROM follows") == []
+
+
+# What goes
+
+
+def test_a_message_is_held_for_its_age_and_no_longer(open_file: Opener) -> None:
+    clock = Clock()
+    log = open_file(clock=clock, age=60.0)
+    place = log.tail("a")
+    log.append("a", "old")
+    clock.now += 30
+    log.append("a", "young")
+    clock.now += 30
+    assert texts(log) == ["old", "young"]
+    clock.now += 1
+    page = log.read("a", place, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert [m.data for m in page.messages] == ["young"]
+    clock.now += 60
+    page = log.read("a", place, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.oldest, list(page.messages), page.position.offset) == (None, [], 2)
+    assert log.append("a", "next").id.offset == 3
+    assert count(log, "messages") == 1
+
+
+def test_a_key_is_forgotten_when_its_window_has_passed(open_file: Opener) -> None:
+    clock = Clock()
+    log = open_file(clock=clock, key_window=120.0)
+    first = log.append("a", "one", key="k")
+    clock.now += 120
+    assert log.append("a", "one", key="k") == first
+    clock.now += 1
+    assert log.append("a", "one", key="k").id.offset == 2
+    assert count(log, "keys") == 1
+
+
+def test_keys_go_with_their_window_though_no_more_come(open_file: Opener) -> None:
+    clock = Clock()
+    log = open_file(clock=clock, key_window=120.0)
+    for n in range(10):
+        log.append("a", "text", key=str(n))
+    clock.now += 121
+    for _ in range(5):
+        log.append("a", "text")
+    assert count(log, "keys") == 0
+
+
+def test_a_channel_remembers_a_bounded_number_of_keys(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "MAX_KEYS", 20)
+    for n in range(50):
+        log.append("a", "", key=str(n))
+    assert count(log, "keys") == 20
+    assert log.append("a", "", key="49").id.offset == 50
+    assert log.append("a", "", key="0").id.offset == 51
+
+
+def test_an_idle_channel_is_forgotten_when_all_of_it_has_aged(open_file: Opener) -> None:
+    clock = Clock()
+    log = open_file(clock=clock, age=60.0)
+    before = log.append("a", "text").id
+    clock.now += 61
+    log.append("new", "text")
+    log.append("new", "text")
+    assert rows(Path(log.path), "SELECT name FROM channels") == [("new",)]
+    assert count(log, "messages") == 2
+    assert log.tail("a").epoch != before.epoch
+
+
+def test_the_longest_unused_go_first_and_those_followed_stay(open_file: Opener) -> None:
+    log = open_file(channels=10)
+    followers = [log.follow(f"followed{n}") for n in range(20)]
+    heads = [log.append(f"followed{n}", "text").id for n in range(20)]
+    for n in range(300):
+        log.append(f"run:{n}", "text")
+    assert [log.tail(f"followed{n}") for n in range(20)] == heads
+    assert count(log, "channels") <= 30
+    for follower in followers:
+        follower.close()
+    for n in range(300):
+        log.append(f"more:{n}", "text")
+    assert count(log, "channels") <= 10
+    assert texts(log, "more:299") == ["text"]
+    assert count(log, "forgotten") <= 1
+
+
+def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file: Opener) -> None:
+    clock = Clock()
+    log = open_file(clock=clock, channels=5)
+    before = log.append("a", "text").id
+
+    def follow(db: sqlite3.Connection) -> None:
+        rooms.live(db, "another process", clock.now)
+        rooms.follow(db, "another process", {"a": True})
+
+    log.process.turns.write(follow)
+    for n in range(20):
+        log.append(f"other:{n}", "text")
+    assert log.tail("a") == before
+    clock.now += LEASE + 1
+    for n in range(20):
+        log.append(f"more:{n}", "text")
+    assert log.tail("a").epoch != before.epoch
+
+
+def test_what_is_followed_is_noted_however_much_it_is(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "TOLD", 7)
+    followers = [log.follow(f"a{n}") for n in range(50)]
+    wait_until(lambda: count(log, "follows") == 50, "all are noted")
+    for follower in followers[1:]:
+        follower.close()
+    wait_until(lambda: count(log, "follows") == 1, "one is left")
+    followers[0].close()
+
+
+def test_the_number_of_channels_ever_made_is_not_limited(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "CHANNELS", 40)
+    log = open_file(channels=5)
+    for n in range(300):
+        message = log.append(f"run:{n}", str(n))
+        assert message.id.offset == 1
+        assert texts(log, f"run:{n}") == [str(n)]
+
+
+def test_nothing_grows_over_many_messages_in_many_channels(open_file: Opener) -> None:
+    keep, channels = 5, max(MANY // 100, 100)
+    log = open_file(messages=keep, channels=channels // 2, synchronous="off", key_window=1e-9)
+    step = MANY // 4
+    pages: list[int] = []
+
+    def write(first: int) -> None:
+        for n in range(first, first + step, 8):
+            for i in range(n, n + 8):
+                key = secrets.token_hex(4) if i % 5 == 0 else None
+                log.append(f"c{i * 7919 % channels}", f"{i}" * 10, key=key)
+
+    for quarter in range(4):
+        threads = [threading.Thread(target=write, args=(quarter * step,))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = log.process.reader.read(lambda db: db.execute("PRAGMA page_count").fetchone())
+        pages.append(found[0])
+        assert count(log, "channels") <= channels // 2
+        assert count(log, "messages") <= (keep + 1) * channels
+        assert count(log, "keys") <= (keep + 1) * channels
+        assert os.path.getsize(f"{log.path}-wal") <= 2 * connection.LEFT_OVER
+    assert pages[3] <= pages[1] * 1.2 + 50
+
+
+def test_members_know_their_place_across_a_restart_of_another(open_file: Opener) -> None:
+    one, two = open_file(), open_file()
+    one.enter("a", Member("ann"))
+    two.enter("a", Member("bob"))
+    two.close()
+    three = open_file()
+    three.enter("a", Member("bob", json.dumps({"since": 1})))
+    assert one.members("a") == [Member("ann"), Member("bob", '{"since": 1}')]
