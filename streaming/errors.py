@@ -119,7 +119,8 @@ class ProtocolError(StreamingError):
 
 
 class LogUnavailable(StreamingError):
-    """The log's: it cannot be reached now. Nothing was appended; try again later."""
+    """The log's: it cannot be reached now. Try again later; if it says that a message may be stored
+    all the same, with the same key."""
 
     status = 503
     close_code = 1013

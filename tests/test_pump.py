@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from streaming import pump as pump_module
 from streaming.hub import Hub
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import MemoryLog, Page, Retention
 from streaming.message import Gap, Message, Position
 from streaming.outlet import Outlet
 from streaming.pump import LOOK, Pump
@@ -116,6 +117,54 @@ def test_whoever_could_not_read_is_rung_though_nothing_new_comes() -> None:
         log.broken = set()
         assert sub.bell.wait(PATIENCE), "it would sleep until the next message"
         assert sub.read() == [message]
+
+
+class Renamed(MemoryLog):
+    """A log that goes on in a new epoch without having lost anything, as after a restart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[str] = []
+
+    def rename(self) -> None:
+        place = self._channels["a"]
+        self.epochs.append(place.epoch)
+        place.epoch = f"{len(self.epochs)}abc"
+        place.held = [
+            replace(m, id=Position(place.epoch, m.id.offset)) if m else m for m in place.held
+        ]
+        for follower in place.followers:
+            follower.wake()
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        if after.epoch in self.epochs:
+            after = Position(self._channels[channel].epoch, after.offset)
+        return super().read(channel, after, limit=limit, size=size)
+
+
+def test_a_pump_adopts_a_new_epoch_in_which_nothing_is_lost_and_so_do_its_subscribers() -> None:
+    log = Renamed()
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        hub.publish("a", "one")
+        settle(hub, sub)
+        assert [item.id.offset for item in sub.read() if isinstance(item, Message)] == [1]
+        old = sub.id
+        log.rename()
+        assert sub.bell.wait(PATIENCE), "it must look again, or it never is at the head"
+        assert sub.read() == []
+        wait_until(lambda: sub.is_at_head, "both stand in the new epoch")
+        assert (sub.id, pump_of(hub).position) == ("1abc-1", Position("1abc", 1))
+        assert old != sub.id
+        message = hub.publish("a", "two")
+        settle(hub, sub)
+        assert sub.read() == [message]
+        log.rename()
+        again = hub.publish("a", "three")
+        settle(hub, sub)
+        assert sub.read() == [again], "no gap, nothing twice"
+        with hub.subscribe("a", after=old) as returned:
+            assert [m.data for m in returned.read() if isinstance(m, Message)] == ["two", "three"]
 
 
 # In greenlets: the pump writes to sockets itself
@@ -342,6 +391,23 @@ def test_a_pump_that_comes_too_late_itself_lets_everybody_be_told() -> None:
     assert isinstance(lost, Gap)
     assert lost.requested == head
     assert [m.data for m in held if isinstance(m, Message)] == [str(n) for n in range(40, 50)]
+    seat.close()
+
+
+@in_greenlets
+def test_whoever_is_live_stays_so_when_the_log_goes_on_in_a_new_epoch() -> None:
+    log, form = Renamed(), Lines()
+    hub = Hub(log)
+    seat = Seat(hub, form)
+    hub.publish("a", "one")
+    settle_pump(hub)
+    log.rename()
+    wait_until(lambda: seat.sub.id == "1abc-1", "it is told the new place")
+    log.rename()
+    hub.publish("a", "two")
+    settle_pump(hub)
+    assert seat.rest() == b"one\ntwo\n"
+    assert (seat.sub.state, seat.sub.id) == ("live", "2abc-2")
     seat.close()
 
 
