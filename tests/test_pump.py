@@ -12,7 +12,7 @@ import pytest
 
 from streaming import pump as pump_module
 from streaming.hub import Hub
-from streaming.logs import MemoryLog, Page, Retention
+from streaming.logs import Follower, MemoryLog, Page, Retention
 from streaming.message import Gap, Message, Position
 from streaming.outlet import Outlet
 from streaming.pump import LOOK, Pump
@@ -488,3 +488,39 @@ def test_whoever_returns_in_the_middle_of_a_batch_with_a_full_socket_misses_noth
     for seat in seats:
         seat.close()
     assert hub.subscribers("a") == 0
+
+
+def test_a_log_that_takes_its_time_to_be_followed_holds_nobody_up() -> None:
+    let_go = threading.Event()
+
+    class Slow(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            if channel == "slow":
+                let_go.wait(PATIENCE)
+            return super().follow(channel)
+
+    hub = Hub(Slow())
+    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
+        hub.publish("slow", "at once")
+        hub.publish("a", "text")
+        assert [m.data for m in other.take(PATIENCE) if isinstance(m, Message)] == ["text"]
+        assert [m.data for m in slow.read() if isinstance(m, Message)] == ["at once"]
+        let_go.set()
+        wait_until(lambda: slow.is_at_head, "its pump is there as well")
+
+
+def test_a_pump_that_is_stopped_while_it_begins_to_follow_ends_as_well() -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    class Slow(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            begun.set()
+            let_go.wait(PATIENCE)
+            return super().follow(channel)
+
+    pump = Pump("a", Slow())
+    pump.start()
+    assert begun.wait(PATIENCE)
+    pump.stop()
+    let_go.set()
+    wait_until(lambda: "pump a" not in {t.name for t in threading.enumerate()}, "it has ended")
