@@ -11,6 +11,8 @@ from .work import Phase
 
 Results = dict[str, Any]  # by scenario: what the generator printed
 TITLES = {"sse": "SSE", "ws": "WebSocket"}
+HOMES = "homes"
+"""The scenario of this project's homes of the log, beside each other."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,23 @@ def scenarios(*, quick: bool) -> list[Scenario]:
         Scenario("echo-100", 100, echo, ("ws",), "/echo", settle=0.2),
         Scenario("stalled-0", 200, (warm, calm)),
         Scenario("stalled-5", 200, (warm, replace(calm, may_lose=True)), stalled=5),
+        Scenario(
+            HOMES,
+            small,
+            (
+                warm,
+                Phase("fanout", "closed", 3 * t),
+                fill,
+                Phase("burst", "closed", 3 * t, inflight=64),
+                Phase("latency", "open", 5 * t, rate=20),
+            ),
+        ),
     ]
 
 
 def applies(scenario: Scenario, server: Server, kind: str) -> bool:
+    if bool(server.log) != (scenario.name == HOMES):
+        return False
     return (
         kind in scenario.kinds and kind in server.programs and (server.echoes or not scenario.path)
     )
@@ -85,6 +100,34 @@ def phase(scenario: str, name: str) -> Callable[[Results], Results]:
         return found
 
     return find
+
+
+def home_rows(*, quick: bool) -> list[Row]:
+    """What is compared between the homes of the log."""
+    (conns,) = (s.conns for s in scenarios(quick=quick) if s.name == HOMES)
+
+    def cpu(found: Results) -> float:
+        return float(found["cpu_s"] / found["delivered"] * 1e6)
+
+    def per_second(found: Results) -> float:
+        return float(found["delivered"] / found["seconds"])
+
+    rows = []
+    for name, title in (("fanout", "one message in flight"), ("burst", "64 in flight")):
+        where = f"{conns:,} subscribers, {title}"
+        find = phase(HOMES, name)
+        for what, unit, less, get in (
+            ("deliveries", "/s", False, per_second),
+            ("server CPU per delivery", "µs", True, cpu),
+        ):
+            value = known(lambda r, find=find, get=get: get(find(r)))  # type: ignore[misc]
+            rows.append(Row(f"{where}: {what}", unit, less, value, HOMES, name))
+    find = phase(HOMES, "latency")
+    for share in ("p50", "p99"):
+        value = known(lambda r, find=find, share=share: find(r)["ms"][share])  # type: ignore[misc]
+        title = f"latency {share}, {conns:,} subscribers, 20 messages/s"
+        rows.append(Row(title, "ms", True, value, HOMES, "latency"))
+    return rows
 
 
 def rows(kind: str, *, quick: bool) -> list[Row]:

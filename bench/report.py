@@ -15,6 +15,10 @@ All = dict[tuple[str, str], list[Results]]  # by kind and server: one Results pe
 BEGIN, END = "<!-- measured: written by make bench -->", "<!-- end of measured -->"
 BUSY = 0.9  # from here on a row says more about the generator than about the server
 EVEN = 0.05  # closer than that is no difference
+HOMES = """\
+The homes of the log beside each other: here the server is not bound to one CPU, because two workers
+are to use two, and the generator has to share them. In brackets: the figure divided by that of one
+worker with its log in memory. What Redis itself uses is not in the CPU of the server."""
 FRAME = f"""# Benchmarks
 
 `make bench` measures this server and the peers that are installed at the same work and writes this
@@ -82,20 +86,20 @@ def is_ahead(row: Row, value: float | None, ours: float | None) -> bool:
     return better < worse - EVEN * abs(ours)
 
 
-def table(kind: str, results: All, servers: list[Server], *, quick: bool) -> list[str]:
-    """Lines of Markdown; in brackets, a peer's figure divided by ours."""
+def table(kind: str, results: All, servers: list[Server], rows: list[Row]) -> list[str]:
+    """Lines of Markdown; in brackets, a figure divided by that of the first server."""
     there = [server for server in servers if any(results[kind, server.name])]
     titles = [server.title for server in there]
     lines = [
         f"| {plan.TITLES[kind]} | unit | {' | '.join(titles)} | generator busy, % |",
         f"|---|---|{'---:|' * len(titles)}---|",
     ]
-    for row in plan.rows(kind, quick=quick):
+    for row in rows:
         values = [median(results[kind, server.name], row) for server in there]
         if any(value is not None for value in values):
-            ours = median(results[kind, PROJECT.name], row)
+            ours = median(results[kind, servers[0].name], row)
             cells = [
-                cell(value, ours, server is PROJECT)
+                cell(value, ours, server is servers[0])
                 for value, server in zip(values, there, strict=True)
             ]
             shares = [busy(results[kind, server.name], row) for server in there]
@@ -148,7 +152,13 @@ def reading(results: All, servers: list[Server], *, quick: bool) -> list[str]:
 
 
 def document(
-    results: All, servers: list[Server], failures: list[str], *, quick: bool, facts: dict[str, str]
+    results: All,
+    servers: list[Server],
+    homes: list[Server],
+    failures: list[str],
+    *,
+    quick: bool,
+    facts: dict[str, str],
 ) -> str:
     """The measured part of the page."""
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -162,10 +172,15 @@ def document(
         "of the generator, server by server.",
     ]
     for kind in plan.TITLES:
-        found = table(kind, results, servers, quick=quick)
+        found = table(kind, results, servers, plan.rows(kind, quick=quick))
         lines += ["", *found] if len(found) > 2 else []
     read = reading(results, servers, quick=quick)
     lines += ["", "What the numbers say:", "", *read] if read else []
+    shared = [table(kind, results, homes, plan.home_rows(quick=quick)) for kind in plan.TITLES]
+    if any(len(found) > 2 for found in shared):
+        lines += ["", HOMES]
+    for found in shared:
+        lines += ["", *found] if len(found) > 2 else []
     if failures:
         lines += ["", "Runs that failed; their rows are of the runs that are left:", ""]
         lines += [f"- {failure}" for failure in failures]

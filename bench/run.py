@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="kinds and scenarios: sse, ws, large, small, echo, stalled, ws-small",
+        help="kinds and scenarios: sse, ws, large, small, echo, stalled, homes, ws-small",
     )
     parser.add_argument(
         "--peers", help="naive,nchan,websockets,node or none; all that are installed"
@@ -90,19 +90,19 @@ def main() -> int:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         raise SystemExit("two CPUs are needed: one for the server, one for the generator")
-    taken = taking_part(given.peers)
+    taken, homes = taking_part(given.peers), servers.homes()
     # by kind and server: for every repetition the results by scenario
     results: report.All = {
         (kind, server.name): [{} for _ in range(given.repeat)]
         for kind in plan.TITLES
-        for server in taken
+        for server in (*taken, *homes)
     }
     work = [
         (repetition, kind, scenario, server)
         for repetition in range(given.repeat)
         for kind in plan.TITLES
         for scenario in plan.scenarios(quick=given.quick)
-        for server in taken
+        for server in (*taken, *homes)
         if plan.chosen(scenario, kind, given.only) and plan.applies(scenario, server, kind)
     ]
     if not work:
@@ -120,6 +120,7 @@ def main() -> int:
     text = report.document(
         results,
         taken,
+        homes,
         failures,
         quick=given.quick,
         facts={

@@ -36,13 +36,22 @@ class Server:
     programs: dict[str, list[str]]
     posts_to_ws: bool = False  # otherwise the first client of the chat publishes
     echoes: bool = True
+    log: str = ""  # a home of the log, on all CPUs; {folder} and {redis}, a port, are filled in
 
 
 GUNICORN = ["{python}", "-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--log-level", "error"]
 OURS = [*GUNICORN, "--config", "gunicorn.conf.py", "--workers", "1", "bench.app:app"]
+TWO = [*GUNICORN, "--config", "gunicorn.conf.py", "--workers", "2", "bench.app:app"]
 NAIVE = [*GUNICORN, "--config", "python:bench.peers.naive_conf", "bench.peers.naive_app:app"]
 NGINX = ["{nginx}", "-c", "{folder}/nchan.conf", "-e", "{folder}/error.log"]
 PROJECT = Server("project", "flask-streaming", {"sse": OURS, "ws": OURS})
+MEMORY = Server("memory", "memory, 1 worker", {"sse": OURS, "ws": OURS}, log="memory:")
+SQLITE = Server(
+    "sqlite", "SQLite, 2 workers", {"sse": TWO, "ws": TWO}, log="sqlite:///{folder}/log.db"
+)
+REDIS = Server(
+    "redis", "Redis, 2 workers", {"sse": TWO, "ws": TWO}, log="redis://127.0.0.1:{redis}/0"
+)
 
 
 def executable(name: str) -> str | None:
@@ -91,10 +100,16 @@ def peers() -> list[Server]:
     return found
 
 
+def homes() -> list[Server]:
+    """This project on every home of the log that is installed here, memory first."""
+    return [MEMORY, SQLITE, *([REDIS] if executable("redis-server") else [])]
+
+
 def versions() -> dict[str, str]:
     """Of whatever takes part, and is there."""
     found = {"Python": platform.python_version()}
-    for name in ("flask", "flask-sock", "gunicorn", "gunicorn_h1c", "gevent", "websockets"):
+    packages = ("flask", "flask-sock", "gunicorn", "gunicorn_h1c", "gevent", "redis", "websockets")
+    for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     nginx = executable("nginx")
@@ -125,22 +140,42 @@ def prepare(folder: Path, port: int) -> None:
 
 
 @contextlib.contextmanager
+def redis_server(folder: str) -> Iterator[int]:
+    """A Redis server that keeps nothing on disk; its port, while it runs."""
+    port = free_port()
+    command = [executable("redis-server") or "", "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--save", "", "--dir", folder]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            if not listens(process, port):
+                raise RuntimeError("redis-server does not start")
+            yield port
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
 def running(server: Server, kind: str, cpu: int) -> Iterator[tuple[int, int]]:
-    """Start ``server`` on ``cpu``; its process id and port, while it runs.
+    """Start ``server`` on ``cpu``, or on all where it has a log of its own; its process id and
+    port, while it runs.
 
     Raises:
         RuntimeError: It does not start.
     """
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         prepare(Path(name), port)
+        redis = stack.enter_context(redis_server(name)) if "{redis}" in server.log else 0
         filled = {"python": sys.executable, "port": port, "folder": name}
         filled["nginx"] = executable("nginx") or ""
         command = [part.format(**filled) for part in server.programs[kind]]
         env = {**os.environ, "PORT": str(port), "NODE_ENV": "production"}
+        env["BENCH_LOG"] = server.log.format(folder=name, redis=redis) or "memory:"
         with open(Path(name, "output.log"), "w+b") as log:
             before = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, {cpu})  # inherited: there is no moment on another CPU
+            if not server.log:  # inherited: there is no moment on another CPU
+                os.sched_setaffinity(0, {cpu})
             try:
                 process = subprocess.Popen(
                     command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log

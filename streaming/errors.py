@@ -23,13 +23,18 @@ class StreamingError(Exception):
         """HTTP headers that belong to the answer."""
         return {}
 
+    @property
+    def told(self) -> str:
+        """The detail as clients are told it."""
+        return str(self)
+
     def problem(self) -> dict[str, object]:
         """The error as a problem object (RFC 9457)."""
         return {
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
-            "detail": str(self),
+            "detail": self.told,
         }
 
 
@@ -114,11 +119,17 @@ class ProtocolError(StreamingError):
 
 
 class LogUnavailable(StreamingError):
-    """The log's: it cannot be reached now. Nothing was appended; try again later."""
+    """The log's: it cannot be reached now. Try again later; if it says that a message may be stored
+    all the same, with the same key."""
 
     status = 503
     close_code = 1013
     title = "Log unavailable"
+
+    @property
+    def told(self) -> str:
+        """Not the detail: paths and addresses are for the server's log."""
+        return "The log of messages cannot be reached now. Try again in a moment."
 
     @property
     def headers(self) -> Mapping[str, str]:

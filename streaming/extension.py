@@ -68,7 +68,7 @@ class Streaming:
         Raises:
             InvalidMessage: If the channel, the event name, the key or the text cannot be sent.
             TooLarge: If the text is over the size limit.
-            LogUnavailable: If the log cannot be reached; nothing was appended.
+            LogUnavailable: If the log cannot be reached; see ``Log.append``.
         """
         return current_state().hub.publish(channel, data, event=event, key=key)
 

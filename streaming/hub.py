@@ -58,7 +58,7 @@ class Hub:
             InvalidMessage: If the channel or event name or the key is not well formed, or ``data``
                 is not text.
             TooLarge: If ``data`` exceeds the size limit.
-            LogUnavailable: If the log cannot be reached; nothing was appended.
+            LogUnavailable: If the log cannot be reached; see ``Log.append``.
         """
         check_channel(channel)
         check_event(event)

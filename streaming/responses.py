@@ -85,7 +85,7 @@ def _follow(
         client.release()
         while is_over:
             client.check()
-            items = subscription.read()
+            items = subscription.read_on()
             if items:
                 yield client.hand(_encode(form, subscription, items))
                 continue

@@ -28,6 +28,7 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/events")(events)
     blueprint.post("/channels/<channel>")(publish)
     blueprint.get("/presence/<room>")(presence)
+    blueprint.get("/health")(health)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
     blueprint.app_errorhandler(StreamingError)(problem)
@@ -64,6 +65,15 @@ def presence(room: str) -> tuple[dict[str, object], int, dict[str, str]]:
     state.check_allowed("subscribe", room)
     members = describe(state.presence.members(room))
     return {"room": room, "members": members}, 200, {"Cache-Control": "no-store"}
+
+
+def health() -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /health``: 200 while this worker takes clients and its log can be written to."""
+    state = current_state()
+    state.registry.check_open()
+    state.hub.log.check()
+    body: dict[str, object] = {"status": "ok", "clients": len(state.registry)}
+    return body, 200, {"Cache-Control": "no-store"}
 
 
 def speak(connection: Connection) -> Take:

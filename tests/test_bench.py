@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench import plan, report, wire
-from bench.servers import PROJECT, Server
+from bench.servers import PROJECT, Server, homes
 from streaming.wire import frames
 
 
@@ -115,7 +115,7 @@ def test_the_table_has_medians_and_ratios_and_the_reading_says_who_is_ahead() ->
         ("ws", "project"): [{}],
         ("ws", "peer"): [{}],
     }
-    lines = report.table("sse", found, [PROJECT, PEER], quick=False)
+    lines = report.table("sse", found, [PROJECT, PEER], plan.rows("sse", quick=False))
     assert "| µs | 4 | 2 (0.50) | 50 · 50 |" in lines[2]
     assert len(lines) == 3
     read = report.reading(found, [PROJECT, PEER], quick=False)
@@ -148,3 +148,21 @@ def test_numbers_have_three_digits(value: tuple[float, str]) -> None:
     assert report.number(value[0]) == value[1]
     assert report.number(268_412) == "268,000"
     assert report.number(2_718_281) == "2,720,000"
+
+
+def test_homes_of_the_log_are_compared_among_themselves_only() -> None:
+    every = plan.scenarios(quick=True)
+    for kind in plan.TITLES:
+        for server in (PROJECT, *homes()):
+            there = {s.name for s in every if plan.applies(s, server, kind)}
+            assert (there == {plan.HOMES}) is bool(server.log)
+            assert (plan.HOMES in there) is bool(server.log)
+
+
+def test_the_rows_of_the_homes_are_read_from_their_scenario() -> None:
+    found = {"delivered": 1000, "seconds": 2.0, "cpu_s": 0.01, "ms": {"p50": 1.5, "p99": 3.0}}
+    results = {
+        plan.HOMES: {"connect": {}, "phases": dict.fromkeys(("fanout", "burst", "latency"), found)}
+    }
+    values = [row.value(results) for row in plan.home_rows(quick=True)]
+    assert values == [500.0, 10.0, 500.0, 10.0, 1.5, 3.0]

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import pytest
 
 from streaming import errors
-from streaming.errors import HandshakeError, ProtocolError, StreamingError
+from streaming.errors import HandshakeError, LogUnavailable, ProtocolError, StreamingError
 
 CLASSES = [
     value
@@ -50,9 +50,16 @@ def test_a_problem_says_what_happened_in_plain_json(kind: type[StreamingError]) 
         "type": "about:blank",
         "title": kind.title,
         "status": kind("why").status,
-        "detail": "Something broke; mend it.",
+        "detail": kind("Something broke; mend it.").told,
     }
     assert kind.title
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_clients_are_told_the_detail_but_not_where_the_log_is(kind: type[StreamingError]) -> None:
+    told = kind("/srv/log.db is away.").told
+    assert (told == "/srv/log.db is away.") is (kind is not LogUnavailable)
+    assert told
 
 
 @pytest.mark.parametrize("kind", CLASSES)

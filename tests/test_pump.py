@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from streaming import pump as pump_module
 from streaming.hub import Hub
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import Follower, MemoryLog, Page, Retention
 from streaming.message import Gap, Message, Position
 from streaming.outlet import Outlet
 from streaming.pump import LOOK, Pump
@@ -116,6 +117,54 @@ def test_whoever_could_not_read_is_rung_though_nothing_new_comes() -> None:
         log.broken = set()
         assert sub.bell.wait(PATIENCE), "it would sleep until the next message"
         assert sub.read() == [message]
+
+
+class Renamed(MemoryLog):
+    """A log that goes on in a new epoch without having lost anything, as after a restart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[str] = []
+
+    def rename(self) -> None:
+        place = self._channels["a"]
+        self.epochs.append(place.epoch)
+        place.epoch = f"{len(self.epochs)}abc"
+        place.held = [
+            replace(m, id=Position(place.epoch, m.id.offset)) if m else m for m in place.held
+        ]
+        for follower in place.followers:
+            follower.wake()
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        if after.epoch in self.epochs:
+            after = Position(self._channels[channel].epoch, after.offset)
+        return super().read(channel, after, limit=limit, size=size)
+
+
+def test_a_pump_adopts_a_new_epoch_in_which_nothing_is_lost_and_so_do_its_subscribers() -> None:
+    log = Renamed()
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        hub.publish("a", "one")
+        settle(hub, sub)
+        assert [item.id.offset for item in sub.read() if isinstance(item, Message)] == [1]
+        old = sub.id
+        log.rename()
+        assert sub.bell.wait(PATIENCE), "it must look again, or it never is at the head"
+        assert sub.read() == []
+        wait_until(lambda: sub.is_at_head, "both stand in the new epoch")
+        assert (sub.id, pump_of(hub).position) == ("1abc-1", Position("1abc", 1))
+        assert old != sub.id
+        message = hub.publish("a", "two")
+        settle(hub, sub)
+        assert sub.read() == [message]
+        log.rename()
+        again = hub.publish("a", "three")
+        settle(hub, sub)
+        assert sub.read() == [again], "no gap, nothing twice"
+        with hub.subscribe("a", after=old) as returned:
+            assert [m.data for m in returned.read() if isinstance(m, Message)] == ["two", "three"]
 
 
 # In greenlets: the pump writes to sockets itself
@@ -346,6 +395,23 @@ def test_a_pump_that_comes_too_late_itself_lets_everybody_be_told() -> None:
 
 
 @in_greenlets
+def test_whoever_is_live_stays_so_when_the_log_goes_on_in_a_new_epoch() -> None:
+    log, form = Renamed(), Lines()
+    hub = Hub(log)
+    seat = Seat(hub, form)
+    hub.publish("a", "one")
+    settle_pump(hub)
+    log.rename()
+    wait_until(lambda: seat.sub.id == "1abc-1", "it is told the new place")
+    log.rename()
+    hub.publish("a", "two")
+    settle_pump(hub)
+    assert seat.rest() == b"one\ntwo\n"
+    assert (seat.sub.state, seat.sub.id) == ("live", "2abc-2")
+    seat.close()
+
+
+@in_greenlets
 def test_several_channels_are_never_live() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     seat = Seat(hub, form)
@@ -422,3 +488,39 @@ def test_whoever_returns_in_the_middle_of_a_batch_with_a_full_socket_misses_noth
     for seat in seats:
         seat.close()
     assert hub.subscribers("a") == 0
+
+
+def test_a_log_that_takes_its_time_to_be_followed_holds_nobody_up() -> None:
+    let_go = threading.Event()
+
+    class Slow(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            if channel == "slow":
+                let_go.wait(PATIENCE)
+            return super().follow(channel)
+
+    hub = Hub(Slow())
+    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
+        hub.publish("slow", "at once")
+        hub.publish("a", "text")
+        assert [m.data for m in other.take(PATIENCE) if isinstance(m, Message)] == ["text"]
+        assert [m.data for m in slow.read() if isinstance(m, Message)] == ["at once"]
+        let_go.set()
+        wait_until(lambda: slow.is_at_head, "its pump is there as well")
+
+
+def test_a_pump_that_is_stopped_while_it_begins_to_follow_ends_as_well() -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    class Slow(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            begun.set()
+            let_go.wait(PATIENCE)
+            return super().follow(channel)
+
+    pump = Pump("a", Slow())
+    pump.start()
+    assert begun.wait(PATIENCE)
+    pump.stop()
+    let_go.set()
+    wait_until(lambda: "pump a" not in {t.name for t in threading.enumerate()}, "it has ended")

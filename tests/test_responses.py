@@ -14,6 +14,7 @@ from streaming import NDJSON, SSE, Position, StreamingError, stream
 from streaming.formats import EventFormat
 from streaming.responses import choose_format
 from tests.live.clients import Event, RawClient
+from tests.polling import PATIENCE
 from tests.sites import Site, make_app, serve, wait_until
 
 
@@ -513,7 +514,7 @@ def test_a_failing_producer_of_plain_text_cuts_the_connection(fault: Exception) 
     with serve(app_of(pieces), expect_errors=True) as site, site.get("/answer") as client:
         assert client.read_all() == b"one"
         assert client.ending == "cut"
-        assert pieces.closed.is_set()
+        assert pieces.closed.wait(PATIENCE)
     assert "boom" in "\n".join(site.errors)
 
 

@@ -1,6 +1,7 @@
 """streaming/routes.py: the blueprint that every application serves."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,11 +157,11 @@ def test_a_log_that_cannot_be_reached_is_503_and_nothing_is_appended(
     app = make_app()
 
     def fail(*_: object, **__: object) -> None:
-        raise LogUnavailable("The log is away.")
+        raise LogUnavailable("The log /srv/secret.db is away.")
 
     monkeypatch.setattr(app.extensions["streaming"].hub.log, "append", fail)
     answer = post(app.test_client(), {"data": "x"})
-    check_problem(answer, 503, "The log is away.")
+    check_problem(answer, 503, "cannot be reached now")
     assert answer.headers["Retry-After"]
 
 
@@ -245,3 +246,24 @@ def test_nobody_publishes_who_is_there_over_http() -> None:
     body = {"data": '{"id":"boss","info":""}', "event": "join"}
     check_problem(post(app.test_client(), body, "chat:presence"), 403, "joining and leaving")
     assert app.extensions["streaming"].hub.log.tail("chat:presence").offset == 0
+
+
+def test_health_is_well_while_clients_and_messages_are_taken() -> None:
+    answer = make_app().test_client().get("/streaming/health")
+    assert answer.status_code == 200
+    assert answer.get_json() == {"status": "ok", "clients": 0}
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_health_tells_of_a_drain_and_of_a_log_that_is_away_but_not_where_it_is(
+    tmp_path: Path,
+) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path}")  # a folder is no file
+    client = app.test_client()
+    answer = client.get("/streaming/health")
+    check_problem(answer, 503, "cannot be reached now")
+    assert str(tmp_path) not in answer.text
+    assert answer.headers["Retry-After"]
+    app.extensions["streaming"].close()
+    check_problem(client.get("/streaming/health"), 503, "restarting")
+    app.extensions["streaming"].hub.log.close()

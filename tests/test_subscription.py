@@ -370,3 +370,16 @@ def test_what_was_marked_as_sent_is_past(hub: Hub) -> None:
     assert not sub.is_past(hub.publish("a", "text").id)
     log = MemoryLog()
     assert sub.is_past(log.append("a", "of another life").id), "it never will be sent"
+
+
+def test_at_the_pumps_place_reading_on_asks_the_log_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a") as subscription:
+        wait_until(lambda: subscription.is_at_head, "the pump is at the head")
+        with monkeypatch.context() as without:
+            without.setattr(subscription, "_log", None)
+            assert subscription.read_on() == []
+        message = hub.publish("a", "text")
+        assert wait_until(subscription.read_on, "the pump sees it too") == [message]

@@ -18,7 +18,7 @@ def open_log(url: str, retention: Retention | None = None, folder: str | None = 
     - ``memory:`` keeps it in this process: the choice for one process and for tests.
     - ``sqlite:///path`` keeps it in a file, for all processes of this machine and all their
       restarts. A relative path is relative to ``folder``.
-    - ``redis:…`` (``redis_url.FORMS``) keeps it in Redis, for processes on any number of machines.
+    - ``redis:…`` (``redis/url.py``) keeps it in Redis, for processes on any number of machines.
 
     Raises:
         ConfigurationError: If no log lives at such a URL.

@@ -1,6 +1,8 @@
 """Real Redis servers that are killed, restarted, stalled, flushed, filled up and demoted."""
 
+import logging
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -11,8 +13,10 @@ import pytest
 
 from streaming.errors import LogUnavailable
 from streaming.hub import Hub
+from streaming.logs import Retention
 from streaming.logs.redis import RedisLog
-from streaming.logs.redis_commands import TIMEOUT
+from streaming.logs.redis.commands import TIMEOUT
+from streaming.message import Message
 from tests.greenlets import in_greenlets
 from tests.polling import wait_until
 from tests.redis_server import RedisServer, redis_server
@@ -149,7 +153,7 @@ def test_many_restarts_leave_the_cursors_of_the_last_ones_good(kept: RedisServer
             assert (page.gap, len(page.messages)) == (None, last.offset - place.offset)
 
 
-def append(log: RedisLog, text: str):  # type: ignore[no-untyped-def]
+def append(log: RedisLog, text: str) -> Message | None:
     try:
         return log.append("a", text, key=text)
     except LogUnavailable:
@@ -187,8 +191,7 @@ def test_a_stalled_server_costs_publishers_a_bounded_time_and_goes_on(
 
 @in_greenlets
 def test_other_greenlets_run_on_while_the_server_is_stalled() -> None:
-    import tempfile
-
+    logging.disable()  # what is lost and found again is told on stderr
     with (
         tempfile.TemporaryDirectory() as folder,
         redis_server(Path(folder), **KEPT) as server,
@@ -235,8 +238,6 @@ def test_a_server_without_memory_takes_nothing_and_breaks_nothing(forgetful: Red
 
 
 def test_a_full_channel_takes_nothing_either_without_memory(forgetful: RedisServer) -> None:
-    from streaming.logs import Retention
-
     with closing(RedisLog(forgetful.url(), Retention(messages=3))) as log:
         for n in range(5):
             log.append("a", str(n))
@@ -331,6 +332,27 @@ def test_no_message_is_missed_when_the_listening_connection_is_cut(kept: RedisSe
                 assert kept.ask("CLIENT", "KILL", "TYPE", "pubsub") in (0, 1)
         seen_by(witness, "199")
         assert witness.texts == [str(n) for n in range(200)]
+        assert witness.gaps == []
+
+
+@in_greenlets
+def test_no_message_is_missed_in_greenlets_when_the_server_is_cut_off_and_killed() -> None:
+    logging.disable()  # what is lost and found again is told on stderr
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redis_server(Path(folder), **KEPT) as server,
+        closing(RedisLog(server.url())) as log,
+        watching(Hub(log)) as witness,
+    ):
+        for n in range(100):
+            publish_at_last(witness.hub, str(n))
+            if n % 20 == 10:
+                server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            if n % 50 == 30:
+                server.kill()
+                server.start()
+        seen_by(witness, "99")
+        assert witness.texts == [str(n) for n in range(100)]
         assert witness.gaps == []
 
 

@@ -59,6 +59,8 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 def is_ready(sentinel: RedisServer) -> bool:
     state = sentinel.ask("SENTINEL", "MASTER", "news")
+    if isinstance(state, list):  # older versions of redis-py
+        state = dict(zip(state[::2], state[1::2], strict=True))
     return int(state["num-slaves"]) == 1 and int(state["num-other-sentinels"]) == 2
 
 

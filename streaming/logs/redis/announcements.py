@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..bell import Bell
-from ..errors import LogUnavailable
+from ...bell import Bell
+from ...errors import LogUnavailable
 from .backoff import Backoff
 from .listening import Ear, Session, Waker
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NoReturn, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 FORMS = (
     "redis://[user:password@]host[:port][/db], "

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..errors import LogUnavailable
+from ...errors import LogUnavailable
 
 
 class Backoff:

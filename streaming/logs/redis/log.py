@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from ..bell import Bell
-from ..errors import LogUnavailable
-from ..message import Gap, Message, Position
+from ...bell import Bell
+from ...errors import LogUnavailable
+from ...message import Gap, Message, Position
+from ..contract import LEASE, Follower, Member, Page, Retention
 from .announcements import Announcements
-from .contract import LEASE, Follower, Member, Page, Retention
-from .redis_commands import Commands
-from .redis_rooms import Rooms
-from .redis_url import RedisURL
+from .commands import Commands
+from .errors import may_have_run
+from .rooms import Rooms
 from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
+from .url import RedisURL
 
 MARGIN = 120_000
 """Milliseconds that a channel outlives its last message."""
@@ -49,7 +50,7 @@ class RedisLog:
     all of it has grown old, and never if ``retention.age`` is None.
 
     Args:
-        url: See ``redis_url.FORMS``.
+        url: See ``url.FORMS``.
         retention: How much of its past a channel keeps; the same in all processes.
         lease: Seconds without a beat after which a process's members are taken out.
 
@@ -81,7 +82,14 @@ class RedisLog:
         sender: str | None = None,
     ) -> Message:
         args = (self._window, key or "", data, event, sender or "")
-        epoch, offset, *first = self._run(APPEND, channel, *args, again=key is not None)
+        try:
+            epoch, offset, *first = self._run(APPEND, channel, *args, again=key is not None)
+        except LogUnavailable as error:
+            if not may_have_run(error.__cause__):
+                raise
+            raise LogUnavailable(
+                f"{error} The message may be stored all the same: with a key it can be repeated."
+            ) from error
         if first and first[0]:
             return _message(channel, epoch, first[0][0])
         position = Position(epoch, int(offset))

@@ -15,11 +15,11 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ..errors import LogUnavailable
+from ...errors import LogUnavailable
 from .backoff import Backoff, Outage
-from .redis_errors import explain, is_outage, may_have_run
-from .redis_url import RedisURL
+from .errors import explain, is_outage
 from .scripts import Script
+from .url import RedisURL
 
 TIMEOUT = 2.0
 """Seconds to connect, and seconds to wait for an answer."""
@@ -45,6 +45,7 @@ class Commands:
         self._url = url
         self._lock = threading.Lock()
         self._client: Any = None
+        self._is_closed = False
         self._turns = threading.BoundedSemaphore(CONNECTIONS)
         self._outages: defaultdict[str, Outage] = defaultdict(_outage)
 
@@ -55,14 +56,25 @@ class Commands:
             again: It may be sent once more if the connection broke, because it does no harm twice.
 
         Raises:
-            LogUnavailable: If it could not be run. If it may have been, the text says so.
+            LogUnavailable: If it could not be run; the cause is Redis' error, if there was one.
         """
+        client = self._open()
+        outage = self._outages[self._node(client, keys[0])]
+        outage.check()
+        if not self._turns.acquire(timeout=TIMEOUT):
+            raise LogUnavailable(
+                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
+            )
         try:
-            return self._run(script, keys, args)
-        except LogUnavailable as error:
-            if not again or not isinstance(error.__cause__, redis.ConnectionError):
-                raise
-        return self._run(script, keys, args)
+            result = self._send(client, script, (len(keys), *keys, *args), again=again)
+        except FAILURES as error:
+            raise self._failure(outage, error) from error
+        finally:
+            self._turns.release()
+            if self._is_closed:
+                _let_go(client)
+        outage.succeed()
+        return result
 
     def ping(self) -> None:
         """Return if all servers that hold channels answer.
@@ -94,34 +106,23 @@ class Commands:
             raise LogUnavailable(f"Redis ({self._url}) {explain(error)}.") from error
 
     def close(self) -> None:
-        """Close all connections. Idempotent; the next command opens new ones."""
+        """Close the connections; those in use when their command is over. Idempotent."""
         with self._lock:
+            self._is_closed = True
             client, self._client = self._client, None
         if client is not None:
-            client.close()
+            _let_go(client)
 
-    def _run(self, script: Script, keys: Sequence[str], args: Sequence[object]) -> Any:
-        client = self._open()
-        outage = self._outages[self._node(client, keys[0])]
-        outage.check()
-        if not self._turns.acquire(timeout=TIMEOUT):
-            raise LogUnavailable(
-                f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
-            )
+    def _send(self, client: Any, script: Script, args: tuple[object, ...], *, again: bool) -> Any:
         try:
-            result = self._send(client, script, (len(keys), *keys, *args))
-        except FAILURES as error:
-            raise self._failure(outage, error) from error
-        finally:
-            self._turns.release()
-        outage.succeed()
-        return result
-
-    def _send(self, client: Any, script: Script, args: tuple[object, ...]) -> Any:
-        try:
-            return client.execute_command("EVALSHA", script.sha, *args)
-        except NoScriptError:  # it was restarted, or never saw it
-            return client.execute_command("EVAL", script.text, *args)
+            try:
+                return client.execute_command("EVALSHA", script.sha, *args)
+            except NoScriptError:  # it was restarted, or never saw it
+                return client.execute_command("EVAL", script.text, *args)
+        except redis.ConnectionError:
+            if not again:
+                raise
+            return self._send(client, script, args, again=False)
 
     def _failure(self, outage: Outage, error: Exception) -> LogUnavailable:
         why = f"Redis ({self._url}) {explain(error)}."
@@ -129,11 +130,9 @@ class Commands:
             outage.fail(why)
         else:
             outage.succeed()
-        if isinstance(error, ReadOnlyError) and self._url.kind == "server":
-            # The name may belong to another server by now: look it up again.
-            self._client.connection_pool.disconnect(inuse_connections=False)
-        if may_have_run(error):
-            why += " What was published may be stored all the same: with a key it can be repeated."
+        client = self._client
+        if isinstance(error, ReadOnlyError) and client is not None:
+            _let_go(client)  # the name may belong to another server by now: look it up again
         return LogUnavailable(why)
 
     def _node(self, client: Any, key: str) -> str:
@@ -155,6 +154,8 @@ class Commands:
         if client is not None:
             return client
         with self._lock:
+            if self._is_closed:
+                raise LogUnavailable("The log is closed.")
             if self._client is None:
                 outage = self._outages["all"]
                 outage.check()
@@ -217,6 +218,18 @@ class Ear:
 
 def _outage() -> Outage:
     return Outage(Backoff(cap=2.0), patience=3 * TIMEOUT)
+
+
+def _let_go(client: Any) -> None:
+    """Close the connections that are not in use: closing others confuses those who wait there."""
+    if isinstance(client, RedisCluster):
+        nodes = client.get_nodes()  # type: ignore[no-untyped-call]
+        clients = [node.redis_connection for node in nodes]
+    else:
+        clients = [client]
+    for one in clients:
+        if one is not None:
+            one.connection_pool.disconnect(inuse_connections=False)
 
 
 def _connect(url: RedisURL) -> Any:

@@ -65,17 +65,10 @@ def is_outage(error: Exception) -> bool:
     )
 
 
-def may_have_run(error: Exception) -> bool:
+def may_have_run(error: BaseException | None) -> bool:
     """Whether a command that failed with ``error`` may have been carried out all the same."""
     if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
         return False
-    return isinstance(
-        error, OSError | exceptions.ConnectionError | exceptions.TimeoutError
-    ) and not _never_left(error)
-
-
-def _never_left(error: Exception) -> bool:
-    """Whether there was no connection to send it on."""
-    return isinstance(error, exceptions.MaxConnectionsError | ConnectionRefusedError) or str(
-        error
-    ).startswith(("Error 111", "No master found"))
+    if isinstance(error, exceptions.MaxConnectionsError) or "connecting to" in str(error):
+        return False
+    return isinstance(error, OSError | exceptions.ConnectionError | exceptions.TimeoutError)

@@ -7,9 +7,10 @@ import selectors
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
-from ..errors import LogUnavailable
+from ...errors import LogUnavailable
 
 SILENCE = 2.0
 """Seconds without a word after which the server is asked for one, and it has as long to answer."""
@@ -38,10 +39,10 @@ class Waker:
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        for end in (self._reader, self._writer):
+            os.set_blocking(end, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
-        self._is_woken = False
         self._process = os.getpid()
 
     @property
@@ -59,20 +60,17 @@ class Waker:
 
     def wait(self, seconds: float) -> None:
         """Block until woken, or a watched socket is readable, or ``seconds`` have passed."""
-        self._selector.select(max(0.0, seconds))
-        if self._is_woken:
-            self._is_woken = False  # first: a wake in between writes once more
-            os.read(self._reader, 64)
+        for key, _ in self._selector.select(max(0.0, seconds)):
+            if key.fileobj == self._reader:
+                os.read(self._reader, 4096)
 
     def wake(self) -> None:
         """Let the present or the next wait return."""
-        if not self._is_woken:
-            self._is_woken = True
+        with suppress(BlockingIOError):  # it is full of wake-ups
             os.write(self._writer, b"!")
 
     def close(self) -> None:
-        """It is not woken any more."""
-        self._is_woken = True
+        """Let go of it; it must not be woken any more."""
         self._selector.close()
         os.close(self._reader)
         os.close(self._writer)

@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from .contract import Member
-from .redis_commands import Commands
+from ..contract import Member
+from .commands import Commands
 from .scripts import Script
 
 KEPT = 3600
@@ -104,22 +104,33 @@ class Rooms:
         self._clock = clock
         self._worker = secrets.token_hex(8)
         self._lock = threading.Lock()
-        self._own: set[str] = set()
+        self._own: dict[str, set[str]] = {}
         self._renewed = clock()
 
     def enter(self, room: str, member: Member) -> bool:
         """See ``Log.enter``."""
-        if room not in self._own:  # before the member, so that no member is ever without it
+        with self._lock:
+            is_noted = room in self._own
+            self._own.setdefault(room, set()).add(member.id)
+        if not is_noted:  # before the member, so that it is found; each beat notes it again
             self._note([room])
-            with self._lock:
-                self._own.add(room)
         living, _ = self._beat(self._worker)
         args = (self._worker, member.id, member.info, KEPT * 1000, *living)
         return bool(self._commands.run(ENTER, [self._room(room)], *args))
 
     def leave(self, room: str, member: str) -> bool:
         """See ``Log.leave``."""
-        return bool(self._commands.run(LEAVE, [self._room(room)], member))
+        was_there = bool(self._commands.run(LEAVE, [self._room(room)], member))
+        with self._lock:
+            own = self._own.get(room)
+            if own is None:
+                return was_there
+            own.discard(member)
+            if own:
+                return was_there
+            del self._own[room]
+        self._commands.run(FORGET, [self._noted(self._worker)], room, again=True)
+        return was_there
 
     def members(self, room: str) -> list[Member]:
         """See ``Log.members``."""
