@@ -809,3 +809,85 @@ def test_members_know_their_place_across_a_restart_of_another(open_file: Opener)
     three = open_file()
     three.enter("a", Member("bob", json.dumps({"since": 1})))
     assert one.members("a") == [Member("ann"), Member("bob", '{"since": 1}')]
+
+
+# What a file forgets
+
+
+def test_after_a_restart_of_the_machine_ids_are_good_and_nothing_is_told_twice(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_file()
+    ids = [before.append("a", str(n)).id for n in range(1, 6)]
+    before.close()
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    after = open_file()
+    page = after.read("a", ids[2], limit=10, size=MUCH)
+    assert page.gap is None
+    assert [m.data for m in page.messages] == ["4", "5"]
+    assert page.position.epoch != ids[0].epoch
+    head = after.read("a", ids[4], limit=10, size=MUCH)
+    assert (list(head.messages), head.gap, head.position) == ([], None, page.position)
+    assert after.append("a", "6").id.offset == 6
+
+
+def test_whoever_saw_what_a_power_cut_took_is_told_of_a_gap_and_nobody_else(
+    open_file: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_file()
+    ids = [log.append("a", str(n)).id for n in range(1, 4)]
+    log.close()
+    kept = path.read_bytes()
+    log = open_file()
+    ids += [log.append("a", str(n)).id for n in range(4, 7)]
+    log.close()
+    path.write_bytes(kept)  # the disk never got the last three
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    log = open_file()
+    again = [log.append("a", f"new {n}").id for n in range(4, 8)]
+    assert again[0].offset == ids[3].offset
+    ahead = log.read("a", ids[5], limit=10, size=MUCH)
+    assert ahead.gap is not None
+    assert ahead.gap.requested == ids[5]
+    assert ahead.gap.oldest == again[0]
+    assert [m.data for m in ahead.messages] == ["new 4", "new 5", "new 6", "new 7"]
+    behind = log.read("a", ids[1], limit=10, size=MUCH)
+    assert behind.gap is None
+    assert [m.data for m in behind.messages] == ["3", "new 4", "new 5", "new 6", "new 7"]
+
+
+def test_a_copy_put_back_in_place_of_the_file_begins_new_epochs(
+    open_file: Opener, path: Path
+) -> None:
+    log = open_file()
+    first = log.append("a", "1").id
+    log.close()
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes())
+    log = open_file()
+    lost = log.append("a", "2").id
+    log.close()
+    copy.replace(path)
+    log = open_file()
+    log.append("a", "another 2")
+    assert log.read("a", lost, limit=10, size=MUCH).gap is not None
+    page = log.read("a", first, limit=10, size=MUCH)
+    assert (page.gap, [m.data for m in page.messages]) == (None, ["another 2"])
+
+
+def test_epochs_of_many_lives_are_remembered_up_to_a_bound(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+    for life in range(schema.PAST + 2):
+        monkeypatch.setattr(schema, "_life", lambda path, life=life: f"life {life}")
+        log = open_file()
+        ids.append(log.append("a", str(life)).id)
+        log.close()
+    log = open_file()
+    gaps = [log.read("a", place, limit=99, size=MUCH).gap is not None for place in ids]
+    assert gaps == [True] + [False] * (schema.PAST + 1)
+
+
+def test_processes_of_one_life_share_its_epochs(open_file: Opener) -> None:
+    assert open_file().append("a", "1").id.epoch == open_file().append("a", "2").id.epoch

@@ -27,10 +27,21 @@ class Place:
     since: float
     keys: int
     seq: int
+    past: str = ""
 
     def row(self, offset: int) -> int:
         """The id of the row of a message of this channel."""
         return self.id * OFFSETS + offset
+
+    def survived(self, after: Position) -> int | None:
+        """How far what ``after`` counts is still the same here; None if it is unknown here."""
+        if after.epoch == self.epoch:
+            return self.newest
+        for earlier in self.past.split():
+            epoch, _, newest = earlier.partition(":")
+            if epoch == after.epoch:
+                return int(newest)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,8 @@ class History:
     def find(self, db: sqlite3.Connection, channel: str) -> Place | None:
         """The channel's row, if there is one."""
         row = db.execute(
-            "SELECT id, epoch, oldest, newest, size, since, keys, seq FROM channels WHERE name = ?",
+            "SELECT id, epoch, oldest, newest, size, since, keys, seq, past FROM channels"
+            " WHERE name = ?",
             (channel,),
         ).fetchone()
         return row and Place(*row)
@@ -118,9 +130,13 @@ class History:
         if after.epoch == place.epoch and after.offset == place.newest:
             return Page((), after)
         oldest, gap, start = self._oldest(db, place, now), None, after.offset + 1
-        if after.epoch != place.epoch or not oldest <= start <= place.newest + 1:
-            gap = _gap(channel, place, oldest, after)
+        survived = place.survived(after)
+        if survived is None or after.offset > survived or start < oldest:
+            # What it saw beyond an interruption is lost; what it saw before is not told again.
             start = oldest
+            if survived is not None and after.epoch != place.epoch:
+                start = max(oldest, min(survived, after.offset) + 1)
+            gap = _gap(channel, place, start, after)
         rows = db.execute(
             "SELECT id, event, sender, key, size, data FROM messages"
             " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",

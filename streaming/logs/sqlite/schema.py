@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sqlite3
+from contextlib import suppress
 
 from ...errors import LogUnavailable
 
-VERSION = 1
+VERSION = 2
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
 
 OFFSETS = 1 << 40
@@ -17,11 +20,13 @@ CHANNELS = 1 << 23
 
 _TABLES = (
     # seq: the number of the channel's last append, or of its creation, among all of the log's.
-    # since: when the oldest message held was appended; keys: how many keys are remembered.
+    # since: when the oldest message held was appended; keys: how many keys are remembered;
+    # past: earlier epochs and the newest offset of each, as far as it survived, the latest first.
     """CREATE TABLE channels (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
         oldest INTEGER NOT NULL, newest INTEGER NOT NULL, size INTEGER NOT NULL,
-        since REAL NOT NULL, used REAL NOT NULL, keys INTEGER NOT NULL, seq INTEGER NOT NULL)""",
+        since REAL NOT NULL, used REAL NOT NULL, keys INTEGER NOT NULL, seq INTEGER NOT NULL,
+        past TEXT NOT NULL DEFAULT '')""",
     "CREATE UNIQUE INDEX channels_by_seq ON channels (seq)",
     """CREATE TABLE messages (
         id INTEGER PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL, event TEXT NOT NULL,
@@ -40,7 +45,13 @@ _TABLES = (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
         worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id))""",
     "CREATE INDEX members_by_worker ON members (worker)",
+    "CREATE TABLE life (id TEXT NOT NULL)",
 )
+
+PAST = 8
+"""Earlier epochs that a channel remembers."""
+
+_BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 def prepare(db: sqlite3.Connection, path: str) -> None:
@@ -50,8 +61,45 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
         LogUnavailable: If the file belongs to something else, or cannot be shared.
         sqlite3.Error: If SQLite cannot; ``BEGIN`` again later where it is busy.
     """
-    if _is_ours(db, path):
-        return
+    if not _is_ours(db, path):
+        _make(db, path)
+    life = _life(path)
+    if db.execute("SELECT id FROM life").fetchall() != [(life,)]:
+        _begin_life(db, life)
+
+
+def _begin_life(db: sqlite3.Connection, life: str) -> None:
+    """Give every channel a new epoch that continues its old one up to here.
+
+    A power cut takes what was not yet on the disk, and a copy that is put back takes more. Then
+    offsets are given out again, and a cursor of before must not pass for one of the new.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    known = db.execute("SELECT id FROM life").fetchall()
+    if known and known != [(life,)]:
+        for channel, epoch, newest, past in db.execute(
+            "SELECT id, epoch, newest, past FROM channels"
+        ).fetchall():
+            epochs = [f"{epoch}:{newest}", *past.split()][:PAST]
+            db.execute(
+                "UPDATE channels SET epoch = ?, past = ? WHERE id = ?",
+                (secrets.token_hex(4), " ".join(epochs), channel),
+            )
+    db.execute("DELETE FROM life")
+    db.execute("INSERT INTO life (id) VALUES (?)", (life,))
+    db.execute("COMMIT")
+
+
+def _life(path: str) -> str:
+    """This file, since the machine was started: nothing was lost between two openings with it."""
+    boot = ""
+    with suppress(OSError), open(_BOOT, encoding="ascii") as file:  # Linux
+        boot = file.read().strip()
+    found = os.stat(path)
+    return f"{boot} {found.st_dev} {found.st_ino}"
+
+
+def _make(db: sqlite3.Connection, path: str) -> None:
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LogUnavailable(
