@@ -208,6 +208,25 @@ def test_a_path_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_file_that_another_process_makes_meanwhile_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(sqlite3.Connection):
+        """Another process makes the tables after the first statement."""
+
+        def execute(self, *arguments: object) -> sqlite3.Cursor:
+            cursor = super().execute(*arguments)  # type: ignore[arg-type]
+            if not (tmp_path / "made").exists():
+                (tmp_path / "made").touch()
+                with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
+                    schema.prepare(db, "log.db")
+            return cursor
+
+    with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, factory=Slow)) as db:
+        schema.prepare(db, "log.db")
+        assert db.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+
+
 # Accidents
 
 
@@ -469,7 +488,8 @@ def test_members_and_sockets_of_a_killed_process_are_cleared_away(
 ) -> None:
     code = (
         "f = log.follow('a'); log.enter('room', Member('ann'))\n"
-        "while not os.listdir(sys.argv[1] + '-wake'): time.sleep(0.01)\n"
+        "wake = sys.argv[1] + '-wake'\n"
+        "while not (os.path.isdir(wake) and os.listdir(wake)): time.sleep(0.01)\n"
         "print('there', flush=True); time.sleep(600)"
     )
     victim = child(code, path)
