@@ -208,6 +208,25 @@ def test_a_path_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_file_that_another_process_makes_meanwhile_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(sqlite3.Connection):
+        """Another process makes the tables after the first statement."""
+
+        def execute(self, *arguments: object) -> sqlite3.Cursor:
+            cursor = super().execute(*arguments)  # type: ignore[arg-type]
+            if not (tmp_path / "made").exists():
+                (tmp_path / "made").touch()
+                with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
+                    schema.prepare(db, "log.db")
+            return cursor
+
+    with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, factory=Slow)) as db:
+        schema.prepare(db, "log.db")
+        assert db.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+
+
 # Accidents
 
 

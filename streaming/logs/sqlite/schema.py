@@ -115,6 +115,8 @@ def _make(db: sqlite3.Connection, path: str) -> None:
 
 
 def _is_ours(db: sqlite3.Connection, path: str) -> bool:
+    # In this order: tables and version come in one commit, which may be between the two looks.
+    has_tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version == VERSION:
         return True
@@ -123,7 +125,7 @@ def _is_ours(db: sqlite3.Connection, path: str) -> bool:
             f"{path} was written by another version of this package (its tables are of version "
             f"{version}, this one knows {VERSION}). Install that version or use another file."
         )
-    if db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    if has_tables:
         raise LogUnavailable(
             f"{path} is a database of something else. Give the log a file of its own."
         )
