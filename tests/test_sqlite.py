@@ -219,11 +219,11 @@ def test_a_file_that_another_process_makes_meanwhile_is_ours(
             if not (tmp_path / "made").exists():
                 (tmp_path / "made").touch()
                 with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
-                    schema.prepare(db, "log.db")
+                    schema.prepare(db, str(tmp_path / "log.db"))
             return cursor
 
     with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, factory=Slow)) as db:
-        schema.prepare(db, "log.db")
+        schema.prepare(db, str(tmp_path / "log.db"))
         assert db.execute("SELECT count(*) FROM messages").fetchone() == (0,)
 
 
@@ -297,7 +297,9 @@ def test_a_file_that_is_replaced_by_an_older_one_is_noticed(
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     os.replace(tmp_path / "copy", path)
     assert follower.wait(PATIENCE)
-    assert log.tail("a") == old.id
+    assert log.tail("a").offset == old.id.offset
+    page = log.read("a", old.id, limit=10, size=MUCH)
+    assert (list(page.messages), page.gap) == ([], None)
 
 
 def test_a_file_locked_for_long_is_given_up_in_time_and_works_again(
