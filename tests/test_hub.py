@@ -46,7 +46,7 @@ class Crew:
             except BaseException as fault:
                 self._faults.append(fault)
 
-        self._threads.append(threading.Thread(target=run))
+        self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
 
     def join(self) -> None:
@@ -109,6 +109,7 @@ def test_a_key_seen_before_gives_the_first_id_and_delivers_nothing(hub: Hub) -> 
         ("a", {"key": ""}),
         ("a", {"key": "k" * 129}),
         ("a", {"key": 7}),
+        ("a", {"key": "\ud83d"}),
     ],
 )
 def test_what_cannot_be_sent_is_refused_to_its_publisher(
@@ -269,6 +270,7 @@ def test_nobody_slips_through_while_the_hub_closes(hub: Hub) -> None:
 def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hub) -> None:
     """Publishers, joiners, resumers and laggards in threads: everyone sees the log itself."""
     publishers, each, crew = 4, 300, Crew()
+    joiners = (0, 0, 1, 100, 300, 700)
     origin = hub.log.tail("a")
     seen: list[tuple[Position, list[Message]]] = []
     finished = threading.Semaphore(0)
@@ -282,7 +284,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         finished.release()
 
     def end() -> None:
-        for _ in range(publishers):
+        for _ in range(publishers + len(joiners)):
             assert finished.acquire(timeout=60)
         hub.publish("a", END)
 
@@ -291,6 +293,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         wait_for_message(at)
         with hub.subscribe("a") as sub:
             start = Position.parse(sub.id)
+            finished.release()  # who joins behind the end waits for it for ever
             seen.append((start, read_to_the_end(sub)))
 
     def lag() -> None:
@@ -321,7 +324,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         seen.append((origin, messages))
 
     total = publishers * each + 1
-    for at in (0, 0, 1, 100, 300, 700):
+    for at in joiners:
         crew.start(lambda at=at: follow(at))
     for seed in range(4):
         crew.start(lambda seed=seed: resume(seed))
