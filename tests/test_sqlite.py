@@ -751,6 +751,22 @@ def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file:
     assert log.tail("a").epoch != before.epoch
 
 
+def test_a_process_taken_for_dead_that_enters_somebody_follows_as_before(
+    open_file: Opener,
+) -> None:
+    clock = Clock()
+    stopped, other = open_file(clock=clock), open_file(clock=clock)
+    follower = stopped.follow("a")
+    wait_until(lambda: count(other, "follows") == 1, "it is noted")
+    clock.now += LEASE + 1
+    other.beat()
+    assert count(other, "follows") == 0
+    stopped.enter("room", Member("ann"))
+    stopped.append("b", "text")
+    assert count(other, "follows") == 1, "the next that enters somebody would hide it for good"
+    follower.close()
+
+
 def test_what_is_followed_is_noted_however_much_it_is(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,11 +25,8 @@ def follow(db: sqlite3.Connection, worker: str, changes: Mapping[str, bool]) -> 
             db.execute("DELETE FROM follows WHERE channel = ? AND worker = ?", (channel, worker))
 
 
-def enter(
-    db: sqlite3.Connection, room: str, member: Member, worker: str, now: float, since: float
-) -> bool:
+def enter(db: sqlite3.Connection, room: str, member: Member, worker: str, since: float) -> bool:
     """Put a member into a room; False if a process seen ``since`` then had put it there."""
-    live(db, worker, now)
     found = db.execute(
         "SELECT EXISTS (SELECT 1 FROM workers WHERE id = worker AND seen >= ?) FROM members"
         " WHERE room = ? AND id = ?",
