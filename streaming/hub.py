@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from .bell import Bell
 from .errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from .logs import Log
-from .message import Cursor, Message, Position, check_channel, check_event
+from .message import Cursor, Message, Position, check_channel, check_event, check_key
 from .pump import Pump
 from .subscription import Policy, Subscription
 
@@ -63,8 +63,8 @@ class Hub:
         check_channel(channel)
         check_event(event)
         self._check_data(data)
-        if key is not None and not (isinstance(key, str) and 0 < len(key) <= 128):
-            raise InvalidMessage("An idempotency key is a text of 1 to 128 characters.")
+        if key is not None:
+            check_key(key)
         return self.log.append(channel, data, event=event, key=key, sender=sender)
 
     def subscribe(

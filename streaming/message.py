@@ -13,6 +13,7 @@ from .errors import InvalidCursor, InvalidMessage
 _CHANNEL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 _TAGGED = re.compile(r"([0-9a-f]{10})_" + _POSITION.pattern)
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[\r\n\0\ud800-\udfff]")
 
 
@@ -45,6 +46,19 @@ def check_event(name: str) -> str:
             f"The event name {name!r} is used by the stream itself; choose another."
         )
     return name
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is a legal idempotency key.
+
+    Raises:
+        InvalidMessage: If it is not a text of 1 to 128 characters, or holds half a surrogate pair.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= 128 or _HALF_PAIR.search(key):
+        raise InvalidMessage(
+            "An idempotency key is a text of 1 to 128 characters, no half surrogate pairs."
+        )
+    return key
 
 
 RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open"})

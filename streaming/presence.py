@@ -130,6 +130,11 @@ class Presence:
             self._ensure_beat()
             self._bell.ring()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process has no members, and has told of all that left."""
+        return not (self._own or self._parting or self._dead)
+
     def __len__(self) -> int:
         """How many members this process has, over all rooms."""
         return len(self._own)
@@ -166,14 +171,13 @@ class Presence:
                 self._parting[seat] = True
         if must_tell:
             self._tell("leave", *seat)
+        if seat in self._own:  # it joined again while we took it out
+            self._enter_again((seat,))
         with self._lock:
             self._parting.pop(seat, None)
-            is_over = self._is_beating and self._is_idle()
+            is_over = self._is_beating and self.is_idle
         if is_over:
             self._bell.ring()
-
-    def _is_idle(self) -> bool:
-        return not (self._own or self._parting or self._dead)
 
     def _ensure_beat(self) -> None:
         with self._lock:
@@ -192,7 +196,7 @@ class Presence:
             except Exception:
                 _log.exception("A presence beat failed")
             with self._lock:
-                if self._is_idle():
+                if self.is_idle:
                     self._is_beating = False
                     return
 
@@ -207,11 +211,14 @@ class Presence:
         self._dead += self._hub.log.beat()
         self._tell_dead()
         if not self._is_listed():
-            self._enter_again()
+            with self._lock:
+                seats = [seat for seat in self._own if seat not in self._joining]
+            self._enter_again(seats)
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
-            self._depart(seat)
+            if seat in self._parting:
+                self._depart(seat)
 
     def _tell_dead(self) -> None:
         told: dict[str, set[str]] = {}
@@ -238,9 +245,7 @@ class Presence:
         room, member_id = seat
         return any(member.id == member_id for member in self._hub.log.members(room))
 
-    def _enter_again(self) -> None:
-        with self._lock:
-            seats = [seat for seat in self._own if seat not in self._joining]
+    def _enter_again(self, seats: Iterable[_Seat]) -> None:
         for seat in seats:
             while member := self._own.get(seat):
                 if self._hub.log.enter(seat[0], member):

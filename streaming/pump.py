@@ -105,7 +105,7 @@ class Pump:
         self.is_broken = False
         """Whether its thread died; the hub replaces it."""
         self._stopped = threading.Event()
-        self._follower: Follower | None = None
+        self._follower: Follower | None = None  # asks the log: done in the pump's thread
 
     def start(self) -> None:
         """Start the pump's thread."""
@@ -122,7 +122,7 @@ class Pump:
         self._wake()
 
     def _wake(self) -> None:
-        if self._follower is not None:  # else the thread has not looked at anything yet
+        if self._follower is not None:  # else it looks around before it waits
             self._follower.wake()
 
     def join(self, subscription: Subscription) -> None:
@@ -189,10 +189,9 @@ class Pump:
         """Offer what is new, or wait for it."""
         if self._failed:
             self._stopped.wait(RETRY)
-        if self._follower is None:  # here, for it may take a while: the hub makes pumps in its lock
+        if self._follower is None:
             self._follower = self._log.follow(self.channel)
-            if self._stopped.is_set():
-                return
+            return  # it may have been stopped meanwhile
         if self.position is None:
             self.position = self.written = self._log.tail(self.channel)
             self._ring()

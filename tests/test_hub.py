@@ -16,7 +16,7 @@ from streaming.errors import (
     TooLarge,
 )
 from streaming.hub import MAX_CHANNELS, Hub, check_channels
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import Follower, MemoryLog, Retention
 from streaming.message import Gap, Message, Position, channel_tag
 from streaming.subscription import Subscription
 from tests.broken_log import BrokenLog
@@ -46,7 +46,7 @@ class Crew:
             except BaseException as fault:
                 self._faults.append(fault)
 
-        self._threads.append(threading.Thread(target=run))
+        self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()
 
     def join(self) -> None:
@@ -109,6 +109,7 @@ def test_a_key_seen_before_gives_the_first_id_and_delivers_nothing(hub: Hub) -> 
         ("a", {"key": ""}),
         ("a", {"key": "k" * 129}),
         ("a", {"key": 7}),
+        ("a", {"key": "\ud83d"}),
     ],
 )
 def test_what_cannot_be_sent_is_refused_to_its_publisher(
@@ -201,6 +202,26 @@ def test_followers_that_come_and_go_all_the_time_keep_getting_messages(hub: Hub)
     wait_until(lambda: not pumps(), "the pumps have ended")
 
 
+def test_a_channel_that_is_slow_to_follow_keeps_nobody_else_waiting() -> None:
+    gate, waited = threading.Event(), []
+
+    class SlowLog(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            if channel == "slow":
+                waited.append(gate.wait(2))
+            return super().follow(channel)
+
+    hub = Hub(SlowLog())
+    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
+        message = hub.publish("a", "text")
+        assert read_until(other, message) == [message]
+        assert waited == []
+        gate.set()
+        message = hub.publish("slow", "text")
+        assert read_until(slow, message) == [message]
+        wait_until(lambda: waited == [True], "the slow one is followed")
+
+
 def test_a_subscription_that_fails_half_way_leaves_nothing_behind() -> None:
     log = BrokenLog()
     hub = Hub(log)
@@ -268,6 +289,7 @@ def test_nobody_slips_through_while_the_hub_closes(hub: Hub) -> None:
 def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hub) -> None:
     """Publishers, joiners, resumers and laggards in threads: everyone sees the log itself."""
     publishers, each, crew = 4, 300, Crew()
+    joiners = (0, 0, 1, 100, 300, 700)
     origin = hub.log.tail("a")
     seen: list[tuple[Position, list[Message]]] = []
     finished = threading.Semaphore(0)
@@ -281,7 +303,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         finished.release()
 
     def end() -> None:
-        for _ in range(publishers):
+        for _ in range(publishers + len(joiners)):
             assert finished.acquire(timeout=60)
         hub.publish("a", END)
 
@@ -290,6 +312,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         wait_for_message(at)
         with hub.subscribe("a") as sub:
             start = Position.parse(sub.id)
+            finished.release()  # who joins behind the end waits for it for ever
             seen.append((start, read_to_the_end(sub)))
 
     def lag() -> None:
@@ -320,7 +343,7 @@ def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hu
         seen.append((origin, messages))
 
     total = publishers * each + 1
-    for at in (0, 0, 1, 100, 300, 700):
+    for at in joiners:
         crew.start(lambda at=at: follow(at))
     for seed in range(4):
         crew.start(lambda seed=seed: resume(seed))

@@ -210,6 +210,7 @@ def test_a_publish_followed_at_once_by_a_close_is_answered(site: Site) -> None:
         ('{"type": "publish", "channel": "a", "data": "x", "event": "close"}', 400, "event name"),
         ('{"type": "publish", "channel": "a", "data": "x", "key": ""}', 400, "idempotency key"),
         ('{"type": "publish", "channel": "a", "data": "x", "key": 7}', 400, "'key'"),
+        ('{"type": "publish", "channel": "a", "data": "x", "key": "\\ud800"}', 400, "surrogate"),
         ('{"type": "publish", "channel": "a", "data": "\\ud800"}', 400, "surrogate"),
         ('{"type": "publish", "channel": "secret", "data": "x"}', 403, "may not publish"),
         ('{"type": "publish", "channel": "a:presence", "data": "x"}', 403, "joining and leaving"),

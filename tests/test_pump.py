@@ -91,12 +91,13 @@ def test_a_pump_waits_for_a_log_that_is_away_and_then_goes_on(
         assert items == [message]
 
 
+@pytest.mark.parametrize("verb", ["follow", "tail"])
 def test_a_pump_that_cannot_even_find_the_head_begins_later(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, verb: str
 ) -> None:
     log = BrokenLog()
     head = log.append("a", "text").id
-    log.broken = {"tail"}
+    log.broken = {verb}
     pump = Pump("a", log)
     pump.start()
     wait_until(lambda: "waits for its log" in caplog.text, "the pump has noticed")
@@ -488,25 +489,6 @@ def test_whoever_returns_in_the_middle_of_a_batch_with_a_full_socket_misses_noth
     for seat in seats:
         seat.close()
     assert hub.subscribers("a") == 0
-
-
-def test_a_log_that_takes_its_time_to_be_followed_holds_nobody_up() -> None:
-    let_go = threading.Event()
-
-    class Slow(MemoryLog):
-        def follow(self, channel: str) -> Follower:
-            if channel == "slow":
-                let_go.wait(PATIENCE)
-            return super().follow(channel)
-
-    hub = Hub(Slow())
-    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
-        hub.publish("slow", "at once")
-        hub.publish("a", "text")
-        assert [m.data for m in other.take(PATIENCE) if isinstance(m, Message)] == ["text"]
-        assert [m.data for m in slow.read() if isinstance(m, Message)] == ["at once"]
-        let_go.set()
-        wait_until(lambda: slow.is_at_head, "its pump is there as well")
 
 
 def test_a_pump_that_is_stopped_while_it_begins_to_follow_ends_as_well() -> None:

@@ -85,6 +85,7 @@ def test_the_application_decides_by_action_and_channel() -> None:
         ({"data": "x", "key": ""}, "idempotency key"),
         ({"data": "x", "key": 7}, "idempotency key"),
         ({"data": "x", "key": "k" * 129}, "idempotency key"),
+        ({"data": "x", "key": "\ud800"}, "idempotency key"),
         ({"data": "\ud800"}, "surrogate"),
         ([], "JSON object"),
         ("text", "JSON object"),

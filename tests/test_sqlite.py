@@ -507,6 +507,26 @@ def test_members_and_sockets_of_a_killed_process_are_cleared_away(
     assert os.listdir(f"{path}-wake") == []
 
 
+def test_members_that_a_closed_log_still_had_are_told_by_the_next_beat(open_file: Opener) -> None:
+    one, two = open_file(), open_file()
+    one.enter("room", Member("ann"))
+    one.close()
+    assert two.members("room") == []
+    assert two.beat() == [("room", "ann")]
+    assert two.beat() == []
+
+
+def test_a_clock_that_is_put_back_does_not_let_the_dead_live_on(open_file: Opener) -> None:
+    clock = Clock()
+    dead, living = open_file(clock=clock), open_file(clock=clock)
+    dead.enter("room", Member("ann"))
+    clock.now -= 900
+    assert living.beat() == []
+    clock.now += LEASE + 1
+    assert living.members("room") == []
+    assert living.beat() == [("room", "ann")]
+
+
 def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
     log.append("a", "from the parent")
     follower = log.follow("a")
@@ -770,6 +790,22 @@ def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file:
     for n in range(20):
         log.append(f"more:{n}", "text")
     assert log.tail("a").epoch != before.epoch
+
+
+def test_a_process_taken_for_dead_that_enters_somebody_follows_as_before(
+    open_file: Opener,
+) -> None:
+    clock = Clock()
+    stopped, other = open_file(clock=clock), open_file(clock=clock)
+    follower = stopped.follow("a")
+    wait_until(lambda: count(other, "follows") == 1, "it is noted")
+    clock.now += LEASE + 1
+    other.beat()
+    assert count(other, "follows") == 0
+    stopped.enter("room", Member("ann"))
+    stopped.append("b", "text")
+    assert count(other, "follows") == 1, "the next that enters somebody would hide it for good"
+    follower.close()
 
 
 def test_what_is_followed_is_noted_however_much_it_is(

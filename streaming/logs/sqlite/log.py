@@ -127,7 +127,8 @@ class SqliteLog:
 
         def work(db: sqlite3.Connection) -> bool:
             now = self._clock()
-            return rooms.enter(db, room, member, process.id, now, now - self._lease)
+            process.live(db, now)
+            return rooms.enter(db, room, member, process.id, now - self._lease)
 
         return process.turns.write(work)
 

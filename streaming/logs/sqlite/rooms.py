@@ -10,6 +10,8 @@ from ..contract import Member
 
 def live(db: sqlite3.Connection, worker: str, now: float) -> bool:
     """Note that this process lives; False if it had been forgotten, with all it followed."""
+    # Where the clock was put back, who died before would live until it has caught up.
+    db.execute("UPDATE workers SET seen = ? WHERE seen > ?", (now, now))
     known = db.execute("UPDATE workers SET seen = ? WHERE id = ?", (now, worker)).rowcount
     if not known:
         db.execute("INSERT INTO workers (id, seen) VALUES (?, ?)", (worker, now))
@@ -25,11 +27,8 @@ def follow(db: sqlite3.Connection, worker: str, changes: Mapping[str, bool]) -> 
             db.execute("DELETE FROM follows WHERE channel = ? AND worker = ?", (channel, worker))
 
 
-def enter(
-    db: sqlite3.Connection, room: str, member: Member, worker: str, now: float, since: float
-) -> bool:
+def enter(db: sqlite3.Connection, room: str, member: Member, worker: str, since: float) -> bool:
     """Put a member into a room; False if a process seen ``since`` then had put it there."""
-    live(db, worker, now)
     found = db.execute(
         "SELECT EXISTS (SELECT 1 FROM workers WHERE id = worker AND seen >= ?) FROM members"
         " WHERE room = ? AND id = ?",
@@ -91,7 +90,7 @@ def bury_workers(db: sqlite3.Connection, since: float) -> None:
 
 
 def depart(db: sqlite3.Connection, worker: str) -> None:
-    """Forget this process: its members, what it follows, itself."""
-    for table in ("members", "follows"):
-        db.execute(f"DELETE FROM {table} WHERE worker = ?", (worker,))
+    """Forget this process and what it follows. Members it still has are not listed any more, and
+    left to the next beat of another: it tells their rooms."""
+    db.execute("DELETE FROM follows WHERE worker = ?", (worker,))
     db.execute("DELETE FROM workers WHERE id = ?", (worker,))
