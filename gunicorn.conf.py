@@ -13,7 +13,11 @@ gevent_config.track_greenlet_tree = False  # who spawned whom: 0.7 KiB for each 
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
 worker_class = "gevent"
-workers = int(os.environ.get("WEB_CONCURRENCY") or len(os.sched_getaffinity(0)))
+try:
+    cpus = len(os.sched_getaffinity(0))  # those this process may use; Linux only
+except AttributeError:
+    cpus = os.cpu_count() or 1
+workers = int(os.environ.get("WEB_CONCURRENCY") or cpus)
 os.environ.setdefault("STREAMING_LOG", "sqlite:///streaming.db")  # what the workers share
 worker_connections = 10_000
 backlog = 4096
