@@ -130,6 +130,11 @@ class Presence:
             self._ensure_beat()
             self._bell.ring()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether this process has no members, and has told of all that left."""
+        return not (self._own or self._parting or self._dead)
+
     def __len__(self) -> int:
         """How many members this process has, over all rooms."""
         return len(self._own)
@@ -168,12 +173,9 @@ class Presence:
             self._tell("leave", *seat)
         with self._lock:
             self._parting.pop(seat, None)
-            is_over = self._is_beating and self._is_idle()
+            is_over = self._is_beating and self.is_idle
         if is_over:
             self._bell.ring()
-
-    def _is_idle(self) -> bool:
-        return not (self._own or self._parting or self._dead)
 
     def _ensure_beat(self) -> None:
         with self._lock:
@@ -192,7 +194,7 @@ class Presence:
             except Exception:
                 _log.exception("A presence beat failed")
             with self._lock:
-                if self._is_idle():
+                if self.is_idle:
                     self._is_beating = False
                     return
 
@@ -211,7 +213,8 @@ class Presence:
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
-            self._depart(seat)
+            if seat in self._parting:
+                self._depart(seat)
 
     def _tell_dead(self) -> None:
         told: dict[str, set[str]] = {}

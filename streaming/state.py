@@ -133,6 +133,7 @@ def is_any_in_memory() -> bool:
     return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))
 
 
-def count_all() -> int:
-    """How many clients are connected to all applications of this process."""
-    return sum(len(state.registry) for state in tuple(_states))
+def is_drained() -> bool:
+    """Whether no client is connected any more to the applications of this process, and all members
+    it had in rooms have left."""
+    return all(not state.registry and state.presence.is_idle for state in tuple(_states))

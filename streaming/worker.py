@@ -7,13 +7,14 @@ import time
 from typing import Protocol
 
 from .errors import ConfigurationError
-from .state import close_all, close_logs, count_all, is_any_in_memory
+from .state import close_all, close_logs, is_any_in_memory, is_drained
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""
 
-PATIENCE = 1.0
-"""Seconds that a worker waits at its exit for the last clients to take the end of their stream."""
+PATIENCE = 5.0
+"""Seconds that a worker waits at its exit. The last clients take the end of their stream or are cut
+within one; thousands of members may take longer to leave."""
 
 
 class Config(Protocol):
@@ -55,14 +56,15 @@ def watch_worker(worker: Worker) -> None:
 
 
 def drain_worker() -> None:
-    """Drain all streams of this process and wait for them, at most ``PATIENCE`` seconds; then let
-    go of its logs, so that other processes need not find out that this one is gone.
+    """Drain all streams of this process; wait until they have ended and rooms know who left, at
+    most ``PATIENCE`` seconds; then let go of its logs, so that other processes need not find out
+    that this one is gone.
 
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
     open connections, so it may have ended before ``watch_worker`` looked.
     """
     close_all()
     until = time.monotonic() + PATIENCE
-    while count_all() and time.monotonic() < until:
+    while not is_drained() and time.monotonic() < until:
         time.sleep(INTERVAL / 5)
     close_logs()

@@ -486,6 +486,15 @@ def test_members_and_sockets_of_a_killed_process_are_cleared_away(
     assert os.listdir(f"{path}-wake") == []
 
 
+def test_members_that_a_closed_log_still_had_are_told_by_the_next_beat(open_file: Opener) -> None:
+    one, two = open_file(), open_file()
+    one.enter("room", Member("ann"))
+    one.close()
+    assert two.members("room") == []
+    assert two.beat() == [("room", "ann")]
+    assert two.beat() == []
+
+
 def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
     log.append("a", "from the parent")
     follower = log.follow("a")

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,3 +116,16 @@ def test_at_its_exit_a_worker_lets_go_of_its_logs(tmp_path: Path) -> None:
     other.close()
     with pytest.raises(LogUnavailable):
         log.append("a", "text")
+
+
+def test_at_its_exit_a_worker_waits_until_all_rooms_know_who_left(tmp_path: Path) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
+    presence = app.extensions["streaming"].presence
+    for n in range(200):
+        presence.join("room", str(n))
+    drain_worker()
+    with closing(SqliteLog(tmp_path / "log.db")) as other:
+        start = other.tail("room:presence", 1000)
+        told = other.read("room:presence", start, limit=1000, size=1 << 20).messages
+        assert [message.event for message in told] == ["join"] * 200 + ["leave"] * 200
+        assert other.beat() == []

@@ -88,7 +88,7 @@ def bury_workers(db: sqlite3.Connection, since: float) -> None:
 
 
 def depart(db: sqlite3.Connection, worker: str) -> None:
-    """Forget this process: its members, what it follows, itself."""
-    for table in ("members", "follows"):
-        db.execute(f"DELETE FROM {table} WHERE worker = ?", (worker,))
+    """Forget this process and what it follows. Members it still has are not listed any more, and
+    left to the next beat of another: it tells their rooms."""
+    db.execute("DELETE FROM follows WHERE worker = ?", (worker,))
     db.execute("DELETE FROM workers WHERE id = ?", (worker,))
