@@ -171,6 +171,8 @@ class Presence:
                 self._parting[seat] = True
         if must_tell:
             self._tell("leave", *seat)
+        if seat in self._own:  # it joined again while we took it out
+            self._enter_again((seat,))
         with self._lock:
             self._parting.pop(seat, None)
             is_over = self._is_beating and self.is_idle
@@ -209,7 +211,9 @@ class Presence:
         self._dead += self._hub.log.beat()
         self._tell_dead()
         if not self._is_listed():
-            self._enter_again()
+            with self._lock:
+                seats = [seat for seat in self._own if seat not in self._joining]
+            self._enter_again(seats)
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
@@ -241,9 +245,7 @@ class Presence:
         room, member_id = seat
         return any(member.id == member_id for member in self._hub.log.members(room))
 
-    def _enter_again(self) -> None:
-        with self._lock:
-            seats = [seat for seat in self._own if seat not in self._joining]
+    def _enter_again(self, seats: Iterable[_Seat]) -> None:
         for seat in seats:
             while member := self._own.get(seat):
                 if self._hub.log.enter(seat[0], member):

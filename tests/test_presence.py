@@ -331,6 +331,31 @@ def test_leaving_while_the_log_is_away_is_made_up_for(
     wait_until(lambda: not beating(), "no thread")
 
 
+def test_who_joins_again_while_being_taken_out_is_there(
+    quick: None, log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_out = log.leave
+
+    def leave(room: str, member: str) -> bool:
+        monkeypatch.setattr(log, "leave", take_out)
+        here.join(room, member)  # as far as the log knows, before
+        return take_out(room, member)
+
+    # which finds one of thousands only after hours
+    monkeypatch.setattr(Presence, "_is_listed", lambda self: True)
+    with Told(hub) as told:
+        log.broken = {"append"}
+        with pytest.raises(LogUnavailable):
+            here.join("r", "ann")
+        monkeypatch.setattr(log, "leave", leave)
+        log.broken.clear()
+        wait_until(lambda: told.all and told.all[-1][0] == "join" and log.leave == take_out, "back")
+        wait_until(lambda: here.members("r") == [Member("ann")], "in the room")
+        wait_until(lambda: not here._parting, "nothing is left to do")
+        assert here.members("r") == [Member("ann")]
+        assert told.all[-1][0] == "join"
+
+
 def test_a_log_that_is_away_is_complained_about_once(
     quick: None, log: Homes, here: Presence, caplog: pytest.LogCaptureFixture
 ) -> None:
