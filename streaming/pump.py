@@ -19,7 +19,7 @@ from .errors import LogUnavailable
 from .message import Message, Position
 
 if TYPE_CHECKING:
-    from .logs import Log, Page
+    from .logs import Follower, Log, Page
     from .subscription import Subscription
 
 BATCH_MESSAGES = 256
@@ -105,7 +105,7 @@ class Pump:
         self.is_broken = False
         """Whether its thread died; the hub replaces it."""
         self._stopped = threading.Event()
-        self._follower = log.follow(channel)
+        self._follower: Follower | None = None  # asks the log: done in the pump's thread
 
     def start(self) -> None:
         """Start the pump's thread."""
@@ -114,12 +114,16 @@ class Pump:
     def stop(self) -> None:
         """End the pump's thread soon. Does not wait for it."""
         self._stopped.set()
-        self._follower.wake()
+        self._wake()
 
     def retry(self) -> None:
         """Ring everybody once the log can be read again: a subscription could not."""
         self._failed = True
-        self._follower.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._follower is not None:  # else it looks around before it waits
+            self._follower.wake()
 
     def join(self, subscription: Subscription) -> None:
         """Ring this subscription's bell whenever something was appended."""
@@ -167,7 +171,8 @@ class Pump:
             _log.exception("Pump of %s failed", self.channel)
             self._fail()
         finally:
-            self._follower.close()
+            if self._follower is not None:
+                self._follower.close()
 
     def _fail(self) -> None:
         """Nothing will be delivered any more: end everybody, so that they come back to another."""
@@ -184,6 +189,9 @@ class Pump:
         """Offer what is new, or wait for it."""
         if self._failed:
             self._stopped.wait(RETRY)
+        if self._follower is None:
+            self._follower = self._log.follow(self.channel)
+            return  # it may have been stopped meanwhile
         if self.position is None:
             self.position = self.written = self._log.tail(self.channel)
             self._ring()

@@ -16,7 +16,7 @@ from streaming.errors import (
     TooLarge,
 )
 from streaming.hub import MAX_CHANNELS, Hub, check_channels
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import Follower, MemoryLog, Retention
 from streaming.message import Gap, Message, Position, channel_tag
 from streaming.subscription import Subscription
 from tests.broken_log import BrokenLog
@@ -202,11 +202,30 @@ def test_followers_that_come_and_go_all_the_time_keep_getting_messages(hub: Hub)
     wait_until(lambda: not pumps(), "the pumps have ended")
 
 
-@pytest.mark.parametrize("verb", ["tail:b", "follow:b"])
-def test_a_subscription_that_fails_half_way_leaves_nothing_behind(verb: str) -> None:
+def test_a_channel_that_is_slow_to_follow_keeps_nobody_else_waiting() -> None:
+    gate, waited = threading.Event(), []
+
+    class SlowLog(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            if channel == "slow":
+                waited.append(gate.wait(2))
+            return super().follow(channel)
+
+    hub = Hub(SlowLog())
+    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
+        message = hub.publish("a", "text")
+        assert read_until(other, message) == [message]
+        assert waited == []
+        gate.set()
+        message = hub.publish("slow", "text")
+        assert read_until(slow, message) == [message]
+        wait_until(lambda: waited == [True], "the slow one is followed")
+
+
+def test_a_subscription_that_fails_half_way_leaves_nothing_behind() -> None:
     log = BrokenLog()
     hub = Hub(log)
-    log.broken = {verb}
+    log.broken = {"tail:b"}
     with pytest.raises(LogUnavailable):
         hub.subscribe(["a", "b"])
     log.broken = set()

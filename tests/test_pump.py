@@ -90,12 +90,13 @@ def test_a_pump_waits_for_a_log_that_is_away_and_then_goes_on(
         assert items == [message]
 
 
+@pytest.mark.parametrize("verb", ["follow", "tail"])
 def test_a_pump_that_cannot_even_find_the_head_begins_later(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, verb: str
 ) -> None:
     log = BrokenLog()
     head = log.append("a", "text").id
-    log.broken = {"tail"}
+    log.broken = {verb}
     pump = Pump("a", log)
     pump.start()
     wait_until(lambda: "waits for its log" in caplog.text, "the pump has noticed")
