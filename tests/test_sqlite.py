@@ -495,6 +495,17 @@ def test_members_that_a_closed_log_still_had_are_told_by_the_next_beat(open_file
     assert two.beat() == []
 
 
+def test_a_clock_that_is_put_back_does_not_let_the_dead_live_on(open_file: Opener) -> None:
+    clock = Clock()
+    dead, living = open_file(clock=clock), open_file(clock=clock)
+    dead.enter("room", Member("ann"))
+    clock.now -= 900
+    assert living.beat() == []
+    clock.now += LEASE + 1
+    assert living.members("room") == []
+    assert living.beat() == [("room", "ann")]
+
+
 def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
     log.append("a", "from the parent")
     follower = log.follow("a")

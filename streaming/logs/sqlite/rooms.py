@@ -10,6 +10,8 @@ from ..contract import Member
 
 def live(db: sqlite3.Connection, worker: str, now: float) -> bool:
     """Note that this process lives; False if it had been forgotten, with all it followed."""
+    # Where the clock was put back, who died before would live until it has caught up.
+    db.execute("UPDATE workers SET seen = ? WHERE seen > ?", (now, now))
     known = db.execute("UPDATE workers SET seen = ? WHERE id = ?", (now, worker)).rowcount
     if not known:
         db.execute("INSERT INTO workers (id, seen) VALUES (?, ?)", (worker, now))
