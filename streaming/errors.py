@@ -23,13 +23,18 @@ class StreamingError(Exception):
         """HTTP headers that belong to the answer."""
         return {}
 
+    @property
+    def told(self) -> str:
+        """What the client is told: ``str(error)``, unless that is for whoever runs the server."""
+        return str(self)
+
     def problem(self) -> dict[str, object]:
         """The error as a problem object (RFC 9457)."""
         return {
             "type": "about:blank",
             "title": self.title,
             "status": self.status,
-            "detail": str(self),
+            "detail": self.told,
         }
 
 
@@ -119,6 +124,10 @@ class LogUnavailable(StreamingError):
     status = 503
     close_code = 1013
     title = "Log unavailable"
+
+    @property
+    def told(self) -> str:
+        return "The log cannot be reached now. Try again in a moment."  # not where it lies
 
     @property
     def headers(self) -> Mapping[str, str]:

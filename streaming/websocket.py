@@ -191,7 +191,7 @@ class Connection:
             self.line.cut()
             self.line.bell.ring()
         else:
-            text = reason.reason if isinstance(reason, ConnectionClosed) else str(reason)
+            text = reason.reason if isinstance(reason, ConnectionClosed) else reason.told
             code = None if reason.close_code == 1005 else reason.close_code
             last = frames.encode_close(code, text)
             self.reason = reason

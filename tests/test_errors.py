@@ -45,14 +45,17 @@ def test_every_status_and_close_code_exists(kind: type[StreamingError]) -> None:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_problem_says_what_happened_in_plain_json(kind: type[StreamingError]) -> None:
-    problem = kind("Something broke; mend it.").problem()
+    error = kind("Something broke; mend it.")
+    problem = error.problem()
     assert json.loads(json.dumps(problem)) == {
         "type": "about:blank",
         "title": kind.title,
         "status": kind("why").status,
-        "detail": "Something broke; mend it.",
+        "detail": error.told,
     }
     assert kind.title
+    is_for_operators = isinstance(error, errors.LogUnavailable)
+    assert (error.told == "Something broke; mend it.") != is_for_operators
 
 
 @pytest.mark.parametrize("kind", CLASSES)

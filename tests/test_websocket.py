@@ -182,7 +182,7 @@ def test_an_error_of_ours_in_the_handler_closes_with_its_code_and_reason(
     with serve(app_of(fail)) as site, raw(site) as ws:
         frame = ws.read_close()
         assert frame.close_code == code
-        assert str(error).startswith(frame.payload[2:].decode())
+        assert error.told.startswith(frame.payload[2:].decode())
         ws.send(CLOSE, frame.payload[:2])
         assert ws.is_ended()
 
