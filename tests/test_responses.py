@@ -513,7 +513,7 @@ def test_a_failing_producer_of_plain_text_cuts_the_connection(fault: Exception) 
     with serve(app_of(pieces), expect_errors=True) as site, site.get("/answer") as client:
         assert client.read_all() == b"one"
         assert client.ending == "cut"
-        assert pieces.closed.is_set()
+        assert pieces.closed.wait(20)
     assert "boom" in "\n".join(site.errors)
 
 
