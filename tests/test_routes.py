@@ -152,8 +152,8 @@ def test_publishing_during_the_drain_is_refused_with_when_to_try_again() -> None
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_log_that_cannot_be_reached_is_503_and_nothing_is_appended(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_log_that_cannot_be_reached_is_503_and_where_it_lies_is_for_the_servers_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app()
 
@@ -164,6 +164,8 @@ def test_a_log_that_cannot_be_reached_is_503_and_nothing_is_appended(
     answer = post(app.test_client(), {"data": "x"})
     check_problem(answer, 503, "cannot be reached now")
     assert answer.headers["Retry-After"]
+    assert "secret" not in answer.text
+    assert "/srv/secret.db" in caplog.text
 
 
 def test_an_error_of_ours_in_the_applications_own_view_becomes_a_problem_too() -> None:
