@@ -74,6 +74,9 @@ class Session:
 
     def _wake(self) -> None:
         """The client said something or left: the poller calls."""
+        if self._connection.hear():
+            self._state.poller.watch(self._connection.sock, self._wake)
+            return
         name = f"websocket {self._connection.id}"
         threading.Thread(target=self._run, args=(self._listen,), name=name, daemon=True).start()
 

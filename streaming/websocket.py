@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -88,8 +90,9 @@ class Connection:
         self._received: Iterator[frames.Received] = iter(())
         self._owed: Message | None = None
         self._timeout: float | None = None
-        self._heard = time.monotonic()
-        self._turn = self._heard
+        self._turn = self._heard = time.monotonic()
+        if settings.heartbeat is not None:  # those that came together are not all pinged together
+            self._heard -= random.uniform(0, settings.heartbeat / 2)
         self._pinged = 0.0
         self._cut_at: float | None = None
         self._peer_closed = False
@@ -267,6 +270,25 @@ class Connection:
             data = b""
         self._heard = time.monotonic()
         return data
+
+    def hear(self) -> bool:
+        """Take what came while at rest, without waiting; False if somebody has to look at it.
+
+        Most that a silent client says is the answer to a ping, and nobody need get up for that.
+        """
+        try:
+            data = os.read(self.sock.fileno(), READ)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False  # the end; whoever looks finds it again
+        self._heard = time.monotonic()
+        if self._decoder.is_between_frames and frames.is_lone_pong(data):
+            return True
+        self._received = self._decoder.feed(data)
+        return False
 
     def _linger(self) -> None:
         """Read until the client's close frame or its end; the sweep cuts a client that gives none.

@@ -401,3 +401,34 @@ def test_a_connection_that_is_idle_closed_or_faulty_holds_nothing() -> None:
     for end in (masked(Opcode.PING), masked(Opcode.CLOSE), b"\xff\xff", text[:3]):
         held, _ = held_by(Decoder(2000), (text + end for _ in range(3)))
         assert held < 20_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 125])
+def test_a_lone_pong_is_told_from_everything_else(size: int) -> None:
+    pong = bytes([0x8A, 0x80 | size]) + b"mask" + b"x" * size
+    assert frames.is_lone_pong(pong)
+    for other in (
+        pong[:-1],
+        pong + b"\x8a",
+        pong + pong,
+        b"\x89" + pong[1:],  # a ping
+        b"\x0a" + pong[1:],  # not the last fragment
+        b"\xca" + pong[1:],  # a reserved bit
+        bytes([0x8A, size]) + b"x" * size,  # not masked
+        bytes([0x8A, 0x80 | 126, 0, size]) + b"mask" + b"x" * size,
+        b"",
+        b"\x8a",
+    ):
+        assert not frames.is_lone_pong(other)
+
+
+def test_a_decoder_knows_whether_it_is_between_frames() -> None:
+    decoder = frames.Decoder(100)
+    assert decoder.is_between_frames
+    whole = bytes([0x81, 0x82]) + bytes(4) + b"ab"
+    assert not list(decoder.feed(whole[:3]))
+    assert not decoder.is_between_frames
+    assert list(decoder.feed(whole[3:])) == [frames.Text("ab")]
+    assert decoder.is_between_frames
+    decoder.feed(whole)
+    assert not decoder.is_between_frames  # not iterated over

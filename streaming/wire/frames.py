@@ -94,6 +94,16 @@ def _may_be_sent(code: int) -> bool:
 _FIRST = (Opcode.TEXT, Opcode.BINARY)
 
 
+def is_lone_pong(data: bytes) -> bool:
+    """Whether ``data`` is one whole pong of a client and nothing else (RFC 6455 section 5.5.3)."""
+    return (
+        data[:1] == b"\x8a"
+        and len(data) >= 6
+        and 0x80 <= data[1] <= 0xFD
+        and (len(data) == data[1] - 122)
+    )
+
+
 class Decoder:
     """The bytes of one connection in, messages and control frames out.
 
@@ -139,6 +149,11 @@ class Decoder:
             self._data = self._data[self._at :] + data if self._at < len(self._data) else data
             self._at = 0
         return self._values()
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether all that was fed was whole frames, and has been iterated over."""
+        return self._at >= len(self._data)
 
     def _values(self) -> Iterator[Received]:
         if self._fault is not None:

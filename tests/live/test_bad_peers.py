@@ -9,11 +9,13 @@ import os
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.live.clients import read_head
+from tests.live.harness import gunicorn
 from tests.live.raw_websocket import (
     BINARY,
     CLOSE,
@@ -206,3 +208,23 @@ def test_noise_never_reaches_the_log_as_a_traceback(
                 connection.socket.shutdown(socket.SHUT_WR)
                 while not connection.is_ended():
                     pass
+
+
+def test_a_client_at_rest_that_answers_its_pings_stays_however_its_pongs_come() -> None:
+    often = {"STREAMING_HEARTBEAT": "0.3", "STREAMING_PONG_TIMEOUT": "2"}
+    with gunicorn(extra_env=often) as server, RawWebSocket(server, "/ws", subprotocol=None) as ws:
+        assert ws.read_text().startswith("Welcome")
+        time.sleep(1.5)  # it goes to rest
+        for cut in (0, 1, 5, 0, 2, 0):
+            ping = ws.read()
+            while ping.opcode != PING:
+                ping = ws.read()
+            pong = encode(PONG, ping.payload)
+            for piece in filter(None, (pong[:cut], pong[cut:])):
+                ws.socket.sendall(piece)
+                time.sleep(0.05)
+        ws.send(TEXT, b"still here")
+        frame = ws.read()
+        while frame.opcode == PING:
+            frame = ws.read()
+        assert frame.payload == b"You said: still here"
