@@ -80,6 +80,9 @@ def read(fd: int, size: int = PIECE) -> bytes | None:
         return b""
 
 
+FRESH = 0.5  # seconds for which an idle connection is used again; servers keep it for 1 s or more
+
+
 class Posts:
     """Publishes over HTTP on up to ``limit`` kept connections; what cannot leave yet waits."""
 
@@ -87,7 +90,7 @@ class Posts:
         self.poll, self.port, self.path, self.limit = poll, port, path, limit
         self.queue: deque[bytes] = deque()
         self.sockets: dict[int, socket.socket] = {}
-        self.idle: list[int] = []
+        self.idle: dict[int, float] = {}  # since when (``time.monotonic``), the latest last
         self.answers: dict[int, bytes] = {}
 
     def send(self, text: bytes) -> None:
@@ -96,9 +99,11 @@ class Posts:
 
     def flush(self) -> None:
         while self.queue and (self.idle or len(self.sockets) < self.limit):
+            if self.idle and time.monotonic() - max(self.idle.values()) > FRESH:
+                self.let_go()
             request = self.queue.popleft()
             if self.idle:
-                fd = self.idle.pop()
+                fd, _ = self.idle.popitem()
                 sent = self.sockets[fd].send(request)
                 if sent != len(request):
                     raise Failed("the server does not take a whole POST")
@@ -118,14 +123,20 @@ class Posts:
             self.sockets.pop(fd).close()
             if fd not in self.idle:
                 raise Failed("a POST got no answer")
-            self.idle.remove(fd)
+            del self.idle[fd]
             return
         self.answers[fd] += data
         if wire.answer_end(self.answers[fd]):
             if self.answers[fd][9:10] != b"2":
                 raise Failed(f"a POST was refused: {self.answers[fd][:60]!r}")
-            self.idle.append(fd)
+            self.idle[fd] = time.monotonic()
             self.flush()
+
+    def let_go(self) -> None:
+        """Close the idle ones: the server may be about to, and a POST would cross its end."""
+        for fd in self.idle:
+            self.sockets.pop(fd).close()
+        self.idle.clear()
 
     def close(self) -> None:
         for sock in self.sockets.values():
