@@ -36,34 +36,21 @@ def scenarios(*, quick: bool) -> list[Scenario]:
     tiny = Phase("get", "closed", 4 * t, probe_interval=0.01)
     calm = Phase("stalled", "open", 8 * t, rate=50, size=16384)
     echo = (Phase("warm-up", "echo", 0.5 * t), Phase("echo", "echo", 2 * t))
+    usual = (
+        warm,
+        Phase("fanout", "closed", 3 * t),
+        fill,
+        Phase("burst", "closed", 3 * t, inflight=64),
+        Phase("latency", "open", 5 * t, rate=20),
+    )
     return [
         Scenario("large", large, (warm, Phase("fanout", "closed", 3 * t), tiny), settle=2 * t),
-        Scenario(
-            "small",
-            small,
-            (
-                warm,
-                Phase("fanout", "closed", 3 * t),
-                fill,
-                Phase("burst", "closed", 3 * t, inflight=64),
-                Phase("latency", "open", 5 * t, rate=20),
-            ),
-        ),
+        Scenario("small", small, usual),
         Scenario("echo-1", 1, echo, ("ws",), "/echo", settle=0.2),
         Scenario("echo-100", 100, echo, ("ws",), "/echo", settle=0.2),
         Scenario("stalled-0", 200, (warm, calm)),
         Scenario("stalled-5", 200, (warm, replace(calm, may_lose=True)), stalled=5),
-        Scenario(
-            HOMES,
-            small,
-            (
-                warm,
-                Phase("fanout", "closed", 3 * t),
-                fill,
-                Phase("burst", "closed", 3 * t, inflight=64),
-                Phase("latency", "open", 5 * t, rate=20),
-            ),
-        ),
+        Scenario(HOMES, small, usual),
     ]
 
 
@@ -102,15 +89,18 @@ def phase(scenario: str, name: str) -> Callable[[Results], Results]:
     return find
 
 
+def cpu(found: Results) -> float:
+    """Microseconds of the server for one delivery."""
+    return float(found["cpu_s"] / found["delivered"] * 1e6)
+
+
+def per_second(found: Results) -> float:
+    return float(found["delivered"] / found["seconds"])
+
+
 def home_rows(*, quick: bool) -> list[Row]:
     """What is compared between the homes of the log."""
     (conns,) = (s.conns for s in scenarios(quick=quick) if s.name == HOMES)
-
-    def cpu(found: Results) -> float:
-        return float(found["cpu_s"] / found["delivered"] * 1e6)
-
-    def per_second(found: Results) -> float:
-        return float(found["delivered"] / found["seconds"])
 
     rows = []
     for name, title in (("fanout", "one message in flight"), ("burst", "64 in flight")):
@@ -140,12 +130,6 @@ def rows(kind: str, *, quick: bool) -> list[Row]:
     ) -> None:
         find = phase(*where)
         made.append(Row(title, unit, less, known(lambda results: get(find(results))), *where))
-
-    def cpu(found: Results) -> float:
-        return float(found["cpu_s"] / found["delivered"] * 1e6)
-
-    def per_second(found: Results) -> float:
-        return float(found["delivered"] / found["seconds"])
 
     one = "one message in flight"
     row(

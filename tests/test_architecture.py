@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "streaming"
 # From the cellar to the roof: a module may import from the floors below its own and from no other.
 FLOORS = [
     "errors bell",
-    "message wire wire.deflate wire.handshake wire.header wire.ndjson wire.sse",
+    "message logs.follower wire wire.deflate wire.handshake wire.header wire.ndjson wire.sse",
     "wire.fragments logs.contract logs.redis.backoff logs.redis.scripts logs.redis.errors",
     "wire.frames logs.memory logs.sqlite.schema logs.sqlite.followers logs.sqlite.wakeups",
     "logs.redis.listening logs.redis.url",

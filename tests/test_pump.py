@@ -134,8 +134,8 @@ class Renamed(MemoryLog):
         place.held = [
             replace(m, id=Position(place.epoch, m.id.offset)) if m else m for m in place.held
         ]
-        for follower in place.followers:
-            follower.wake()
+        for bell in place.followers:
+            bell.ring()
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         if after.epoch in self.epochs:

@@ -7,10 +7,12 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 
 from ..bell import Bell
 from ..message import Gap, Message, Position
 from .contract import Follower, Member, Page, Retention
+from .follower import BellFollower
 
 
 class _Channel:
@@ -26,31 +28,12 @@ class _Channel:
         self.size = 0
         self.ages: deque[float] = deque()
         self.keys: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self.followers: list[_Follower] = []
+        self.followers: list[Bell] = []
         self.used = 0.0
 
     @property
     def oldest(self) -> int:
         return self.newest - (len(self.held) - self.gone) + 1
-
-
-class _Follower:
-    """A follower of a memory log: a bell that appends ring."""
-
-    __slots__ = ("_bell", "_leave")
-
-    def __init__(self, leave: Callable[[_Follower], None]) -> None:
-        self._bell = Bell()
-        self._leave = leave
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._bell.wait(timeout)
-
-    def wake(self) -> None:
-        self._bell.ring()
-
-    def close(self) -> None:
-        self._leave(self)
 
 
 class MemoryLog:
@@ -98,8 +81,8 @@ class MemoryLog:
                 place.keys[key] = (now, place.newest)
             self._trim(place, now)
             followers = tuple(place.followers)
-        for follower in followers:
-            follower.wake()
+        for bell in followers:
+            bell.ring()
         return message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
@@ -125,10 +108,10 @@ class MemoryLog:
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
     def follow(self, channel: str) -> Follower:
-        follower = _Follower(lambda gone: self._leave(channel, gone))
+        bell = Bell()
         with self._lock:
-            self._use(channel, self._clock()).followers.append(follower)
-        return follower
+            self._use(channel, self._clock()).followers.append(bell)
+        return BellFollower(bell, partial(self._leave, channel, bell))
 
     def enter(self, room: str, member: Member) -> bool:
         with self._lock:
@@ -160,18 +143,18 @@ class MemoryLog:
             followers = [f for place in self._channels.values() for f in place.followers]
             self._channels.clear()
             self._rooms.clear()
-        for follower in followers:
-            follower.wake()
+        for bell in followers:
+            bell.ring()
 
     def __len__(self) -> int:
         """How many channels are held."""
         return len(self._channels)
 
-    def _leave(self, channel: str, follower: _Follower) -> None:
+    def _leave(self, channel: str, bell: Bell) -> None:
         with self._lock:
             place = self._channels.get(channel)
-            if place is not None and follower in place.followers:
-                place.followers.remove(follower)
+            if place is not None and bell in place.followers:
+                place.followers.remove(bell)
 
     def _use(self, channel: str, now: float, *, touch: bool = True) -> _Channel:
         place = self._channels.get(channel)

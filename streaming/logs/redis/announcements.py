@@ -86,8 +86,8 @@ class Announcements:
             topic.bells.add(bell)
             patience = 0.0 if self.trouble and not is_first else SETTLE
         if is_first:
-            name = "streaming announcements"
-            threading.Thread(target=self._run, args=(waker,), name=name, daemon=True).start()
+            title = "streaming announcements"
+            threading.Thread(target=self._run, args=(waker,), name=title, daemon=True).start()
         if not topic.ready.wait(patience) and patience:
             self.trouble = self.trouble or "Redis is slow to confirm what we follow."
         with self._lock:

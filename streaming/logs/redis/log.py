@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from ...bell import Bell
 from ...errors import LogUnavailable
 from ...message import Gap, Message, Position
 from ..contract import LEASE, Follower, Member, Page, Retention
+from ..follower import BellFollower
 from .announcements import Announcements
 from .commands import Commands
 from .errors import may_have_run
@@ -22,25 +22,6 @@ MARGIN = 120_000
 """Milliseconds that a channel outlives its last message."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Follower:
-    """A follower of a Redis log: a bell that announcements ring."""
-
-    __slots__ = ("_bell", "_leave")
-
-    def __init__(self, bell: Bell, leave: Callable[[], None]) -> None:
-        self._bell = bell
-        self._leave = leave
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._bell.wait(timeout)
-
-    def wake(self) -> None:
-        self._bell.ring()
-
-    def close(self) -> None:
-        self._leave()
 
 
 class RedisLog:
@@ -114,7 +95,7 @@ class RedisLog:
     def follow(self, channel: str) -> Follower:
         name = self._key(channel, "log")
         bell = self._announcements.follow(name)
-        return _Follower(bell, lambda: self._announcements.leave(name, bell))
+        return BellFollower(bell, partial(self._announcements.leave, name, bell))
 
     def enter(self, room: str, member: Member) -> bool:
         return self._rooms.enter(room, member)

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 
 from ...bell import Bell
-
-
-class SqliteFollower:
-    """A follower: a bell, and the number of the last append it was rung for."""
-
-    __slots__ = ("_bell", "_leave", "channel", "heard")
-
-    def __init__(self, channel: str, heard: int, leave: Callable[[SqliteFollower], None]) -> None:
-        self.channel = channel
-        self.heard = heard
-        self._bell = Bell()
-        self._leave = leave
-
-    def wait(self, timeout: float | None = None) -> bool:
-        return self._bell.wait(timeout)
-
-    def wake(self) -> None:
-        self._bell.ring()
-
-    def close(self) -> None:
-        self._leave(self)
+from ..follower import BellFollower
 
 
 class Followers:
@@ -35,34 +16,36 @@ class Followers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._channels: dict[str, list[SqliteFollower]] = {}
+        # by channel: what to ring, and the number of the last append that it was rung for
+        self._channels: dict[str, dict[Bell, int]] = {}
         self._untold: dict[str, bool] = {}
 
-    def add(self, channel: str, heard: int) -> SqliteFollower:
+    def add(self, channel: str, heard: int) -> BellFollower:
         """A new follower, that knows of everything up to the append number ``heard``."""
-        follower = SqliteFollower(channel, heard, self._remove)
+        bell = Bell()
         with self._lock:
             if channel not in self._channels:
                 self._untold[channel] = True
-            self._channels.setdefault(channel, []).append(follower)
-        return follower
+            self._channels.setdefault(channel, {})[bell] = heard
+        return BellFollower(bell, partial(self._remove, channel, bell))
 
     def ring(self, channel: str, seq: int) -> None:
         """Wake the channel's followers, unless they were woken for this append before."""
         with self._lock:
-            followers = tuple(self._channels.get(channel, ()))
-        for follower in followers:
-            if follower.heard < seq:
-                follower.heard = seq
-                follower.wake()
+            bells = self._channels.get(channel, {})
+            late = [bell for bell, heard in bells.items() if heard < seq]
+            bells.update(dict.fromkeys(late, seq))
+        for bell in late:
+            bell.ring()
 
     def ring_all(self, seq: int) -> None:
         """Wake everybody: what was appended up to ``seq`` is not known by channel."""
         with self._lock:
-            followers = [f for each in self._channels.values() for f in each]
-        for follower in followers:
-            follower.heard = seq
-            follower.wake()
+            for bells in self._channels.values():
+                bells.update(dict.fromkeys(bells, seq))
+            late = [bell for bells in self._channels.values() for bell in bells]
+        for bell in late:
+            bell.ring()
 
     def untold(self, limit: int) -> dict[str, bool]:
         """By channel, whether it is followed now: some of what changed since it was ``told``."""
@@ -87,11 +70,9 @@ class Followers:
         """How many channels are followed."""
         return len(self._channels)
 
-    def _remove(self, follower: SqliteFollower) -> None:
+    def _remove(self, channel: str, bell: Bell) -> None:
         with self._lock:
-            left = self._channels.get(follower.channel, [])
-            if follower in left:
-                left.remove(follower)
-                if not left:
-                    del self._channels[follower.channel]
-                    self._untold[follower.channel] = False
+            bells = self._channels.get(channel, {})
+            if bells.pop(bell, None) is not None and not bells:
+                del self._channels[channel]
+                self._untold[channel] = False

@@ -14,9 +14,10 @@ from contextlib import suppress
 from functools import partial
 
 from ...errors import LogUnavailable
+from ..contract import Follower
 from . import rooms
 from .connection import Connection
-from .followers import Followers, SqliteFollower
+from .followers import Followers
 from .forgetting import bury
 from .history import Appended, changed_since, newest_seq
 from .turns import Turns
@@ -71,7 +72,7 @@ class Process:
         self._beat_at = 0.0
         self._closed = threading.Event()
 
-    def follow(self, channel: str) -> SqliteFollower:
+    def follow(self, channel: str) -> Follower:
         """A new follower of ``channel``."""
         try:
             heard, newest = self.reader.read(lambda db: _seqs(db, channel), patience=HURRY)
