@@ -28,7 +28,7 @@ test-python: $(VENV)/.installed-test tools
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/live
 
 test-browser-client: node
-	node --test --test-reporter=spec tests/client/*.test.mjs
+	node --test --test-reporter=spec tests/browser/*.test.mjs
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

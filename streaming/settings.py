@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
 from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
 from .message import check_channel
-from .subscription import Policy
+
+Policy = Literal["replay", "latest", "disconnect"]
+"""What happens when a subscriber falls behind: it reads on; it skips to the newest message; or it
+is ended with ``Lagged`` where the others are told of a gap."""
 
 
 @dataclass(frozen=True, slots=True)

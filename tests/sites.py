@@ -16,7 +16,8 @@ import websocket as websocket_client
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from streaming import Registry, State, Streaming, registry
+from streaming import Registry, State, Streaming
+from streaming.clients import registry
 from tests.live.clients import RawClient, read_head
 
 SWEEP = 0.02

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 import app as demo
 from demo import answer_book
 from streaming import Gap, Message
-from streaming.client import StreamClient
+from streaming.clients.client import StreamClient
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.polling import PATIENCE

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from streaming.errors import InvalidCursor, InvalidMessage
+from streaming.hub.subscription import print_cursor
 from streaming.message import (
     RESERVED_EVENTS,
     Cursor,
@@ -16,7 +17,6 @@ from streaming.message import (
     check_channel,
     check_event,
 )
-from streaming.subscription import print_cursor
 
 
 @pytest.mark.parametrize("name", ["a", "news", "run:42", "a.b-c_d:E9", "x" * 128, "-", "..", "0"])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streaming.errors import LogUnavailable
-from streaming.hub import Hub
+from streaming.hub.hub import Hub
 from streaming.message import Gap, Message, Position
 from tests.polling import wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streaming.errors import LogUnavailable
-from streaming.hub import Hub
+from streaming.hub.hub import Hub
 from streaming.logs import Retention
 from streaming.logs.redis import RedisLog
 from streaming.logs.redis.commands import TIMEOUT

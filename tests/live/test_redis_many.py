@@ -9,7 +9,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from streaming.hub import Hub
+from streaming.hub.hub import Hub
 from streaming.logs import Retention
 from streaming.logs.redis import RedisLog
 from streaming.message import Gap

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streaming.errors import LogUnavailable
-from streaming.hub import Hub
+from streaming.hub.hub import Hub
 from streaming.logs.redis import RedisLog
 from streaming.message import Position
 from tests.polling import wait_until

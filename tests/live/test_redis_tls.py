@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streaming.errors import LogUnavailable
-from streaming.hub import Hub
+from streaming.hub.hub import Hub
 from streaming.logs.redis import RedisLog
 from tests.redis_server import free_port, redis_server
 from tests.witness import seen_by, watching

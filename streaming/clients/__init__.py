@@ -1,0 +1,1 @@
+"""Connected clients: their sockets, their deadlines, what they are sent. No Flask."""

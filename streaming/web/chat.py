@@ -1,0 +1,73 @@
+"""The tutorial's chat: plain text both ways, everybody in one room, which is a channel."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..clients.websocket import Connection
+from ..errors import Lagged
+from ..hub.presence import presence_channel
+from ..message import Gap, Message
+from ..wire import frames
+from .session import Take
+from .state import State
+
+WELCOME = "Welcome to the WebSocket server!"
+
+
+class ChatFormat:
+    """A message as the sender sees it, and as all others do."""
+
+    personal = True
+
+    def encode(self, message: Message, /) -> bytes:
+        return frames.encode_text(f"Other client said: {message.data}")
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return frames.encode_text(f"You said: {message.data}")
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+    def gap(self, lost: Gap, after: str, /) -> bytes:
+        """Plain text has no words for a gap: end the connection rather than be silent.
+
+        Raises:
+            Lagged: Always.
+        """
+        raise Lagged(f"Too slow: messages of {lost.channel!r} are lost. Connect again.")
+
+
+CHAT = ChatFormat()
+
+
+def chat(connection: Connection, state: State, room: str = "chat", *, history: int = 0) -> Take:
+    """Join channel ``room`` and talk the tutorial's protocol; return what takes each message.
+
+    Begins with the last ``history`` messages held. The client is a member of the room under its
+    connection's id.
+
+    Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
+    others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
+    return.
+
+    Raises:
+        StreamingError: What ends the connection: a room that is none, a log that cannot be
+            reached. The returned function raises for a message that cannot be sent.
+    """
+    presence_channel(room)
+    subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
+    try:
+        connection.send(WELCOME)
+    except BaseException:
+        subscription.close()
+        raise
+    connection.follow(subscription, CHAT)
+    connection.on_end(partial(state.presence.leave, room, connection.id))
+    state.presence.join(room, connection.id)
+
+    def take(data: str | bytes) -> None:
+        text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+        connection.owe(state.hub.publish(room, text, sender=connection.id))
+
+    return take

@@ -1,0 +1,111 @@
+"""``Streaming``: the package as a Flask extension, or as a blueprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+from flask import Blueprint, Flask, Response, request
+from flask.blueprints import BlueprintSetupState
+
+from ..clients.formats import EventFormat
+from ..logs import Member
+from ..message import Message
+from .requests import last_seen
+from .responses import choose_format, event_stream, stream_response
+from .routes import create_blueprint
+from .state import Authorize, check_unset, create_state, current_state, only_subscribe
+
+
+class Streaming:
+    """Streaming for a Flask application.
+
+    ``Streaming(app)``, or ``init_app`` in an application factory, or ``blueprint`` registered
+    under any prefix: all three do the same. Holds no application: one object may serve several,
+    and they do not see each other.
+
+    Args:
+        app: The application to set up at once.
+        authorize: Asked ``(action, channel)`` inside each request that wants to ``"subscribe"`` or
+            ``"publish"``. Joining a room and asking who is there count as subscribing to it. By
+            default everybody may subscribe and nobody publish over the network.
+        url_prefix: Where the blueprint goes with ``app`` and ``init_app``.
+
+    Configuration: the ``STREAMING_`` keys that ``streaming.Settings`` lists.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        authorize: Authorize = only_subscribe,
+        url_prefix: str = "/streaming",
+    ) -> None:
+        self._authorize = authorize
+        self._url_prefix = url_prefix
+        self.blueprint: Blueprint = create_blueprint()
+        """Register it instead of calling ``init_app`` to choose the prefix yourself."""
+        self.blueprint.record_once(self._set_up)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set up ``app``: read its configuration, register the blueprint.
+
+        Opens no socket and starts no thread: workers fork after it.
+
+        Raises:
+            ConfigurationError: If the app is set up already, or a setting is wrong.
+        """
+        check_unset(app)  # Flask's own words would advise another name
+        app.register_blueprint(self.blueprint, url_prefix=self._url_prefix)
+
+    def publish(
+        self, channel: str, data: str, *, event: str = "message", key: str | None = None
+    ) -> Message:
+        """``Hub.publish`` of the current application; needs an application context.
+
+        Raises:
+            InvalidMessage: If the channel, the event name, the key or the text cannot be sent.
+            TooLarge: If the text is over the size limit.
+            LogUnavailable: If the log cannot be reached; see ``Log.append``.
+        """
+        return current_state().hub.publish(channel, data, event=event, key=key)
+
+    def events(self, *channels: str, after: str | None = None, history: int = 0) -> Response:
+        """A response that follows ``channels`` over SSE or, if the client asks for it, NDJSON.
+
+        Resumes behind ``after``, by default behind what the client says it saw last.
+
+        Raises:
+            InvalidMessage: If a channel name is not well formed.
+            InvalidCursor: If the client's ``Last-Event-ID`` cannot be read.
+        """
+        after = after or last_seen(request)
+        return event_stream(request, current_state(), channels, after=after, history=history)
+
+    def members(self, room: str) -> list[Member]:
+        """Who is in ``room``, over all workers, in the order they came; needs an app context.
+
+        Raises:
+            InvalidMessage: If no room is called so.
+            LogUnavailable: If the log cannot be reached.
+        """
+        return current_state().presence.members(room)
+
+    def _set_up(self, setup: BlueprintSetupState) -> None:
+        create_state(cast(Flask, setup.app), self._authorize)
+
+
+def stream(
+    pieces: Iterable[str | bytes], *, every: float | None = None, form: EventFormat | None = None
+) -> Response:
+    """A response that sends each piece of any iterable as soon as it is there.
+
+    Plain text, NDJSON or Server-Sent Events by the client's ``Accept``, or the given ``form``.
+    Bytes are decoded as UTF-8 without cutting a character. ``every``: seconds to pause after each
+    piece. The iterable is closed when the client leaves: during a pause at once, otherwise when it
+    gives its next piece. Errors in it are logged and end the stream.
+    """
+    form = form or choose_format(request, text=True)
+    return stream_response(request, current_state(), pieces, every=every, form=form)

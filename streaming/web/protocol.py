@@ -1,0 +1,217 @@
+"""``streaming.v1.json``: channels over a WebSocket, one JSON object in each text frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flask import copy_current_request_context
+
+from ..clients.websocket import Connection
+from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
+from ..hub.hub import MAX_CHANNELS
+from ..hub.presence import describe
+from ..message import Gap, Message
+from ..wire import frames
+from ..wire.compact import compact
+from .session import Take
+from .state import State, only_subscribe
+
+PROTOCOL = "streaming.v1.json"
+
+
+class JsonFormat:
+    """Messages and gaps as JSON objects."""
+
+    personal = False
+
+    def encode(self, message: Message, /) -> bytes:
+        value: dict[str, object] = {
+            "type": "message",
+            "channel": message.channel,
+            "id": str(message.id),
+            "event": message.event,
+            "data": message.data,
+        }
+        if message.sender:
+            value["from"] = message.sender
+        return _frame(value)
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return message.encoded(self)
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+    def gap(self, lost: Gap, after: str, /) -> bytes:
+        return _frame({"type": "gap", **lost.payload(), "id": after})
+
+
+JSON = JsonFormat()
+
+
+def converse(connection: Connection, state: State) -> Take:
+    """Say welcome; return what follows the client's frames (``docs/protocols.md``).
+
+    For a handler of ``Sock.route`` to return. A frame that cannot be followed is answered with an
+    ``error`` frame and changes nothing.
+    """
+    session = _Session(connection, state)
+    session.send({"type": "welcome", "client": connection.id})
+    return session.take
+
+
+class _Session:
+    def __init__(self, connection: Connection, state: State) -> None:
+        self._connection = connection
+        self._state = state
+        self._check_allowed = state.check_allowed
+        if state.authorize is not only_subscribe:  # it may want the request, which ends before us
+            self._check_allowed = copy_current_request_context(state.check_allowed)
+        self._rooms: tuple[str, ...] = ()
+
+    def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
+        if request is not None and "ref" in request:
+            value = {**value, "ref": request["ref"]}
+        self._connection.send(compact(value))
+
+    def take(self, data: str | bytes) -> None:
+        """Follow one frame, or say what is wrong with it."""
+        request: Mapping[str, Any] = {}
+        try:
+            request = _parse(data)
+            verb = _VERBS.get(request["type"])
+            if verb is None:
+                raise InvalidRequest(
+                    f"Type {request['type']!r:.60} is unknown; use one of {', '.join(_VERBS)}."
+                )
+            verb(self, request)
+        except (HubClosed, ProtocolError):
+            raise
+        except StreamingError as error:
+            if self._connection.reason is not None:
+                raise
+            self.send({**error.problem(), "type": "error"}, request)
+
+    def _subscribe(self, request: Mapping[str, Any]) -> None:
+        channel, line = _text(request, "channel"), self._connection.line
+        self._check_allowed("subscribe", channel)
+        if line.subscription(channel) is not None:
+            raise InvalidRequest(f"Channel {channel!r} is followed already.")
+        if len(line.subscriptions()) >= MAX_CHANNELS:
+            raise InvalidRequest(f"A connection follows at most {MAX_CHANNELS} channels.")
+        after = _text(request, "after") if request.get("after") is not None else None
+        history = request.get("history", 0)
+        if not isinstance(history, int) or isinstance(history, bool) or history < 0:
+            raise InvalidRequest("'history' is a number of messages.")
+        subscription = self._state.hub.subscribe(
+            channel, after=after, history=history, bell=line.bell
+        )
+        try:
+            self.send({"type": "ready", "channel": channel, "id": subscription.id}, request)
+        except BaseException:
+            subscription.close()
+            raise
+        self._connection.follow(subscription, JSON)
+
+    def _unsubscribe(self, request: Mapping[str, Any]) -> None:
+        channel = _text(request, "channel")
+        if not self._connection.line.unfollow(channel):
+            raise InvalidRequest(f"Channel {channel!r} is not followed.")
+        self.send({"type": "unsubscribed", "channel": channel}, request)
+
+    def _publish(self, request: Mapping[str, Any]) -> None:
+        channel = _text(request, "channel")
+        self._check_allowed("publish", channel)
+        message = self._state.hub.publish(
+            channel,
+            _text(request, "data"),
+            event=_text(request, "event") if "event" in request else "message",
+            key=_text(request, "key") if "key" in request else None,
+            sender=self._connection.id,
+        )
+        self._connection.owe(message)
+        self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)
+
+    def _join(self, request: Mapping[str, Any]) -> None:
+        room, presence = _text(request, "channel"), self._state.presence
+        self._check_allowed("subscribe", room)
+        if len(self._rooms) >= MAX_CHANNELS and room not in self._rooms:
+            raise InvalidRequest(f"A connection is in at most {MAX_CHANNELS} rooms.")
+        info = _text(request, "info") if "info" in request else ""
+        if self._leave_all not in self._connection.endings:
+            self._connection.on_end(self._leave_all)
+        presence.join(room, self._connection.id, info)
+        try:
+            answer = self._members("joined", room)
+        except BaseException:
+            if room not in self._rooms:
+                presence.leave(room, self._connection.id)
+            raise
+        if room not in self._rooms:
+            self._rooms += (room,)
+        self.send(answer, request)
+
+    def _leave(self, request: Mapping[str, Any]) -> None:
+        room = _text(request, "channel")
+        if room not in self._rooms:
+            raise InvalidRequest(f"Room {room!r} was not joined.")
+        self._rooms = tuple(other for other in self._rooms if other != room)
+        self._state.presence.leave(room, self._connection.id)
+        self.send({"type": "left", "channel": room}, request)
+
+    def _presence(self, request: Mapping[str, Any]) -> None:
+        room = _text(request, "channel")
+        self._check_allowed("subscribe", room)
+        self.send(self._members("presence", room), request)
+
+    def _members(self, kind: str, room: str) -> Mapping[str, object]:
+        members = describe(self._state.presence.members(room))
+        return {"type": kind, "channel": room, "members": members}
+
+    def _leave_all(self) -> None:
+        for room in self._rooms:
+            self._state.presence.leave(room, self._connection.id)
+
+
+_VERBS: Mapping[str, Callable[[_Session, Mapping[str, Any]], None]] = {
+    "subscribe": _Session._subscribe,
+    "unsubscribe": _Session._unsubscribe,
+    "publish": _Session._publish,
+    "join": _Session._join,
+    "leave": _Session._leave,
+    "presence": _Session._presence,
+}
+
+
+def _parse(data: str | bytes) -> Mapping[str, Any]:
+    if isinstance(data, bytes):
+        raise ProtocolError("This protocol speaks text frames only.", 1003)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The frame is not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise InvalidRequest("A frame is a JSON object with a 'type'.")
+    ref = value.get("ref")
+    if not (ref is None or isinstance(ref, int | str)) or not _is_short(str(ref)):
+        del value["ref"]
+        raise InvalidRequest("'ref' is a number or a text of at most 64 characters.")
+    return value
+
+
+def _is_short(ref: str) -> bool:
+    """At most 64 characters, all of which can be sent back."""
+    return len(ref) <= 64 and ref == ref.encode("utf-8", "replace").decode()
+
+
+def _text(request: Mapping[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{name!r} is missing or not a text.")
+    return value
+
+
+def _frame(value: Mapping[str, object]) -> bytes:
+    return frames.encode_text(compact(value))

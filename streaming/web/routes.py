@@ -1,0 +1,103 @@
+"""The blueprint: what every application that uses the package serves."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, request
+
+from ..clients.websocket import Connection
+from ..errors import HandshakeError, InvalidRequest, StreamingError
+from ..hub.presence import describe
+from ..wire.compact import compact
+from . import protocol
+from .chat import chat
+from .origin import allow_origin
+from .requests import last_seen, read_count, read_json
+from .responses import event_stream
+from .session import Take
+from .sock import Sock
+from .state import current_state
+
+ROOM = "chat"
+"""The room of connections without a subprotocol."""
+
+
+def create_blueprint() -> Blueprint:
+    """A blueprint with the streams, the WebSocket, HTTP publish and the browser client."""
+    blueprint = Blueprint("streaming", __name__, static_folder="../static")
+    sock = Sock()
+    blueprint.get("/events")(events)
+    blueprint.post("/channels/<channel>")(publish)
+    blueprint.get("/presence/<room>")(presence)
+    blueprint.get("/health")(health)
+    blueprint.get("/ws")(not_a_websocket)
+    sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
+    blueprint.app_errorhandler(StreamingError)(problem)
+    blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
+    return blueprint
+
+
+def events() -> Response:
+    """``GET /events?channel=a&channel=b``: follow channels over SSE or NDJSON."""
+    state, channels = current_state(), request.args.getlist("channel")
+    for channel in channels:
+        state.check_allowed("subscribe", channel)
+    history = read_count(request.args.get("history"), "history")
+    return event_stream(request, state, channels, after=last_seen(request), history=history)
+
+
+def publish(channel: str) -> tuple[dict[str, str], int]:
+    """``POST /channels/<channel>``: publish one message."""
+    state = current_state()
+    state.check_allowed("publish", channel)
+    body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
+    unknown = body.keys() - {"data", "event", "key"}
+    if unknown:
+        raise InvalidRequest(f"{min(unknown)!r} is unknown; send 'data', 'event' and 'key'.")
+    if not isinstance(body.get("data"), str):
+        raise InvalidRequest("'data' is missing or not a text.")
+    message = state.hub.publish(channel, **body)
+    return {"channel": channel, "id": str(message.id)}, 201
+
+
+def presence(room: str) -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /presence/<room>``: who is in a room, over all workers."""
+    state = current_state()
+    state.check_allowed("subscribe", room)
+    members = describe(state.presence.members(room))
+    return {"room": room, "members": members}, 200, {"Cache-Control": "no-store"}
+
+
+def health() -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /health``: 200 while this worker takes clients and its log can be written to."""
+    state = current_state()
+    state.registry.check_open()
+    state.hub.log.check()
+    body: dict[str, object] = {"status": "ok", "clients": len(state.registry)}
+    return body, 200, {"Cache-Control": "no-store"}
+
+
+def speak(connection: Connection) -> Take:
+    """Serve a WebSocket: ``streaming.v1.json`` if that was agreed on, else the tutorial's chat."""
+    state = current_state()
+    if connection.subprotocol == protocol.PROTOCOL:
+        return protocol.converse(connection, state)
+    for action in ("subscribe", "publish"):
+        state.check_allowed(action, ROOM)
+    return chat(connection, state, ROOM)
+
+
+def not_a_websocket() -> Response:
+    """Answer plain requests for a WebSocket's address."""
+    raise HandshakeError("Connect here with a WebSocket client.", status=426)
+
+
+def problem(error: StreamingError) -> Response:
+    """Any of our errors as ``application/problem+json`` (RFC 9457)."""
+    if error.status >= 500:
+        current_app.logger.warning("%s: %s", error.title, error)
+    return Response(
+        compact(error.problem()),
+        error.status,
+        dict(error.headers),
+        content_type="application/problem+json",
+    )

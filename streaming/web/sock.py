@@ -1,0 +1,134 @@
+"""flask-sock's route, with our own connection under it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, wraps
+from typing import Any
+
+import flask_sock
+from flask import Blueprint, Request, Response, request
+
+from ..clients.outlet import client_socket, is_direct, take
+from ..clients.websocket import Connection
+from ..errors import ClientGone, HandshakeError
+from ..wire.deflate import Deflate
+from ..wire.handshake import check_handshake, choose_subprotocol
+from .origin import check_origin
+from .session import Session
+from .state import State, current_state
+
+Handler = Callable[..., object]
+
+
+class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
+    """flask-sock's ``Sock``: same use, other connection (see ``websocket.Connection``)."""
+
+    def route(
+        self,
+        path: str,
+        bp: Blueprint | None = None,
+        *,
+        subprotocols: Sequence[str] = (),
+        **options: Any,
+    ) -> Callable[[Handler], Handler]:
+        """Decorate a handler ``f(ws, **url_variables)`` for WebSockets at ``path``.
+
+        The connection ends when the handler returns, unless it returns a function: then the
+        handler was the greeting, and ``function(message)`` is called for each message, one after
+        another, outside the request's context, until the connection is over. Such a connection
+        costs no greenlet while its client is silent.
+
+        A fault in the handshake is answered with 400 or 426, a page of another origin with 403,
+        and the handler is not called. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
+        The other options are those of Flask's ``route``.
+        """
+        options["websocket"] = True
+
+        def decorate(handler: Handler) -> Handler:
+            @wraps(handler)
+            def view(**variables: Any) -> Response:
+                state = current_state()
+                connection = accept(request, state, subprotocols)
+                Session(connection, state).begin(partial(handler, connection, **variables))
+                return Taken()
+
+            (bp or self.app or self._own_blueprint()).route(path, **options)(view)
+            return handler
+
+        return decorate
+
+    def _own_blueprint(self) -> Blueprint:
+        """Where routes wait for ``init_app``."""
+        if self.bp is None:
+            self.bp: Blueprint | None = Blueprint("__flask_sock", __name__)
+        return self.bp
+
+
+class Taken(Response):
+    """Says that the socket is used up: the server writes nothing to it."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("101 Switching Protocols", [])  # for the access log
+        return map(_refuse, (b"",))
+
+
+def _refuse(piece: bytes) -> bytes:
+    raise ConnectionResetError(errno.ECONNRESET, "This connection is a WebSocket.")
+
+
+def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Connection:
+    """Answer a handshake with 101 and return the open connection, in the registry.
+
+    Raises:
+        HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
+        Forbidden: If the page's origin is not allowed.
+        HubClosed: If the server is about to stop.
+        TooManyClients: If this worker has as many as it takes.
+    """
+    environ, settings = request.environ, state.settings
+    answer = check_handshake(
+        request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
+    )
+    check_origin(request, settings.origins)
+    state.registry.check_open()  # from ``take`` on nobody can be answered with an error
+    state.registry.check_room()
+    sock = client_socket(environ, settings.send_buffer)
+    if sock is None:
+        raise HandshakeError(
+            "This server does not hand out its sockets; use gunicorn or flask run."
+        )
+    head = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {answer}",
+    ]
+    protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
+    if protocol:
+        head.append(f"Sec-WebSocket-Protocol: {protocol}")
+    agreed = None
+    if settings.compression:
+        agreed = Deflate().negotiate(request.headers.get("Sec-WebSocket-Extensions"))
+    if agreed:
+        head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
+    connection = Connection(
+        take(sock) if is_direct(sock) and settings.direct_writes else sock,
+        settings,
+        peer=request.remote_addr or "",
+        subprotocol=protocol,
+        compressor=agreed[0].compressor() if agreed else None,
+        decompress=agreed[0].decompressor().decompress if agreed else None,
+    )
+    state.registry.add(connection)
+    connection.line.cork()
+    try:
+        connection.line.send("\r\n".join([*head, "", ""]).encode("latin-1"))
+    except OSError as error:
+        connection.end(ClientGone(str(error)))
+    connection.line.start()
+    return connection

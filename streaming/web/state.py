@@ -1,0 +1,139 @@
+"""What one application has in one process: its hub, its registry, its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+from weakref import WeakSet
+
+from flask import Flask, current_app
+
+from ..clients.poller import Poller
+from ..clients.registry import Registry
+from ..errors import ConfigurationError, Forbidden, HubClosed
+from ..hub.hub import Hub
+from ..hub.presence import Presence, is_presence_channel, room_of
+from ..logs import MemoryLog, open_log
+from ..settings import Settings
+
+Action = Literal["publish", "subscribe"]
+Authorize = Callable[[Action, str], bool]
+"""Asked ``(action, channel)`` inside the request; True if its client may do that."""
+
+
+def only_subscribe(action: Action, channel: str) -> bool:
+    """The default: everybody may subscribe, nobody may publish over the network."""
+    return action == "subscribe"
+
+
+@dataclass(eq=False, slots=True, weakref_slot=True)
+class State:
+    """Everything the transports of one application share. No thread before it is used."""
+
+    settings: Settings
+    hub: Hub
+    registry: Registry = field(default_factory=Registry)
+    poller: Poller = field(default_factory=Poller)
+    authorize: Authorize = only_subscribe
+    presence: Presence = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.presence = Presence(self.hub)
+
+    def check_allowed(self, action: Action, channel: str) -> None:
+        """Return if the client of this request may do this, now.
+
+        Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
+        a presence channel no client publishes, or it could forge who is there.
+
+        Raises:
+            Forbidden: If it may not.
+            HubClosed: If it wants to publish to a server that is about to stop.
+        """
+        if action == "publish" and self.hub.closed.is_set():
+            raise HubClosed("The server is restarting; nothing was published. Try again.")
+        if action == "publish" and is_presence_channel(channel):
+            raise Forbidden(f"Nobody publishes to {channel!r}: only joining and leaving does.")
+        if not self.authorize(action, room_of(channel)):
+            raise Forbidden(
+                f"You may not {action} here (channel {channel!r}). "
+                "The application decides with Streaming(authorize=…)."
+            )
+
+    def close(self) -> None:
+        """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
+        self.hub.close()
+        self.presence.close()
+        self.registry.close(HubClosed("The server is restarting. Come back and resume."))
+
+
+_states: WeakSet[State] = WeakSet()
+
+
+def check_unset(app: Flask) -> None:
+    """Return if ``app`` has no state yet.
+
+    Raises:
+        ConfigurationError: If it has one.
+    """
+    if "streaming" in app.extensions:
+        raise ConfigurationError(
+            "Streaming is set up twice on this app. Keep one: Streaming(app), init_app or the "
+            "registration of its blueprint."
+        )
+
+
+def create_state(app: Flask, authorize: Authorize) -> State:
+    """Give ``app`` its state.
+
+    Raises:
+        ConfigurationError: If it has one already, or a setting is wrong.
+    """
+    check_unset(app)
+    settings = Settings.from_config(app.config)
+    hub = Hub(
+        open_log(settings.log, settings.retention, app.instance_path),
+        message_size=settings.message_size,
+        policies=settings.policies,
+    )
+    state = app.extensions["streaming"] = State(
+        settings, hub, Registry(settings.clients), authorize=authorize
+    )
+    _states.add(state)
+    return state
+
+
+def current_state() -> State:
+    """The state of the application that handles this request.
+
+    Raises:
+        ConfigurationError: If it has none.
+    """
+    state = current_app.extensions.get("streaming")
+    if not isinstance(state, State):
+        raise ConfigurationError("This app has no streaming yet. Call Streaming(app) at start.")
+    return state
+
+
+def close_all() -> None:
+    """Drain every application of this process, which is about to stop."""
+    for state in tuple(_states):
+        state.close()
+
+
+def close_logs() -> None:
+    """Let go of the logs of this process, which is about to end: nothing can be published then."""
+    for state in tuple(_states):
+        state.hub.log.close()
+
+
+def is_any_in_memory() -> bool:
+    """Whether an application of this process has its log in the process's own memory."""
+    return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))
+
+
+def is_drained() -> bool:
+    """Whether no client is connected any more to the applications of this process, and all members
+    it had in rooms have left."""
+    return all(not state.registry and state.presence.is_idle for state in tuple(_states))

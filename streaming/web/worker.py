@@ -1,0 +1,70 @@
+"""Draining under gunicorn, which runs no hook when a worker is told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Protocol
+
+from ..errors import ConfigurationError
+from .state import close_all, close_logs, is_any_in_memory, is_drained
+
+INTERVAL = 0.05
+"""Seconds between two looks at the worker."""
+
+PATIENCE = 5.0
+"""Seconds that a worker waits at its exit. The last clients take the end of their stream or are cut
+within one; thousands of members may take longer to leave."""
+
+
+class Config(Protocol):
+    """The part of gunicorn's configuration that is looked at."""
+
+    workers: int
+
+
+class Worker(Protocol):
+    """The part of a gunicorn worker that is looked at."""
+
+    alive: bool
+    cfg: Config
+
+
+def watch_worker(worker: Worker) -> None:
+    """Drain all streams of this process as soon as ``worker`` is to stop.
+
+    For ``post_worker_init`` in ``gunicorn.conf.py``. TERM, HUP and ``max_requests``
+    all end in ``worker.alive`` being false. Starts a daemon thread that lives until then.
+
+    Raises:
+        ConfigurationError: If there are more workers and an application's log is in memory: what
+            one worker publishes, the clients of another would never see.
+    """
+    if worker.cfg.workers > 1 and is_any_in_memory():
+        raise ConfigurationError(
+            f"{worker.cfg.workers} workers cannot share STREAMING_LOG=memory:. Set it to "
+            "'sqlite:///streaming.db' (workers of one machine) or 'redis://host:6379' (of many "
+            "machines), or start one worker (--workers 1)."
+        )
+
+    def watch() -> None:
+        while worker.alive:
+            time.sleep(INTERVAL)
+        close_all()
+
+    threading.Thread(target=watch, name="streaming drain", daemon=True).start()
+
+
+def drain_worker() -> None:
+    """Drain all streams of this process; wait until they have ended and rooms know who left, at
+    most ``PATIENCE`` seconds; then let go of its logs, so that other processes need not find out
+    that this one is gone.
+
+    For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
+    open connections, so it may have ended before ``watch_worker`` looked.
+    """
+    close_all()
+    until = time.monotonic() + PATIENCE
+    while not is_drained() and time.monotonic() < until:
+        time.sleep(INTERVAL / 5)
+    close_logs()

@@ -1,0 +1,357 @@
+"""streaming/clients/line.py: whole frames, one writer at a time, deliveries from the log."""
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from streaming import Bell, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
+from streaming.clients.line import Line
+from streaming.web.chat import CHAT
+from streaming.web.protocol import JSON
+from streaming.wire import frames
+from tests.sites import wait_until
+from tests.sockets import Cooperative, cooperative, fill, read_exactly, tcp_pair
+
+
+class Numbers:
+    """A protocol whose frames are the texts themselves."""
+
+    personal = True
+
+    def encode(self, message: Message, /) -> bytes:
+        return frames.encode_text(message.data)
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return frames.encode_text(f"own {message.data}")
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
+
+    def gap(self, lost: Gap, after: str, /) -> bytes:
+        return frames.encode_text(f"gap, then {after}")
+
+
+NUMBERS = Numbers()
+PING = frames.encode(frames.Opcode.PING, b"")
+
+
+def make(sock: socket.socket, end: Callable[[StreamingError], None] = lambda reason: None) -> Line:
+    return Line(sock, "me", bell=Bell(), ping=PING, is_direct=True, end=end)
+
+
+@dataclass
+class Ends:
+    """A line between a server's socket and its peer."""
+
+    line: Line
+    peer: socket.socket
+    reasons: list[StreamingError] = field(default_factory=list)
+    decoder: frames.Decoder = field(
+        default_factory=lambda: frames.Decoder(1 << 30, require_mask=False)
+    )
+    received: list[frames.Received] = field(default_factory=list)
+
+    def read(self, count: int = 1) -> list[frames.Received]:
+        """The next values the peer receives; raises on the first byte that is out of place."""
+        while len(self.received) < count:
+            data = self.peer.recv(1 << 16)
+            assert data, "the connection ended"
+            self.received += self.decoder.feed(data)
+        taken, self.received = self.received[:count], self.received[count:]
+        return taken
+
+    def read_texts(self, count: int) -> list[str]:
+        return [value.data for value in self.read(count) if isinstance(value, frames.Text)]
+
+
+@pytest.fixture(params=["direct", "through the deliverer"])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """A started line, once over a socket as under gevent and once over a blocking one."""
+    with tcp_pair() as (server, peer):
+        direct = request.param == "direct"
+        sock = cooperative(server) if direct else server
+        with sock:
+            reasons: list[StreamingError] = []
+            line = make(sock, reasons.append)
+            assert line.is_direct == direct
+            line.start()
+            yield Ends(line, peer, reasons)
+            line.stop()
+            line.cut()
+
+
+def text(data: str) -> bytes:
+    return frames.encode_text(data)
+
+
+def test_frames_arrive_in_the_order_they_were_put(ends: Ends) -> None:
+    for n in range(100):
+        ends.line.put(text(str(n)))
+    assert ends.read_texts(100) == [str(n) for n in range(100)]
+
+
+def test_frames_of_many_threads_are_never_spliced_and_keep_each_threads_order() -> None:
+    sizes = random.Random(7)
+    sent = [[f"{who}:{n}:" + "x" * sizes.randrange(300_000) for n in range(10)] for who in range(4)]
+    with tcp_pair() as (server, peer):
+        ends = Ends(make(server), peer)
+        ends.line.start()
+
+        def speak(texts: list[str]) -> None:
+            for each in texts:
+                ends.line.put(text(each))
+
+        threads = [threading.Thread(target=speak, args=(texts,)) for texts in sent]
+        for thread in threads:
+            thread.start()
+        received = ends.read_texts(40)
+        for thread in threads:
+            thread.join(5)
+        ends.line.stop()
+    for who, texts in enumerate(sent):
+        assert [each for each in received if each.startswith(f"{who}:")] == texts
+
+
+def test_a_socket_with_a_timeout_under_threads_is_not_written_to_directly() -> None:
+    with tcp_pair() as (server, _):
+        server.settimeout(60)  # which makes the file descriptor non-blocking
+        assert not make(server).is_direct
+
+
+def test_what_is_put_while_the_line_is_full_follows_what_was_begun(ends: Ends) -> None:
+    big = "b" * 20_000_000
+    putting = threading.Thread(target=lambda: [ends.line.put(text(t)) for t in (big, "small")])
+    putting.start()
+    wait_until(lambda: ends.line.progress, "the line to be full")
+    assert ends.read_texts(2) == [big, "small"]
+    putting.join(5)
+
+
+def test_an_answer_that_is_read_while_a_ping_is_still_being_sent_counts() -> None:
+    """Whoever compares ``pinged`` with when it heard the client must find the answer the later."""
+    sent: list[float] = []
+
+    class Slow(Line):
+        def send(self, data: bytes | memoryview) -> None:
+            super().send(data)
+            sent.append(time.monotonic())
+
+    with tcp_pair() as (server, peer):
+        line = Slow(server, "me", bell=Bell(), ping=PING, is_direct=False, end=lambda reason: None)
+        line.start()
+        line.ping()
+        assert peer.recv(100) == PING
+        wait_until(lambda: line.pinged, "the ping is noted")
+        assert line.pinged <= wait_until(lambda: sent, "the send returns")[0]
+        line.stop()
+        line.cut()
+
+
+def test_a_ping_goes_out_at_once_or_as_soon_as_the_line_is_free(ends: Ends) -> None:
+    ends.line.ping()
+    assert ends.read() == [frames.Ping(b"")]
+    big = "b" * 20_000_000
+    putting = threading.Thread(target=lambda: ends.line.put(text(big)))
+    putting.start()
+    wait_until(lambda: ends.line.progress, "the line to be full")
+    ends.line.ping()  # does not block
+    assert ends.read_texts(1) == [big]
+    putting.join(5)
+    if ends.line.is_direct:
+        ends.line.ping()
+    assert ends.read()[0] == frames.Ping(b"")
+
+
+def test_the_close_frame_is_the_last_thing_said(ends: Ends) -> None:
+    ends.line.put(text("before"))
+    ends.line.say_goodbye(frames.encode_close(1001, "bye"))
+    ends.line.say_goodbye(frames.encode_close(1011, "too late"))
+    wait_until(lambda: ends.line.is_finished, "the close frame")
+    ends.line.put(text("after"))
+    ends.line.ping()
+    assert ends.read(2) == [frames.Text("before"), frames.Close(1001, "bye")]
+    ends.line.stop()
+    ends.line.cut()
+    assert ends.peer.recv(100) == b""
+
+
+def test_the_close_frame_waits_for_the_frame_that_was_begun(ends: Ends) -> None:
+    big = "b" * 20_000_000
+    putting = threading.Thread(target=lambda: ends.line.put(text(big)))
+    putting.start()
+    wait_until(lambda: ends.line.progress, "the line to be full")
+    ends.line.say_goodbye(frames.encode_close(1012, ""))  # does not block
+    assert not ends.line.is_finished
+    assert ends.read(2) == [frames.Text(big), frames.Close(1012, "")]
+    putting.join(5)
+    wait_until(lambda: ends.line.is_finished, "the close frame")
+
+
+def test_a_subscription_is_delivered_from_its_cursor_over_the_seam_to_live(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    for n in range(300):
+        hub.publish("a", str(n))
+    with hub.subscribe("a", history=200, bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        for n in range(300, 600):
+            hub.publish("a", str(n))
+        assert ends.read_texts(500) == [str(n) for n in range(100, 600)]
+
+
+def test_what_a_client_published_itself_looks_so_to_it(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        hub.publish("a", "1", sender="me")
+        hub.publish("a", "2", sender="somebody else")
+        hub.publish("a", "3")
+        assert ends.read_texts(3) == ["own 1", "2", "3"]
+
+
+def test_several_channels_share_one_line(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    for channel in "abc":
+        ends.line.follow(hub.subscribe(channel, bell=ends.line.bell), NUMBERS)
+    assert len(ends.line.subscriptions()) == 3
+    for n in range(60):
+        hub.publish("abc"[n % 3], f"{'abc'[n % 3]}{n}")
+    received = ends.read_texts(60)
+    for channel in "abc":
+        told = [each for each in received if each[0] == channel]
+        assert told == [f"{channel}{n}" for n in range(60) if "abc"[n % 3] == channel]
+    ends.line.stop()
+    assert ends.line.subscriptions() == []
+    assert [hub.subscribers(channel) for channel in "abc"] == [0, 0, 0]
+
+
+def test_a_slow_reader_gets_every_message_whole_and_in_order(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        sent = [f"{n}:" + "x" * 20_000 for n in range(300)]
+        for each in sent:
+            hub.publish("a", each)  # never blocks
+        wait_until(lambda: ends.line.progress, "the line to be full")
+        assert ends.read_texts(300) == sent
+
+
+def test_a_reader_too_slow_for_the_log_is_told_of_the_gap(ends: Ends) -> None:
+    hub = Hub(MemoryLog(Retention(messages=3)))
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        stuck = hub.publish("a", "x" * 900_000)
+        wait_until(lambda: sub.is_past(stuck.id) or ends.line.progress, "the first message")
+        for n in range(100):
+            hub.publish("a", f"{n}:" + "x" * 900_000)
+        values = ends.read_texts(2)
+        while not values[-1].startswith("99:"):
+            values += ends.read_texts(1)
+        gaps = [value for value in values if value.startswith("gap")]
+        assert gaps
+        assert [value.split(":")[0] for value in values[-3:]] == ["97", "98", "99"]
+        assert len(values) < 100
+
+
+def test_a_gap_that_the_protocol_has_no_words_for_ends_the_line(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", after="gone-7", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, CHAT)
+        wait_until(lambda: ends.reasons, "the end")
+        assert isinstance(ends.reasons[0], Lagged)
+
+
+def test_an_ended_subscription_ends_the_line_with_its_reason(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, JSON)
+        hub.close()
+        wait_until(lambda: ends.reasons, "the end")
+        assert ends.reasons[0].close_code == 1012
+
+
+def test_a_format_that_fails_ends_the_line_and_is_logged(
+    ends: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Numbers):
+        def encode(self, message: Message, /) -> bytes:
+            raise ZeroDivisionError
+
+    hub = Hub(MemoryLog())
+    hub.publish("a", "1")
+    with hub.subscribe("a", history=1, bell=ends.line.bell) as sub:
+        ends.line.follow(sub, Broken())
+        wait_until(lambda: ends.reasons, "the end")
+        assert ends.reasons[0].close_code == 1011
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_nothing_is_delivered_of_a_channel_that_was_unfollowed(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    for channel in "ab":
+        ends.line.follow(hub.subscribe(channel, bell=ends.line.bell), NUMBERS)
+    assert ends.line.unfollow("a")
+    assert not ends.line.unfollow("a")
+    assert ends.line.subscription("a") is None
+    assert hub.subscribers("a") == 0
+    hub.publish("a", "unheard")
+    hub.publish("b", "heard")
+    assert ends.read_texts(1) == ["heard"]
+
+
+def test_a_line_whose_client_left_says_so_once_it_writes(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        ends.line.cut()
+        hub.publish("a", "x")
+        wait_until(lambda: ends.reasons, "the end")
+        assert ends.reasons[0].close_code == 1006
+    with pytest.raises(OSError):
+        ends.line.put(text("x"))
+
+
+def test_a_stopped_line_lets_its_deliverer_go(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    ends.line.follow(hub.subscribe("a", bell=ends.line.bell), NUMBERS)
+    ends.line.stop()
+    ends.line.stop()
+    assert hub.subscribers("a") == 0
+    name = f"deliver {ends.line.client}"
+    wait_until(
+        lambda: name not in {thread.name for thread in threading.enumerate()}, "no deliverer"
+    )
+
+
+def test_a_line_that_makes_no_progress_is_stuck_and_one_that_is_idle_is_not() -> None:
+    with tcp_pair() as (server, peer), cooperative(server) as sock:
+        line = make(sock)
+        line.start()
+        now = time.monotonic()
+        assert not line.is_stuck(now + 1e6, 10)
+        filled = fill(sock)
+        line.ping()
+        assert not line.is_stuck(now, 10)
+        assert line.is_stuck(now + 11, 10)
+        assert not line.is_stuck(now + 11, None)
+        read_exactly(peer, filled)
+        assert peer.recv(100) == PING
+        wait_until(lambda: not line.is_stuck(now + 11, 10), "progress")
+        line.stop()
+
+
+def test_a_direct_line_has_no_thread_of_its_own_while_its_client_reads() -> None:
+    before = threading.active_count()
+    with tcp_pair() as (server, peer), cooperative(server) as sock:
+        assert isinstance(sock, Cooperative)
+        line = make(sock)
+        line.start()
+        for n in range(10):
+            line.put(text(str(n)))
+        assert threading.active_count() == before
+        assert read_exactly(peer, 30) == b"".join(text(str(n)) for n in range(10))
+        line.stop()

@@ -1,0 +1,525 @@
+"""streaming/hub/hub.py: the guarantees of delivery, under real threads that try to break them."""
+
+import random
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streaming.errors import (
+    HubClosed,
+    InvalidCursor,
+    InvalidMessage,
+    InvalidRequest,
+    LogUnavailable,
+    TooLarge,
+)
+from streaming.hub.hub import MAX_CHANNELS, Hub, check_channels
+from streaming.hub.subscription import Subscription
+from streaming.logs import Follower, MemoryLog, Retention
+from streaming.message import Gap, Message, Position, channel_tag
+from tests.broken_log import BrokenLog
+from tests.polling import PATIENCE, wait_until
+
+END = "the end"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub(MemoryLog(Retention(messages=100_000)), message_size=1000)
+    yield hub
+    assert hub._pumps == {}, "a subscription was left open"
+
+
+class Crew:
+    """Threads whose faults are the test's."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+        self._faults: list[BaseException] = []
+
+    def start(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as fault:
+                self._faults.append(fault)
+
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive(), "a thread sleeps for ever"
+        self._threads.clear()
+        for fault in self._faults:
+            raise fault
+
+
+def read_to_the_end(sub: Subscription, ends: int = 1) -> list[Message]:
+    """Everything up to the last of so many ends; there must be no gap."""
+    messages: list[Message] = []
+    while sum(m.data == END for m in messages) < ends:
+        items = sub.take(PATIENCE)
+        for item in items:
+            assert isinstance(item, Message), f"a gap: {item}"
+            messages.append(item)
+    return messages
+
+
+def check_seamless(messages: list[Message], after: Position, log: list[Message]) -> None:
+    """``messages`` is ``log`` behind ``after``: nothing lost, doubled, changed or reordered."""
+    assert [m.id.offset for m in messages] == list(range(after.offset + 1, log[-1].id.offset + 1))
+    assert messages == log[after.offset :]
+
+
+# Publishing
+
+
+def test_a_publisher_gets_the_message_with_its_id(hub: Hub) -> None:
+    message = hub.publish("a", "text", event="tick", key="k", sender="client")
+    assert (message.channel, message.data, message.event) == ("a", "text", "tick")
+    assert (message.sender, message.id.offset) == ("client", 1)
+
+
+def test_a_key_seen_before_gives_the_first_id_and_delivers_nothing(hub: Hub) -> None:
+    with hub.subscribe("a") as sub:
+        first = hub.publish("a", "one", key="k")
+        assert hub.publish("a", "one", key="k").id == first.id
+        hub.publish("a", END)
+        assert [m.data for m in read_to_the_end(sub)] == ["one", END]
+
+
+@pytest.mark.parametrize(
+    ("channel", "options"),
+    [
+        ("", {}),
+        ("a b", {}),
+        ("a", {"event": ""}),
+        ("a", {"event": "a\nb"}),
+        ("a", {"event": "ready"}),
+        ("a", {"data": b"bytes"}),
+        ("a", {"data": None}),
+        ("a", {"data": {"n": 1}}),
+        ("a", {"data": "\ud83d"}),
+        ("a", {"data": "x" * 1001}),
+        ("a", {"data": "中" * 334}),
+        ("a", {"key": ""}),
+        ("a", {"key": "k" * 129}),
+        ("a", {"key": 7}),
+        ("a", {"key": "\ud83d"}),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_to_its_publisher(
+    hub: Hub, channel: str, options: dict[str, object]
+) -> None:
+    head = hub.log.tail("a")
+    with pytest.raises((InvalidMessage, TooLarge)):
+        hub.publish(channel, **{"data": "text", **options})  # type: ignore[arg-type]
+    assert hub.log.tail("a") == head
+
+
+def test_a_message_may_be_as_large_as_the_limit(hub: Hub) -> None:
+    assert hub.publish("a", "x" * 1000).size == 1000
+    assert hub.publish("a", "中" * 333).size == 999
+
+
+# Subscribing
+
+
+def test_channels_are_named_once_each_and_in_order() -> None:
+    assert check_channels("news") == ("news",)
+    assert check_channels(iter(["b", "a", "b"])) == ("b", "a")
+    assert len(check_channels(f"c{n}" for n in range(MAX_CHANNELS))) == MAX_CHANNELS
+
+
+@pytest.mark.parametrize("channels", [[], [f"c{n}" for n in range(MAX_CHANNELS + 1)]])
+def test_no_channels_or_too_many_are_refused(hub: Hub, channels: list[str]) -> None:
+    with pytest.raises(InvalidRequest):
+        hub.subscribe(channels)
+
+
+@pytest.mark.parametrize("channels", ["", "a b", ["a", "ä"]])
+def test_a_channel_that_cannot_exist_is_not_followed(hub: Hub, channels: str | list[str]) -> None:
+    with pytest.raises(InvalidMessage):
+        hub.subscribe(channels)
+
+
+def test_a_cursor_that_no_log_gave_out_is_refused_before_anything_starts(hub: Hub) -> None:
+    with pytest.raises(InvalidCursor):
+        hub.subscribe("a", after="nonsense")
+    assert hub.subscribers("a") == 0
+
+
+def test_history_is_for_those_who_bring_no_cursor(hub: Hub) -> None:
+    messages = [hub.publish("a", str(n)) for n in range(10)]
+    with hub.subscribe("a", history=3) as new, hub.subscribe("a") as head:
+        assert new.read() == messages[7:]
+        assert head.read() == []
+    with hub.subscribe("a", history=3, after=str(messages[4].id)) as back:
+        assert back.read() == messages[5:]
+
+
+def test_the_hub_counts_the_subscribers_of_each_channel(hub: Hub) -> None:
+    with hub.subscribe("a"), hub.subscribe(["a", "b"]):
+        assert (hub.subscribers("a"), hub.subscribers("b"), hub.subscribers("c")) == (2, 1, 0)
+    assert (hub.subscribers("a"), hub.subscribers("b")) == (0, 0)
+
+
+def pumps() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("pump ")]
+
+
+def test_a_channel_has_one_pump_while_somebody_follows_it_and_none_after(hub: Hub) -> None:
+    subs = [hub.subscribe(["a", "b"]) for _ in range(10)]
+    assert sorted(pumps()) == ["pump a", "pump b"]
+    for sub in subs:
+        sub.close()
+    wait_until(lambda: not pumps(), "the pumps have ended")
+    with hub.subscribe("a") as sub:
+        message = hub.publish("a", "text")
+        assert sub.take(PATIENCE) == [message]
+
+
+def test_followers_that_come_and_go_all_the_time_keep_getting_messages(hub: Hub) -> None:
+    """The last one leaves, the pump stops, the next one comes: no message falls in between."""
+    crew, done = Crew(), threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            with hub.subscribe("a") as sub:
+                message = hub.publish("a", "mine")
+                while message not in sub.take(PATIENCE):
+                    pass
+
+    for _ in range(3):
+        crew.start(come_and_go)
+    wait_until(lambda: hub.log.tail("a").offset > 500, "500 visits", 60)
+    done.set()
+    crew.join()
+    wait_until(lambda: not pumps(), "the pumps have ended")
+
+
+def test_a_channel_that_is_slow_to_follow_keeps_nobody_else_waiting() -> None:
+    gate, waited = threading.Event(), []
+
+    class SlowLog(MemoryLog):
+        def follow(self, channel: str) -> Follower:
+            if channel == "slow":
+                waited.append(gate.wait(2))
+            return super().follow(channel)
+
+    hub = Hub(SlowLog())
+    with hub.subscribe("slow") as slow, hub.subscribe("a") as other:
+        message = hub.publish("a", "text")
+        assert read_until(other, message) == [message]
+        assert waited == []
+        gate.set()
+        message = hub.publish("slow", "text")
+        assert read_until(slow, message) == [message]
+        wait_until(lambda: waited == [True], "the slow one is followed")
+
+
+def test_a_subscription_that_fails_half_way_leaves_nothing_behind() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    log.broken = {"tail:b"}
+    with pytest.raises(LogUnavailable):
+        hub.subscribe(["a", "b"])
+    log.broken = set()
+    assert (hub.subscribers("a"), hub.subscribers("b")) == (0, 0)
+    wait_until(lambda: not pumps(), "no pump is left")
+
+
+# Closing
+
+
+def test_a_closed_hub_ends_everybody_and_refuses_newcomers(hub: Hub) -> None:
+    subs = [hub.subscribe("a"), hub.subscribe(["a", "b"])]
+    hub.close()
+    hub.close()
+    assert hub.closed.is_set()
+    for sub in subs:
+        with sub, pytest.raises(HubClosed):
+            sub.take(PATIENCE)
+    with pytest.raises(HubClosed):
+        hub.subscribe("a")
+
+
+def test_a_closed_hub_still_takes_messages_for_those_who_resume(hub: Hub) -> None:
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+        hub.close()
+        message = hub.publish("a", "while it drains")
+    with Hub(hub.log).subscribe("a", after=cursor) as back:
+        assert back.read() == [message]
+
+
+def test_nobody_slips_through_while_the_hub_closes(hub: Hub) -> None:
+    crew, gate = Crew(), threading.Barrier(9)
+
+    def live() -> None:
+        gate.wait(PATIENCE)
+        with pytest.raises(HubClosed):
+            live_on()
+
+    def live_on() -> None:
+        while True:
+            with hub.subscribe("a") as sub:
+                while sub.take():
+                    pass
+
+    def feed() -> None:
+        gate.wait(PATIENCE)
+        for n in range(200):
+            hub.publish("a", str(n))
+        hub.close()
+
+    for _ in range(8):
+        crew.start(live)
+    crew.start(feed)
+    crew.join()
+
+
+# The guarantees
+
+
+def test_everybody_gets_every_message_once_and_in_order_whatever_they_do(hub: Hub) -> None:
+    """Publishers, joiners, resumers and laggards in threads: everyone sees the log itself."""
+    publishers, each, crew = 4, 300, Crew()
+    joiners = (0, 0, 1, 100, 300, 700)
+    origin = hub.log.tail("a")
+    seen: list[tuple[Position, list[Message]]] = []
+    finished = threading.Semaphore(0)
+
+    def wait_for_message(at: int) -> None:
+        wait_until(lambda: hub.log.tail("a").offset >= at, f"message {at}", 60)
+
+    def publish(name: int) -> None:
+        for n in range(each):
+            hub.publish("a", f"{name}:{n}")
+        finished.release()
+
+    def end() -> None:
+        for _ in range(publishers + len(joiners)):
+            assert finished.acquire(timeout=60)
+        hub.publish("a", END)
+
+    def follow(at: int) -> None:
+        """Join once ``at`` messages were published, and stay."""
+        wait_for_message(at)
+        with hub.subscribe("a") as sub:
+            start = Position.parse(sub.id)
+            finished.release()  # who joins behind the end waits for it for ever
+            seen.append((start, read_to_the_end(sub)))
+
+    def lag() -> None:
+        """Read only when there is much to read."""
+        messages: list[Message] = []
+        with hub.subscribe("a", after=str(origin)) as sub:
+            while not messages or messages[-1].data != END:
+                wait_for_message(min(len(messages) + 100, total))
+                items = sub.take(PATIENCE)
+                assert not [i for i in items if isinstance(i, Gap)]
+                messages += [i for i in items if isinstance(i, Message)]
+        seen.append((origin, messages))
+
+    def resume(seed: int) -> None:
+        """Lose the connection every few messages, in the middle of what was read, and return."""
+        dice = random.Random(seed)
+        messages: list[Message] = []
+        cursor = str(origin)
+        while not messages or messages[-1].data != END:
+            left = dice.randrange(1, 40)
+            with hub.subscribe("a", after=cursor) as sub:
+                while left > 0 and (not messages or messages[-1].data != END):
+                    for item in sub.take(PATIENCE)[:left]:
+                        assert isinstance(item, Message)
+                        cursor = sub.step(item)
+                        messages.append(item)
+                        left -= 1
+        seen.append((origin, messages))
+
+    total = publishers * each + 1
+    for at in joiners:
+        crew.start(lambda at=at: follow(at))
+    for seed in range(4):
+        crew.start(lambda seed=seed: resume(seed))
+    crew.start(lag)
+    crew.start(lag)
+    for name in range(publishers):
+        crew.start(lambda name=name: publish(name))
+    crew.start(end)
+    crew.join()
+
+    log = list(hub.log.read("a", origin, limit=total, size=1 << 30).messages)
+    assert len(log) == total
+    assert len(seen) == 12
+    for start, messages in seen:
+        check_seamless(messages, start, log)
+
+
+def test_nothing_is_lost_or_doubled_where_the_past_meets_the_present(hub: Hub) -> None:
+    """Hundreds of joiners with history, each at another moment of a busy channel."""
+    crew, origin, done = Crew(), hub.log.tail("a"), threading.Event()
+    seen: list[tuple[Position, list[Message]]] = []
+
+    def publish() -> None:
+        while not done.is_set():
+            hub.publish("a", "text")
+        hub.publish("a", END)
+
+    def join(history: int) -> None:
+        with hub.subscribe("a", history=history) as sub:
+            start = Position.parse(sub.id)
+            messages: list[Message] = []
+            while len(messages) < history + 30:
+                messages += [m for m in sub.take(PATIENCE) if isinstance(m, Message)]
+        seen.append((start, messages))
+
+    crew.start(publish)
+    wait_until(lambda: hub.log.tail("a").offset > 100, "a past to join with")
+    joiners = Crew()
+    for n in range(200):
+        joiners.start(lambda n=n: join(n % 60))
+    joiners.join()
+    done.set()
+    crew.join()
+    log = list(hub.log.read("a", origin, limit=1 << 30, size=1 << 40).messages)
+    assert len(seen) == 200
+    for start, messages in seen:
+        assert messages == log[start.offset : start.offset + len(messages)]
+
+
+def test_composite_cursors_resume_every_channel_exactly(hub: Hub) -> None:
+    """Several publishers on several channels; the reader breaks off in the middle of pages."""
+    channels, each, crew = ["a", "b", "c", "d"], 150, Crew()
+
+    def publish(channel: str) -> None:
+        for n in range(each):
+            hub.publish(channel, f"{channel}{n}")
+        hub.publish(channel, END)
+
+    def resume(seed: int) -> None:
+        dice = random.Random(seed)
+        cursor, names, ends = start, list(channels), 0
+        messages: dict[str, list[str]] = {name: [] for name in names}
+        while ends < len(channels):
+            dice.shuffle(names)  # the order of the channels is not part of the cursor
+            left = dice.randrange(1, 25)
+            with hub.subscribe(names, after=cursor) as sub:
+                while left > 0 and ends < len(channels):
+                    for item in sub.take(PATIENCE)[:left]:
+                        assert isinstance(item, Message)
+                        cursor = sub.step(item)
+                        messages[item.channel].append(item.data)
+                        ends += item.data == END
+                        left -= 1
+        seen.append(messages)
+
+    seen: list[dict[str, list[str]]] = []
+    with hub.subscribe(channels) as sub:
+        start = sub.id
+    assert start.count(".") == 3
+    assert all(channel_tag(channel) in start for channel in channels)
+    for seed in range(4):
+        crew.start(lambda seed=seed: resume(seed))
+    for channel in channels:
+        crew.start(lambda channel=channel: publish(channel))
+    crew.join()
+    expected = {c: [*(f"{c}{n}" for n in range(each)), END] for c in channels}
+    assert seen == [expected] * 4
+
+
+class Text(str):
+    """Text that says when it is let go."""
+
+
+def test_a_slow_subscriber_costs_nobody_else_anything() -> None:
+    """One never reads: publishers go on, others get all, and what is held stays the log's."""
+    hub, total, crew = Hub(MemoryLog(Retention(messages=50))), 3000, Crew()
+    texts: list[weakref.ref[Text]] = []
+    taken = [0]
+
+    def follow() -> None:
+        with hub.subscribe("a", after=cursor) as sub:
+            while taken[0] < total:
+                for item in sub.take(PATIENCE):
+                    assert isinstance(item, Message)
+                    assert item.id.offset == taken[0] + 1
+                    taken[0] += 1
+
+    with hub.subscribe("a") as slow:
+        cursor = slow.id
+        crew.start(follow)
+        for n in range(1, total + 1):
+            wait_until(lambda: n - taken[0] < 40, "the other one keeps up")  # noqa: B023
+            text = Text(n)
+            texts.append(weakref.ref(text))
+            hub.publish("a", text)
+        del text
+        crew.join()
+        wait_until(
+            lambda: sum(text() is not None for text in texts) <= 50, "only the log holds messages"
+        )
+        gap, *rest = slow.read()
+        assert isinstance(gap, Gap)
+        assert str(gap.requested) == cursor
+        assert [m.id.offset for m in rest if isinstance(m, Message)] == list(range(2951, 3001))
+
+
+def test_a_gap_is_always_told_and_says_exactly_what_is_missing() -> None:
+    """A reader that is far too slow for a small log, and that loses its connection as well."""
+    hub, total, crew = Hub(MemoryLog(Retention(messages=20))), 5000, Crew()
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+    crew.start(lambda: [hub.publish("a", str(n)) for n in range(1, total + 1)] and None)
+    dice, last, missed, gaps, got = random.Random(7), 0, 0, 0, 0
+    while last < total:
+        with hub.subscribe("a", after=cursor) as sub:
+            for item in sub.take(PATIENCE)[: dice.randrange(1, 30)]:
+                cursor = sub.step(item)
+                if isinstance(item, Gap):
+                    assert item.requested.offset == last
+                    assert item.oldest is not None
+                    assert item.oldest.offset > last + 1, "a gap in which nothing is missing"
+                    missed += item.oldest.offset - last - 1
+                    last = item.oldest.offset - 1
+                    gaps += 1
+                else:
+                    assert item.id.offset == last + 1, "lost without a word"
+                    last, got = item.id.offset, got + 1
+    crew.join()
+    assert got + missed == total
+    assert gaps > 0
+
+
+def test_a_new_channel_is_not_silent_for_its_first_follower(hub: Hub) -> None:
+    for n in range(300):
+        with hub.subscribe(f"new{n}") as sub:
+            message = hub.publish(f"new{n}", "first")
+            items: list[Message | Gap] = []
+            while not items:
+                items = sub.take(PATIENCE)
+            assert items == [message]
+
+
+def test_two_hubs_on_one_log_deliver_each_others_messages() -> None:
+    log = MemoryLog()
+    one, other = Hub(log), Hub(log)
+    with one.subscribe("a") as here, other.subscribe("a") as there:
+        message = one.publish("a", "text")
+        assert read_until(here, message) == read_until(there, message) == [message]
+        cursor = here.id
+    message = one.publish("a", "more")
+    with other.subscribe("a", after=cursor) as there:
+        assert there.read() == [message]
+
+
+def read_until(sub: Subscription, message: Message) -> list[Message | Gap]:
+    items: list[Message | Gap] = []
+    while message not in items:
+        items += sub.take(PATIENCE)
+    return items

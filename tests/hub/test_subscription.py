@@ -1,0 +1,385 @@
+"""streaming/hub/subscription.py: a cursor, how it moves, how it ends."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from streaming.bell import Bell
+from streaming.clients.formats import SSE
+from streaming.clients.outlet import Outlet
+from streaming.errors import HubClosed, Lagged
+from streaming.hub.hub import Hub
+from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Subscription
+from streaming.logs import MemoryLog, Retention
+from streaming.message import Cursor, Gap, Message
+from tests.broken_log import BrokenLog
+from tests.pairs import unix_pair
+from tests.polling import PATIENCE, wait_until
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub whose channels keep ten messages."""
+    hub = Hub(
+        MemoryLog(Retention(messages=10)),
+        policies={"prices": "latest", "orders": "disconnect"},
+    )
+    with ExitStack() as stack:
+        hub.stack = stack  # type: ignore[attr-defined]
+        yield hub
+    assert hub._pumps == {}, "a subscription was left open"
+
+
+@pytest.fixture
+def outlet() -> Iterator[Outlet]:
+    """An outlet that could be written to directly."""
+    ours, theirs = unix_pair()
+    with ours, theirs:
+        yield Outlet(ours, "client")
+
+
+def follow(hub: Hub, *channels: str, **options: object) -> Subscription:
+    """A subscription that is closed after the test."""
+    subscription = hub.subscribe(channels, **options)  # type: ignore[arg-type]
+    return hub.stack.enter_context(subscription)  # type: ignore[attr-defined,no-any-return]
+
+
+def fill(hub: Hub, channel: str, count: int) -> list[Message]:
+    return [hub.publish(channel, str(n)) for n in range(count)]
+
+
+def texts(items: list[Message | Gap]) -> list[str]:
+    return [item.data for item in items if isinstance(item, Message)]
+
+
+def test_a_read_gives_what_came_since_the_last_one(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    assert sub.read() == []
+    one = hub.publish("a", "one")
+    assert sub.read() == [one]
+    assert sub.read() == []
+    two, three = hub.publish("a", "two"), hub.publish("a", "three")
+    assert sub.read() == [two, three]
+    assert sub.id == str(three.id)
+
+
+def test_what_the_subscriber_does_not_follow_it_does_not_get(hub: Hub) -> None:
+    sub = follow(hub, "a", "b")
+    fill(hub, "c", 3)
+    assert sub.read() == []
+    assert sub.channels == ("a", "b")
+
+
+def test_one_read_is_bounded_and_the_next_goes_on() -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a") as sub:
+        for n in range(READ_MESSAGES + 10):
+            hub.publish("a", str(n))
+        assert len(sub.read()) == READ_MESSAGES
+        assert len(sub.read()) == 10
+        for _ in range(10):
+            hub.publish("a", "x" * (READ_SIZE // 4))
+        sizes = [len(sub.read()) for _ in range(3)]
+        assert sizes == [4, 4, 2]
+
+
+def test_a_take_waits_for_the_next_message(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    taken: list[Message | Gap] = []
+
+    def take() -> None:
+        while not taken:
+            taken.extend(sub.take(PATIENCE))
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    message = hub.publish("a", "text")
+    taker.join(PATIENCE)
+    assert taken == [message]
+
+
+def test_a_take_gives_nothing_when_its_time_is_over(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    wait_until(lambda: sub.take(0.001) == [] and not sub.bell.wait(0), "the pump's first ring")
+    assert sub.take(0.001) == []
+
+
+def test_a_ring_of_the_bell_ends_a_take(hub: Hub) -> None:
+    bell = Bell()
+    sub = follow(hub, "a", bell=bell)
+    taker = threading.Thread(target=sub.take)
+    taker.start()
+    bell.ring()
+    taker.join(PATIENCE)
+    assert not taker.is_alive()
+
+
+def test_several_subscriptions_may_share_a_bell(hub: Hub) -> None:
+    bell = Bell()
+    subs = [follow(hub, name, bell=bell) for name in "abc"]
+    for name in "abc":
+        while bell.wait(0.01):
+            pass
+        hub.publish(name, name)
+        assert bell.wait(PATIENCE)
+    assert [texts(sub.read()) for sub in subs] == [["a"], ["b"], ["c"]]
+
+
+def test_an_ended_subscription_raises_its_first_reason_at_every_read(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    first = HubClosed("first")
+    hub.publish("a", "text")
+    sub.end(first)
+    sub.end(Lagged("second"))
+    for read in (sub.read, sub.take, sub.take):
+        with pytest.raises(HubClosed, match="first"):
+            read()
+
+
+def test_an_end_wakes_a_take_that_waits_without_a_limit(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    caught: list[Exception] = []
+
+    def take() -> None:
+        try:
+            while True:
+                sub.take()
+        except HubClosed as reason:
+            caught.append(reason)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    sub.end(HubClosed("stop"))
+    taker.join(PATIENCE)
+    assert [str(reason) for reason in caught] == ["stop"]
+
+
+def test_a_subscription_may_be_closed_twice_and_keeps_its_cursor(hub: Hub) -> None:
+    with hub.subscribe("a") as sub:
+        message = hub.publish("a", "text")
+        sub.read()
+        sub.close()
+        assert sub.state == "closed"
+    assert sub.id == str(message.id)
+    assert hub.subscribers("a") == 0
+
+
+# The told cursor
+
+
+def test_the_first_cursor_already_resumes(hub: Hub) -> None:
+    for channels in (["a"], ["a", "b"]):
+        cursor = follow(hub, *channels).id
+        hub.publish("a", "text")
+        assert texts(follow(hub, *channels, after=cursor).read()) == ["text"]
+
+
+def test_every_step_through_several_channels_is_a_cursor_to_resume_from(hub: Hub) -> None:
+    sub = follow(hub, "a", "b", "c")
+    for n in range(5):
+        for channel in "abc":
+            hub.publish(channel, f"{channel}{n}")
+    items = sub.read()
+    assert len(items) == 15
+    cursors = [sub.step(item) for item in items]
+    assert len(set(cursors)) == 15
+    for place, cursor in enumerate(cursors):
+        again = follow(hub, "a", "b", "c", after=cursor)
+        assert again.id == cursor
+        assert sorted(texts(again.read())) == sorted(texts(items[place + 1 :]))
+
+
+def test_what_was_read_but_not_stepped_over_is_not_in_the_cursor(hub: Hub) -> None:
+    sub = follow(hub, "a", "b")
+    before = sub.id
+    fill(hub, "a", 3)
+    items = sub.read()
+    assert sub.id == before
+    sub.step(items[0])
+    assert texts(follow(hub, "a", "b", after=sub.id).read()) == ["1", "2"]
+
+
+def test_resuming_with_other_channels_keeps_the_places_of_those_that_stay(hub: Hub) -> None:
+    sub = follow(hub, "a", "b")
+    cursor = sub.id
+    for channel in "abc":
+        hub.publish(channel, channel)
+    assert texts(follow(hub, "b", after=cursor).read()) == ["b"]
+    assert texts(follow(hub, "c", "b", after=cursor).read()) == ["b"]
+    assert texts(follow(hub, "c", "b", after=cursor, history=5).read()) == ["c", "b"]
+    single = follow(hub, "a").id
+    hub.publish("a", "more")
+    assert texts(follow(hub, "a", "c", after=single).read()) == ["more"]
+
+
+def test_the_id_of_a_single_channel_nobody_knows_is_a_gap_in_all(hub: Hub) -> None:
+    fill(hub, "a", 1)
+    sub = follow(hub, "a", "b", after="0123abcd-5")
+    assert [item.channel for item in sub.read() if isinstance(item, Gap)] == ["a", "b"]
+
+
+# Gaps
+
+
+@pytest.mark.parametrize("channels", [["a"], ["a", "b"]])
+def test_a_gap_comes_before_what_is_still_held(hub: Hub, channels: list[str]) -> None:
+    sub = follow(hub, *channels)
+    start = Cursor.parse(sub.id).get("a")
+    messages = fill(hub, "a", 15)
+    gap, *rest = sub.read()
+    assert isinstance(gap, Gap)
+    assert (gap.requested, gap.oldest, gap.newest) == (start, messages[5].id, messages[14].id)
+    assert rest == messages[5:]
+
+
+@pytest.mark.parametrize("channels", [["a"], ["a", "b"]])
+def test_the_cursor_told_with_a_gap_resumes_with_the_first_message_behind_it(
+    hub: Hub, channels: list[str]
+) -> None:
+    sub = follow(hub, *channels)
+    messages = fill(hub, "a", 15)
+    gap, first, *rest = sub.read()
+    assert isinstance(gap, Gap)
+    cursor = sub.step(gap)
+    assert follow(hub, *channels, after=cursor).read() == messages[5:]
+    cursor = sub.step(first)
+    assert follow(hub, *channels, after=cursor).read() == rest
+
+
+@pytest.mark.parametrize("channels", [["a"], ["a", "b"]])
+def test_the_cursor_told_with_a_gap_in_nothing_is_the_head(hub: Hub, channels: list[str]) -> None:
+    sub = follow(hub, *channels, after="0123abcd-5")
+    cursors = [sub.step(gap) for gap in sub.read()]
+    assert len(cursors) == len(channels)
+    assert follow(hub, *channels, after=cursors[-1]).read() == []
+    message = hub.publish("a", "text")
+    assert follow(hub, *channels, after=cursors[-1]).read() == [message]
+
+
+def test_a_gap_in_one_of_several_channels_leaves_the_others_alone(hub: Hub) -> None:
+    sub = follow(hub, "a", "b")
+    fill(hub, "a", 15)
+    kept = fill(hub, "b", 5)
+    items = sub.read()
+    assert [i for i in items if isinstance(i, Gap) or i.channel == "b"] == [items[0], *kept]
+
+
+# Policies
+
+
+def test_the_latest_policy_skips_to_the_newest_message_without_a_word(hub: Hub) -> None:
+    sub = follow(hub, "prices")
+    assert texts(sub.read()) == []
+    fill(hub, "prices", 25)
+    assert texts(sub.read()) == ["24"]
+    assert sub.read() == []
+    hub.publish("prices", "next")
+    assert texts(sub.read()) == ["next"]
+
+
+def test_the_latest_policy_still_tells_of_a_lost_past(hub: Hub) -> None:
+    fill(hub, "prices", 3)
+    sub = follow(hub, "prices", after="0123abcd-5")
+    assert isinstance(sub.read()[0], Gap)
+
+
+def test_the_disconnect_policy_ends_whoever_missed_something(hub: Hub) -> None:
+    sub = follow(hub, "orders")
+    assert sub.read() == []
+    fill(hub, "orders", 10)
+    assert len(sub.read()) == 10, "late, but nothing is lost"
+    fill(hub, "orders", 11)
+    for _ in range(2):
+        with pytest.raises(Lagged, match="orders"):
+            sub.read()
+
+
+def test_the_cursor_of_a_disconnected_subscriber_still_resumes(hub: Hub) -> None:
+    sub = follow(hub, "orders")
+    fill(hub, "orders", 3)
+    sub.read()
+    cursor = sub.id
+    fill(hub, "orders", 11)
+    with pytest.raises(Lagged):
+        sub.read()
+    assert sub.id == cursor
+    gap, *rest = follow(hub, "orders", after=sub.id).read()
+    assert isinstance(gap, Gap)
+    assert str(gap.requested) == cursor
+    assert len(rest) == 10
+
+
+@pytest.mark.parametrize("channels", [["orders"], ["a", "orders"], ["orders", "a"]])
+def test_whoever_returns_too_late_is_told_of_the_gap_and_not_disconnected(
+    hub: Hub, channels: list[str]
+) -> None:
+    cursor = follow(hub, *channels).id
+    fill(hub, "orders", 15)
+    items = follow(hub, *channels, after=cursor).read()
+    assert isinstance(items[0], Gap)
+    assert len(items) == 11
+
+
+# A log that is away
+
+
+def test_a_log_that_is_away_costs_time_but_no_message() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    with hub.subscribe(["a", "b"]) as sub:
+        log.broken = {"read:a"}
+        one, two = hub.publish("a", "one"), hub.publish("b", "two")
+        assert sub.read() == [two]
+        assert sub.read() == []
+        log.broken = set()
+        assert sub.read() == [one]
+
+
+# Live
+
+
+def test_a_thread_of_another_core_is_never_written_to_by_the_pump(hub: Hub, outlet: Outlet) -> None:
+    sub = follow(hub, "a")
+    hub.publish("a", "text")
+    wait_until(lambda: sub._pumps["a"].position == sub._log.tail("a"), "the pump is at the head")
+    sub.read()
+    assert not sub.park(SSE, outlet)
+    assert sub.state == "lagging"
+
+
+def test_an_ended_subscription_and_one_of_several_channels_do_not_park(
+    hub: Hub, outlet: Outlet
+) -> None:
+    assert not follow(hub, "a", "b").park(SSE, outlet)
+    sub = follow(hub, "a")
+    sub.end(HubClosed("stop"))
+    assert not sub.park(SSE, outlet)
+
+
+def test_what_was_marked_as_sent_is_past(hub: Hub) -> None:
+    sub = follow(hub, "a")
+    one, two = fill(hub, "a", 2)
+    assert not sub.is_past(one.id)
+    sub.read()
+    assert not sub.is_past(one.id), "read is not sent"
+    sub.mark_sent()
+    assert sub.is_past(one.id)
+    assert sub.is_past(two.id)
+    assert not sub.is_past(hub.publish("a", "text").id)
+    log = MemoryLog()
+    assert sub.is_past(log.append("a", "of another life").id), "it never will be sent"
+
+
+def test_at_the_pumps_place_reading_on_asks_the_log_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a") as subscription:
+        wait_until(lambda: subscription.is_at_head, "the pump is at the head")
+        with monkeypatch.context() as without:
+            without.setattr(subscription, "_log", None)
+            assert subscription.read_on() == []
+        message = hub.publish("a", "text")
+        assert wait_until(subscription.read_on, "the pump sees it too") == [message]

@@ -1,0 +1,209 @@
+"""streaming/web/extension.py: the package as a Flask extension, or as a blueprint."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from flask import Flask, Response, request, stream_with_context, url_for
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from streaming import (
+    NDJSON,
+    ConfigurationError,
+    InvalidMessage,
+    Member,
+    Streaming,
+    current_state,
+    stream,
+)
+from tests.sites import serve
+
+JSON = "application/json"
+
+
+def test_the_extension_is_one_line() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with serve(app) as site, site.get("/streaming/events?channel=a") as client:
+        assert client.next_event().event == "ready"  # type: ignore[union-attr]
+        with app.app_context():
+            posted = streaming.publish("a", "hello", event="tick", key="k")
+            assert streaming.publish("a", "hello", event="tick", key="k") is posted
+        event = client.next_event()
+        assert event is not None
+        assert (event.event, event.data, event.id) == ("tick", "hello", str(posted.id))
+
+
+def test_init_app_serves_several_applications_of_a_factory() -> None:
+    streaming = Streaming()
+
+    def create_app() -> Flask:
+        app = Flask("x")
+        streaming.init_app(app)
+        return app
+
+    one, two = create_app(), create_app()
+    with one.app_context():
+        streaming.publish("a", "of one")
+    assert one.extensions["streaming"].hub.log.tail("a").offset == 1
+    assert two.extensions["streaming"].hub.log.tail("a").offset == 0
+
+
+def test_the_chat_of_an_app_that_allows_nothing_is_closed() -> None:
+    app = Flask("x")
+    Streaming(app)
+    with serve(app) as site, connect(f"{site.ws_url}/streaming/ws") as ws:
+        with pytest.raises(ConnectionClosedError, match="may not publish"):
+            ws.recv(10)
+        assert app.extensions["streaming"].hub.log.tail("chat").offset == 0
+
+
+@pytest.mark.parametrize("how", ["blueprint", "url_prefix"])
+def test_the_blueprint_goes_under_any_prefix_in_a_factory(how: str) -> None:
+    def create_app() -> Flask:
+        app = Flask("x")
+        if how == "blueprint":
+            streaming = Streaming(authorize=lambda action, channel: channel in {"a", "chat"})
+            app.register_blueprint(streaming.blueprint, url_prefix="/live/api")
+        else:
+            Streaming(authorize=lambda *_: True, url_prefix="/live/api").init_app(app)
+        return app
+
+    with serve(create_app()) as site:
+        with site.get("/live/api/events?channel=a") as client:
+            assert client.next_event().event == "ready"  # type: ignore[union-attr]
+        with connect(f"{site.ws_url}/live/api/ws") as ws:
+            assert ws.recv(10) == "Welcome to the WebSocket server!"
+        with site.get("/streaming/events?channel=a") as client:
+            assert client.status == 404
+        with site.app.test_request_context():
+            name = url_for("streaming.static", filename="index.js")
+            assert name == "/live/api/static/index.js"
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda app, streaming: streaming.init_app(app),
+        lambda app, streaming: Streaming(app),
+        lambda app, streaming: app.register_blueprint(
+            Streaming().blueprint, name="again", url_prefix="/again"
+        ),
+    ],
+)
+def test_a_second_init_of_one_app_raises_and_says_what_to_do(
+    second: Callable[[Flask, Streaming], None],
+) -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with pytest.raises(ConfigurationError, match=r"set up twice.*Keep one"):
+        second(app, streaming)
+
+
+def test_an_unknown_setting_stops_the_start_and_names_the_nearest() -> None:
+    app = Flask("x")
+    app.config["STREAMING_HEARTBEET"] = 5
+    with pytest.raises(ConfigurationError, match="Did you mean STREAMING_HEARTBEAT"):
+        Streaming(app)
+
+
+def test_a_setting_that_cannot_be_used_stops_the_start() -> None:
+    app = Flask("x")
+    app.config["STREAMING_HEARTBEAT"] = "often"
+    with pytest.raises(ConfigurationError, match="STREAMING_HEARTBEAT is 'often'"):
+        Streaming(app)
+
+
+def test_setting_up_starts_no_thread_since_workers_fork_after_it() -> None:
+    before = threading.active_count()
+    app = Flask("x")
+    Streaming(app)
+    app.test_client().get("/streaming/events")
+    assert threading.active_count() == before
+
+
+def test_publish_needs_an_application_and_checks_what_it_is_given() -> None:
+    streaming = Streaming()
+    with pytest.raises(RuntimeError, match="application context"):
+        streaming.publish("a", "x")
+    app = Flask("x")
+    streaming.init_app(app)
+    with app.app_context(), pytest.raises(InvalidMessage):
+        streaming.publish("not a channel", "x")
+
+
+def test_a_view_of_the_application_may_follow_channels_that_it_chose() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+
+    @app.get("/mine")
+    def mine() -> Response:
+        after = request.args.get("after")
+        return streaming.events("a", "b", after=after, history=int(request.args.get("n", 0)))
+
+    hub = app.extensions["streaming"].hub
+    posted = [hub.publish("a", str(n)) for n in range(4)]
+    with serve(app) as site:
+        with site.get("/mine?n=2") as client:
+            assert [client.next_event().data for _ in range(3)][1:] == ["2", "3"]  # type: ignore[union-attr]
+        with site.get(f"/mine?after={posted[0].id}") as client:
+            assert [client.next_event().data for _ in range(4)][1:] == ["1", "2", "3"]  # type: ignore[union-attr]
+        with site.get("/mine", headers={"Last-Event-ID": str(posted[2].id)}) as client:
+            assert [client.next_event().data for _ in range(2)][1:] == ["3"]  # type: ignore[union-attr]
+
+
+def test_any_iterator_becomes_a_stream_with_one_call() -> None:
+    app = Flask("x")
+    Streaming(app)
+    app.add_url_rule("/answer", "answer", lambda: stream(iter(["a", "b"])))
+    app.add_url_rule("/lines", "lines", lambda: stream(iter(["a"]), form=NDJSON))
+    client = app.test_client()
+    assert client.get("/answer").data == b"ab"
+    sse = client.get("/answer", headers={"Accept": "text/event-stream"})
+    assert sse.data == b"data: a\n\ndata: b\n\nevent: close\ndata: {}\n\n"
+    assert client.get("/lines").mimetype == "application/x-ndjson"
+
+
+def test_a_generator_that_needs_the_request_may_use_stream_with_context() -> None:
+    app = Flask("x")
+    Streaming(app)
+
+    @app.get("/answer")
+    def answer() -> Response:
+        def pieces():  # type: ignore[no-untyped-def]
+            yield request.args["q"]
+
+        return stream(stream_with_context(pieces()))
+
+    assert app.test_client().get("/answer?q=x").data == b"x"
+
+
+def test_authorize_is_asked_inside_the_request() -> None:
+    app = Flask("x")
+    Streaming(app, authorize=lambda action, channel: request.args.get("token") == "open")
+    with serve(app) as site:
+        for token, allowed in (("open", True), ("shut", False)):
+            path, headers = f"/streaming/channels/a?token={token}", {"Content-Type": JSON}
+            with site.get(path, method="POST", headers=headers, body=b'{"data": "x"}') as client:
+                assert client.status == (201 if allowed else 403)
+            with site.get(f"/streaming/events?channel=a&token={token}") as client:
+                assert client.status == (200 if allowed else 403)
+
+
+def test_authorize_is_asked_for_each_frame_of_a_websocket() -> None:
+    app = Flask("x")
+    Streaming(app, authorize=lambda action, channel: (action, channel) == ("subscribe", "open"))
+    with serve(app) as site, site.json() as client:
+        assert client.ask(type="subscribe", channel="open")["type"] == "ready"
+        assert client.ask(type="subscribe", channel="shut")["status"] == 403
+        assert client.ask(type="publish", channel="open", data="x")["status"] == 403
+
+
+def test_the_application_asks_who_is_in_a_room_and_lets_others_in() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with serve(app), app.app_context():
+        assert streaming.members("r") == []
+        current_state().presence.join("r", "bot", "Bot")
+        assert streaming.members("r") == [Member("bot", "Bot")]

@@ -1,0 +1,132 @@
+"""streaming/web/origin.py: which pages may talk to us."""
+
+import pytest
+from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from streaming import Forbidden, allow_origin
+from streaming.web.origin import check_origin, is_listed
+
+LISTED = ["https://listed.example", "http://other.example:8080"]
+
+
+def is_allowed(origin: str | None, host: str = "example.org", **headers: str) -> bool:
+    given = {"Host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if origin is not None:
+        given["Origin"] = origin
+    with Flask("x").test_request_context("/", headers=given):
+        try:
+            check_origin(request, LISTED)
+        except Forbidden:
+            return False
+        return True
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (None, "example.org"),
+        ("http://example.org", "example.org"),
+        ("http://EXAMPLE.org", "example.org"),
+        ("http://example.org:80", "example.org"),
+        ("http://example.org", "example.org:80"),
+        ("http://example.org:8000", "example.org:8000"),
+        ("http://[::1]:8000", "[::1]:8000"),
+        ("https://listed.example", "example.org"),
+        ("https://LISTED.example/", "example.org"),
+        ("http://other.example:8080", "example.org"),
+    ],
+)
+def test_the_own_host_listed_origins_and_programs_may_connect(
+    origin: str | None, host: str
+) -> None:
+    assert is_allowed(origin, host)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "",
+        "null",
+        "file://",
+        "http://evil.example",
+        "http://example.org.evil.example",
+        "http://evil.example/example.org",
+        "http://example.org@evil.example",
+        "http://example.org:8001",
+        "https://example.org:444",
+        "http://listed.example",
+        "https://listed.example:444",
+        "http://example.org:port",
+        "http://example.org:99999999",
+        "http://[::1",
+        "http://\x00",
+        "x" * 5000,
+    ],
+)
+def test_pages_of_anybody_else_may_not(origin: str) -> None:
+    assert not is_allowed(origin)
+
+
+def test_a_refusal_names_the_origin_and_the_setting() -> None:
+    with (
+        Flask("x").test_request_context("/", headers={"Origin": "http://evil.example"}),
+        pytest.raises(Forbidden, match=r"http://evil\.example .*STREAMING_ORIGINS"),
+    ):
+        check_origin(request, LISTED)
+
+
+def test_a_browser_that_says_it_is_the_same_origin_is_believed_behind_a_rewritten_host() -> None:
+    outside, inside = "http://public.example", "127.0.0.1:8000"
+    assert not is_allowed(outside, inside)
+    assert is_allowed(outside, inside, Sec_Fetch_Site="same-origin")
+    assert not is_allowed("http://evil.example", inside, Sec_Fetch_Site="cross-site")
+    assert not is_allowed("http://evil.example", inside, Sec_Fetch_Site="same-site")
+
+
+def test_a_trusted_proxys_host_and_scheme_are_the_own() -> None:
+    app = Flask("x")
+    app.add_url_rule("/", view_func=lambda: (check_origin(request, ()), "welcome")[1])
+    app.register_error_handler(Forbidden, lambda error: ("no", 403))
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1, x_proto=1)  # type: ignore[method-assign]
+    headers = {
+        "Host": "127.0.0.1:8000",
+        "X-Forwarded-Host": "public.example",
+        "X-Forwarded-Proto": "https",
+    }
+    ask = app.test_client().get
+    assert ask("/", headers=headers | {"Origin": "https://public.example"}).text == "welcome"
+    assert ask("/", headers=headers | {"Origin": "http://public.example"}).status_code == 403
+    assert ask("/", headers=headers | {"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_a_star_lists_everybody() -> None:
+    assert is_listed("https://anybody.example", ["*"])
+    assert is_listed("null", ["*"])
+    assert not is_listed("https://anybody.example", [])
+
+
+def allowed(origin: str | None, method: str = "GET", listed: list[str] = LISTED) -> Response:
+    headers = {} if origin is None else {"Origin": origin}
+    with Flask("x").test_request_context("/", method=method, headers=headers):
+        return allow_origin(request, Response(), listed)
+
+
+def test_pages_of_listed_origins_may_read_an_answer_and_no_others() -> None:
+    header = "Access-Control-Allow-Origin"
+    assert allowed("https://listed.example").headers[header] == "https://listed.example"
+    assert allowed("https://any.example", listed=["*"]).headers[header] == "https://any.example"
+    assert header not in allowed("https://evil.example").headers
+    assert header not in allowed(None).headers
+
+
+def test_every_answer_says_that_it_depends_on_the_origin() -> None:
+    assert all("Origin" in allowed(o).headers["Vary"] for o in (None, "https://listed.example"))
+
+
+def test_a_preflight_allows_what_a_resuming_stream_needs() -> None:
+    answer = allowed("https://listed.example", "OPTIONS")
+    assert "Last-Event-ID" in answer.headers["Access-Control-Allow-Headers"]
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    other = allowed("https://evil.example", "OPTIONS")
+    assert "Access-Control-Allow-Headers" not in other.headers

@@ -1,0 +1,128 @@
+"""streaming/web/requests.py: what clients ask for over HTTP, parsed and checked."""
+
+import io
+from typing import Any
+
+import pytest
+from flask import Flask, request
+
+from streaming import InvalidRequest, TooLarge, UnsupportedMediaType
+from streaming.web.requests import last_seen, read_count, read_json, read_text
+
+app = Flask("x")
+
+
+def read(body: bytes, *, kind: str | None = "application/json", limit: int = 100) -> Any:
+    with app.test_request_context("/", method="POST", data=body, content_type=kind):
+        return read_json(request, limit)
+
+
+def test_a_json_object_is_read() -> None:
+    assert read('{"a": "好", "b": [1]}'.encode()) == {"a": "好", "b": [1]}
+    assert read(b"{}", kind="application/json; charset=utf-8") == {}
+    assert read(b"{}", kind="application/vnd.api+json") == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"[]",
+        b'"text"',
+        b"7",
+        b"null",
+        b'{"a": "\xff"}',
+        b"\xff\xfe\x00",
+        b'{"a": 1} {"b": 2}',
+        b"9" * 90,
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read(body)
+    assert caught.value.status == 400
+    assert str(caught.value)
+
+
+def test_a_body_nested_too_deeply_or_with_a_number_too_long_is_refused() -> None:
+    for body in (b'{"a":' * 100_000, b'{"a":' + b"9" * 100_000 + b"}"):
+        with pytest.raises(InvalidRequest):
+            read(body, limit=1_000_000)
+
+
+@pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded"])
+def test_a_body_of_another_type_is_refused(kind: str | None) -> None:
+    with pytest.raises(UnsupportedMediaType) as caught:
+        read(b"{}", kind=kind)
+    assert caught.value.status == 415
+
+
+def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read() -> None:
+    body = b'{"a":"' + b"x" * 92 + b'"}'
+    assert len(body) == 100
+    assert read(body) == {"a": "x" * 92}
+    with pytest.raises(TooLarge) as caught:
+        read(body + b" ")
+    assert caught.value.status == 413
+
+
+def test_a_body_that_does_not_say_its_length_is_limited_too() -> None:
+    environ = {
+        "wsgi.input": io.BytesIO(b'{"a":"' + b"x" * 1000 + b'"}'),
+        "wsgi.input_terminated": True,
+        "CONTENT_TYPE": "application/json",
+        "REQUEST_METHOD": "POST",
+        "HTTP_TRANSFER_ENCODING": "chunked",
+    }
+    environ = app.test_request_context("/").request.environ | environ
+    with app.request_context(environ), pytest.raises(TooLarge):
+        read_json(request, 100)
+
+
+def test_a_text_is_read_without_the_blanks_around_it() -> None:
+    assert read_text({"q": "  a 好 \n"}, "q", limit=100) == "a 好"
+
+
+@pytest.mark.parametrize("value", [{}, {"q": ""}, {"q": " \n\t"}, {"q": None}, {"q": 7}, {"q": []}])
+def test_a_text_that_is_missing_empty_or_none_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="'q' is missing or empty"):
+        read_text(value, "q", limit=100)
+
+
+def test_a_text_over_the_limit_is_refused() -> None:
+    assert read_text({"q": "x" * 5}, "q", limit=5) == "xxxxx"
+    with pytest.raises(InvalidRequest, match="has 6 characters; at most 5"):
+        read_text({"q": "x" * 6}, "q", limit=5)
+
+
+@pytest.mark.parametrize(
+    ("url", "header", "seen"),
+    [
+        ("/", None, None),
+        ("/", "", None),
+        ("/?last_event_id=", None, None),
+        ("/?last_event_id=e-1", None, "e-1"),
+        ("/", "e-2", "e-2"),
+        ("/?last_event_id=e-1", "e-2", "e-2"),  # an EventSource that reconnects keeps its URL
+    ],
+)
+def test_what_the_client_saw_last_is_in_the_header_or_the_url(
+    url: str, header: str | None, seen: str | None
+) -> None:
+    headers = {} if header is None else {"Last-Event-ID": header}
+    with app.test_request_context(url, headers=headers):
+        assert last_seen(request) == seen
+
+
+def test_a_count_is_a_whole_number() -> None:
+    assert read_count(None, "n") == 0
+    assert read_count("0", "n") == 0
+    assert read_count("999999", "n") == 999_999
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.0", "1e3", " 1", "²", "٣", "1000000", "many", "\0"])
+def test_a_count_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="'n' is a whole number"):
+        read_count(text, "n")

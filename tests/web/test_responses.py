@@ -1,0 +1,579 @@
+"""streaming/web/responses.py: iterables and subscriptions in, streams out, over a real server."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from flask import Flask, Response, request
+from httpx_sse import connect_sse
+
+from streaming import NDJSON, SSE, Position, StreamingError, stream
+from streaming.clients.formats import EventFormat
+from streaming.web.responses import choose_format
+from tests.live.clients import Event, RawClient
+from tests.polling import PATIENCE
+from tests.sites import Site, make_app, serve, wait_until
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serve(make_app()) as site:
+        yield site
+
+
+def next_event(client: RawClient) -> Event:
+    event = client.next_event()
+    assert event is not None, "the stream ended"
+    return event
+
+
+def follow(site: Site, query: str = "channel=a", **how: Any) -> RawClient:
+    return site.get(f"/streaming/events?{query}", **how)
+
+
+# Accept
+
+
+@pytest.mark.parametrize(
+    ("accept", "among_text", "otherwise"),
+    [
+        (None, None, SSE),
+        ("*/*", None, SSE),
+        ("text/event-stream", SSE, SSE),
+        ("application/x-ndjson", NDJSON, NDJSON),
+        ("text/plain", None, SSE),
+        ("text/html", None, SSE),
+        ("application/x-ndjson;q=0.5, text/event-stream", SSE, SSE),
+        ("text/event-stream;q=0.1, application/x-ndjson", NDJSON, NDJSON),
+        (";;;=,\x00", None, SSE),
+    ],
+)
+def test_the_client_chooses_the_format_with_accept(
+    accept: str | None, among_text: EventFormat | None, otherwise: EventFormat
+) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    with Flask("x").test_request_context("/", headers=headers):
+        assert choose_format(request, text=True) is among_text
+        assert choose_format(request) is otherwise
+
+
+# streams of channels
+
+
+def test_the_headers_and_the_priming_event_leave_before_any_message(site: Site) -> None:
+    with follow(site) as client:
+        assert client.status == 200
+        assert client.headers["content-type"].split(";")[0] == "text/event-stream"
+        assert client.headers["cache-control"] == "no-cache, no-transform"
+        assert client.headers["x-accel-buffering"] == "no"
+        assert client.headers["transfer-encoding"] == "chunked"
+        ready = next_event(client)
+        assert (ready.event, ready.json()) == ("ready", {"channels": ["a"]})
+        assert ready.id
+
+
+def test_a_message_follows_with_its_id_as_the_last_line(site: Site) -> None:
+    with follow(site) as client:
+        client.read()
+        posted = site.state.hub.publish("a", "one\ntwo", event="tick")
+        block = b""
+        while not block.endswith(b"\n\n"):
+            block += client.read()
+        assert block == f"event: tick\ndata: one\ndata: two\nid: {posted.id}\n\n".encode()
+
+
+def test_a_client_resumes_behind_what_it_saw_last_in_either_format_and_way(site: Site) -> None:
+    hub = site.state.hub
+    ids = [str(hub.publish("a", str(n)).id) for n in range(5)]
+    with follow(site, headers={"Last-Event-ID": ids[1]}) as client:
+        assert next_event(client).event == "ready"
+        assert [next_event(client).data for _ in range(3)] == ["2", "3", "4"]
+    ndjson = {"Accept": "application/x-ndjson"}
+    with follow(site, f"channel=a&last_event_id={ids[2]}", headers=ndjson) as client:
+        assert client.headers["content-type"] == "application/x-ndjson"
+        lines = b""
+        while lines.count(b"\n") < 3:
+            lines += client.read()
+        ready, *messages = [json.loads(line) for line in lines.splitlines()]
+        assert ready == {"event": "ready", "data": '{"channels":["a"]}', "id": ids[2]}
+        assert messages == [
+            {"event": "message", "channel": "a", "data": str(n), "id": ids[n]} for n in (3, 4)
+        ]
+
+
+def test_the_priming_cursor_alone_is_enough_to_lose_nothing(site: Site) -> None:
+    with follow(site) as client:
+        cursor = next_event(client).id
+    site.wait_empty()
+    site.state.hub.publish("a", "while nobody was there")
+    assert cursor
+    with follow(site, headers={"Last-Event-ID": cursor}) as client:
+        assert next_event(client).event == "ready"
+        assert next_event(client).data == "while nobody was there"
+
+
+def test_history_gives_the_last_messages_to_a_client_without_a_cursor(site: Site) -> None:
+    for n in range(5):
+        site.state.hub.publish("a", str(n))
+    with follow(site, "channel=a&history=2") as client:
+        assert next_event(client).event == "ready"
+        assert [next_event(client).data for _ in range(2)] == ["3", "4"]
+
+
+def test_several_channels_resume_exactly_from_any_one_id(site: Site) -> None:
+    hub = site.state.hub
+    with follow(site, "channel=a&channel=b") as client:
+        ready = next_event(client)
+        assert ready.json() == {"channels": ["a", "b"]}
+        for n in range(20):
+            hub.publish("ab"[n % 2], f"{'ab'[n % 2]}{n}")
+        seen = [next_event(client) for _ in range(20)]
+    sent = {"a": [f"a{n}" for n in range(0, 20, 2)], "b": [f"b{n}" for n in range(1, 20, 2)]}
+    for cut, last in enumerate([ready, *seen]):
+        assert last.id
+        with follow(site, "channel=a&channel=b", headers={"Last-Event-ID": last.id}) as client:
+            assert next_event(client).event == "ready"
+            rest = [next_event(client).data for _ in range(20 - cut)]
+        told = [event.data for event in seen[:cut]] + rest
+        for name, texts in sent.items():
+            assert [t for t in told if t and t[0] == name] == texts
+
+
+def test_httpx_sse_reads_the_stream_and_resumes_by_its_last_event_id(site: Site) -> None:
+    url, hub = f"{site.url}/streaming/events", site.state.hub
+    with httpx.Client(timeout=10) as http:
+        with connect_sse(http, "GET", url, params={"channel": "a"}) as source:
+            events = source.iter_sse()
+            assert next(events).event == "ready"
+            hub.publish("a", "你好\n\n世界 ")
+            event = next(events)
+            assert (event.event, event.data) == ("message", "你好\n\n世界 ")
+        hub.publish("a", "later")
+        headers = {"Last-Event-ID": event.id}
+        with connect_sse(http, "GET", url, params={"channel": "a"}, headers=headers) as source:
+            events = source.iter_sse()
+            assert next(events).event == "ready"
+            assert next(events).data == "later"
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
+def test_a_gap_is_told_in_band_and_the_stream_goes_on_from_the_oldest_held(accept: str) -> None:
+    with serve(make_app(retention_messages=3)) as site:
+        ids = [str(site.state.hub.publish("a", str(n)).id) for n in range(10)]
+        headers = {"Last-Event-ID": ids[1], "Accept": accept}
+        with follow(site, headers=headers) as client:
+            told: list[dict[str, Any]] = []
+            if accept == "text/event-stream":
+                events = [next_event(client) for _ in range(5)]
+                told = [{"event": e.event, "data": e.data, "id": e.id} for e in events]
+            else:
+                lines = b""
+                while lines.count(b"\n") < 5:
+                    lines += client.read()
+                told = [json.loads(line) for line in lines.splitlines()]
+        assert [line["event"] for line in told] == ["ready", "gap", *["message"] * 3]
+        assert json.loads(told[1]["data"]) == {
+            "channel": "a",
+            "requested": ids[1],
+            "oldest": ids[7],
+            "newest": ids[9],
+        }
+        assert told[1]["id"] == ids[6]
+        assert [line["data"] for line in told[2:]] == ["7", "8", "9"]
+
+
+def test_a_cursor_of_another_epoch_is_a_gap_even_before_an_empty_log(site: Site) -> None:
+    with follow(site, headers={"Last-Event-ID": "gone-7"}) as client:
+        assert next_event(client).event == "ready"
+        gap = next_event(client)
+        assert gap.json() == {
+            "channel": "a",
+            "requested": "gone-7",
+            "oldest": None,
+            "newest": None,
+        }
+        posted = site.state.hub.publish("a", "on we go")
+        assert next_event(client) == Event("message", "on we go", str(posted.id))
+    assert gap.id
+    with follow(site, headers={"Last-Event-ID": gap.id}) as client:
+        assert next_event(client).event == "ready"
+        assert next_event(client).data == "on we go"
+
+
+@pytest.mark.parametrize(
+    ("accept", "heartbeat"),
+    [("text/event-stream", b":\n"), ("application/x-ndjson", b"\n")],
+)
+def test_an_idle_stream_sends_its_heartbeat(accept: str, heartbeat: bytes) -> None:
+    with (
+        serve(make_app(heartbeat=0.05)) as site,
+        follow(site, headers={"Accept": accept}) as client,
+    ):
+        assert client.read().endswith(b"\n")
+        assert client.read() == heartbeat
+        assert client.read() == heartbeat
+
+
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [
+        ("text/event-stream", None),
+        ("application/x-ndjson", json.loads),
+    ],
+)
+def test_a_drain_ends_the_stream_with_a_restart_and_a_last_chunk(
+    site: Site, accept: str, parse: Any
+) -> None:
+    with follow(site, headers={"Accept": accept}) as client:
+        client.read()
+        site.state.close()
+        body = client.read_all()
+        assert client.ending == "whole"
+    if parse is None:
+        (event,) = client.reader.feed(body)
+        told = {"event": event.event, "data": event.data, "retry": event.retry}
+        assert event.id is None
+    else:
+        told = parse(body)
+    assert 1000 <= told.pop("retry") <= 3000
+    assert told == {"event": "restart", "data": "{}"}
+    site.wait_reason("restarting")
+
+
+def test_a_client_that_comes_during_the_drain_is_told_to_come_again_in_band(site: Site) -> None:
+    site.state.close()
+    with follow(site, headers={"Last-Event-ID": "e-1"}) as client:
+        assert client.status == 200
+        (event,) = client.events()
+        assert (event.event, event.data) == ("restart", "{}")
+        assert event.retry
+        assert client.ending == "whole"
+
+
+def test_what_was_published_before_the_drain_is_behind_the_last_id_or_was_told(site: Site) -> None:
+    log = site.state.hub.log
+    with follow(site) as client:
+        told = [next_event(client)]
+        site.state.hub.publish("a", "last words")
+        site.state.close()
+        told += client.events()
+    assert told[-1].event == "restart"
+    cursor = [event.id for event in told if event.id][-1]
+    seen = [event.data for event in told if event.event == "message"]
+    missed = log.read("a", Position.parse(cursor), limit=9, size=999).messages
+    assert seen + [message.data for message in missed] == ["last words"]
+
+
+@pytest.mark.parametrize("leave", [RawClient.close, RawClient.reset])
+def test_a_client_that_leaves_frees_the_registry_and_its_pump(site: Site, leave: Any) -> None:
+    client = follow(site)
+    assert next_event(client).event == "ready"
+    assert len(site.registry) == 1
+    assert site.state.hub.subscribers("a") == 1
+    leave(client)
+    site.wait_empty()
+    wait_until(lambda: site.state.hub.subscribers("a") == 0, "no subscriber")
+    (row,) = site.registry.snapshot()["ended"]
+    assert row["transport"] == "sse"
+
+
+def test_the_registry_says_where_a_client_stands(site: Site) -> None:
+    with follow(site) as client:
+        assert next_event(client).event == "ready"
+        posted = site.state.hub.publish("a", "x")
+        assert next_event(client).data == "x"
+        (row,) = site.registry.snapshot()["clients"]
+        assert row["channels"] == ("a",)
+        assert row["position"] == str(posted.id)
+        assert row["peer"] == "127.0.0.1"
+
+
+def test_a_client_too_slow_for_its_channels_policy_is_told_so() -> None:
+    app = make_app(retention_messages=2, policies={"a": "disconnect"})
+    with serve(app) as site, follow(site, receive_buffer=4096) as client:
+        assert next_event(client).event == "ready"
+        for _ in range(40):
+            site.state.hub.publish("a", "x" * 500_000)
+        *_, last = client.events()
+        assert client.ending == "whole"
+        assert last.json()["title"] == "Too slow"
+        site.wait_reason("Too slow")
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "title"),
+    [
+        ("channel=a+b", {}, "Invalid message"),
+        ("channel=", {}, "Invalid message"),
+        ("channel=%00", {}, "Invalid message"),
+        ("channel=%ff", {}, "Invalid message"),
+        ("channel=a%0d%0aX-Evil:1", {}, "Invalid message"),
+        ("channel=" + "a" * 129, {}, "Invalid message"),
+        ("channel=%E4%BD%A0", {}, "Invalid message"),
+        ("", {}, "Invalid request"),
+        ("&".join(f"channel=c{n}" for n in range(33)), {}, "Invalid request"),
+        ("channel=a", {"Last-Event-ID": "nonsense"}, "Unreadable cursor"),
+        ("channel=a", {"Last-Event-ID": "e-01"}, "Unreadable cursor"),
+        ("channel=a", {"Last-Event-ID": "e-" + "9" * 40}, "Unreadable cursor"),
+        ("channel=a", {"Last-Event-ID": "\xff\xfe"}, "Unreadable cursor"),
+        ("channel=a", {"Last-Event-ID": "a_b.c_d"}, "Unreadable cursor"),
+        ("channel=a&last_event_id=%00", {}, "Unreadable cursor"),
+        ("channel=a&last_event_id=" + "x" * 8193, {}, "Unreadable cursor"),
+        ("channel=a&history=-1", {}, "Invalid request"),
+        ("channel=a&history=many", {}, "Invalid request"),
+        ("channel=a&history=%C2%B2", {}, "Invalid request"),
+        ("channel=a&history=9999999", {}, "Invalid request"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_before_the_first_byte(
+    query: str, headers: dict[str, str], title: str
+) -> None:
+    client = make_app().test_client()
+    answer = client.get(f"/streaming/events?{query}", headers=headers)
+    assert answer.status_code == 400
+    assert answer.content_type == "application/problem+json"
+    problem = answer.get_json(force=True)
+    assert (problem["status"], problem["title"]) == (400, title)
+    assert problem["detail"]
+
+
+def test_a_refused_request_subscribes_nobody() -> None:
+    app = make_app()
+    app.test_client().get("/streaming/events?channel=a&channel=a+b")
+    state = app.extensions["streaming"]
+    assert len(state.registry) == 0
+    assert state.hub.subscribers("a") == 0
+
+
+# stream()
+
+
+class Pieces:
+    """An iterable that says whether it was closed."""
+
+    def __init__(self, *pieces: object, endless: bool = False) -> None:
+        self.pieces = iter(pieces)
+        self.endless = endless
+        self.given = 0
+        self.closed = threading.Event()
+
+    def __iter__(self) -> "Pieces":
+        return self
+
+    def __next__(self) -> Any:
+        self.given += 1
+        piece = next(self.pieces, "more" if self.endless else None)
+        if piece is None:
+            raise StopIteration
+        if isinstance(piece, Exception):
+            raise piece
+        return piece
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def app_of(pieces: Any, **how: Any) -> Flask:
+    app = make_app(heartbeat=how.pop("heartbeat", 15.0))
+
+    @app.get("/answer")
+    def answer() -> Response:
+        return stream(pieces, **how)
+
+    return app
+
+
+def body_of(pieces: Any, accept: str = "text/plain", **how: Any) -> bytes:
+    return app_of(pieces, **how).test_client().get("/answer", headers={"Accept": accept}).data
+
+
+def test_the_pieces_of_any_iterable_are_sent_as_they_are() -> None:
+    assert body_of(["a ", "好", "", "b\n"]) == "a 好b\n".encode()
+    assert body_of(iter(())) == b""
+    assert body_of(word for word in ("x", "y")) == b"xy"
+    assert body_of("text") == b"text"
+
+
+def test_each_piece_is_an_event_and_the_end_is_deliberate() -> None:
+    assert body_of(["a ", "", "b\nc"], "text/event-stream") == (
+        b"data: a \n\ndata: b\ndata: c\n\nevent: close\ndata: {}\n\n"
+    )
+    assert body_of(["a", "好"], "application/x-ndjson") == (
+        '{"event":"message","data":"a"}\n{"event":"message","data":"好"}\n'
+        '{"event":"close","data":"{}"}\n'.encode()
+    )
+
+
+def test_a_given_format_goes_over_accept() -> None:
+    assert body_of(["a"], "text/plain", form=NDJSON).startswith(b'{"event":"message"')
+
+
+def test_a_character_split_over_pieces_arrives_whole() -> None:
+    text = "好😀é"
+    pieces = [bytes([byte]) for byte in text.encode()]
+    assert body_of(pieces) == text.encode()
+    lines = body_of(pieces, "application/x-ndjson").splitlines()
+    data = [json.loads(line)["data"] for line in lines[:-1]]
+    assert data == list(text)
+
+
+def test_bytes_that_are_no_utf_8_become_replacement_characters() -> None:
+    assert body_of([b"a\xff", b"\xe5\xa5"]).decode() == "a\ufffd\ufffd"
+
+
+def test_a_text_piece_after_half_a_character_does_not_lose_it() -> None:
+    assert "好" in body_of(["好".encode()[:2], "好".encode()[2:], "x"]).decode()
+
+
+def test_a_text_stream_has_the_headers_of_a_stream() -> None:
+    answer = app_of(["x"]).test_client().get("/answer")
+    assert answer.content_type == "text/plain; charset=utf-8"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
+    assert answer.headers["X-Accel-Buffering"] == "no"
+
+
+def test_the_first_piece_leaves_while_the_next_one_is_still_to_come() -> None:
+    go_on = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        yield "first"
+        go_on.wait(10)
+        yield "second"
+
+    with serve(app_of(pieces())) as site, site.get("/answer") as client:
+        assert client.read() == b"first"
+        go_on.set()
+        assert client.read_all() == b"second"
+        assert client.ending == "whole"
+    assert site.registry.snapshot()["ended"][0]["reason"] == "The end."
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "text/event-stream", "application/x-ndjson"])
+def test_a_client_that_leaves_during_a_pause_closes_the_iterable_at_once(accept: str) -> None:
+    pieces = Pieces(endless=True)
+    with serve(app_of(pieces, every=600)) as site:
+        with site.get("/answer", headers={"Accept": accept}) as client:
+            assert client.read()
+            assert not pieces.closed.is_set()
+        assert pieces.closed.wait(5)
+        site.wait_empty()
+    assert pieces.given == 1
+
+
+def test_a_client_that_leaves_while_the_producer_works_closes_it_at_its_next_piece() -> None:
+    pieces = Pieces(endless=True)
+    with serve(app_of(pieces)) as site:
+        with site.get("/answer") as client:
+            assert client.read().startswith(b"more")
+        assert pieces.closed.wait(5)
+        site.wait_empty()
+
+
+def test_a_client_that_asks_for_the_head_only_starts_no_producer() -> None:
+    pieces = Pieces(endless=True)
+    app = app_of(pieces)
+    assert app.test_client().head("/answer").data == b""
+    assert pieces.given == 0
+    assert len(app.extensions["streaming"].registry) == 0
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("secret"), StreamingError("secret"), OSError("secret"), KeyError("secret")]
+)
+@pytest.mark.parametrize("form", [SSE, NDJSON])
+def test_a_failing_producer_is_logged_and_told_as_a_deliberate_end(
+    fault: Exception, form: EventFormat
+) -> None:
+    pieces = Pieces("one", fault)
+    with (
+        serve(app_of(pieces, form=form), expect_errors=True) as site,
+        site.get("/answer") as client,
+    ):
+        body = client.read_all()
+        assert client.ending == "whole"
+    assert pieces.closed.is_set()
+    assert b"one" in body
+    assert b"secret" not in body
+    if form is SSE:
+        close = client.reader.feed(body)[-1]
+        name, data = close.event, close.json()
+    else:
+        line = json.loads(body.splitlines()[-1])
+        name, data = line["event"], json.loads(line["data"])
+    assert name == "close"
+    assert data["status"] == 500
+    assert "secret" in "\n".join(site.errors)
+
+
+@pytest.mark.parametrize("fault", [ValueError("boom"), OSError("boom")])
+def test_a_failing_producer_of_plain_text_cuts_the_connection(fault: Exception) -> None:
+    pieces = Pieces("one", fault)
+    with serve(app_of(pieces), expect_errors=True) as site, site.get("/answer") as client:
+        assert client.read_all() == b"one"
+        assert client.ending == "cut"
+        assert pieces.closed.wait(PATIENCE)
+    assert "boom" in "\n".join(site.errors)
+
+
+@pytest.mark.parametrize("nonsense", [7, object(), ["list"], None])
+def test_a_piece_that_is_no_text_is_the_producers_failure(nonsense: object) -> None:
+    app = app_of(iter(["one", nonsense]), form=SSE)
+    with serve(app, expect_errors=True) as site, site.get("/answer") as client:
+        one, close = client.events()
+        assert (one.data, close.event, close.json()["status"]) == ("one", "close", 500)
+
+
+def test_half_a_surrogate_pair_cannot_break_a_text_stream() -> None:
+    assert body_of(["a", "\ud800", "b"]) == b"a?b"
+
+
+def test_plain_text_is_cut_at_the_drain_since_it_has_no_other_way_to_say_so() -> None:
+    pieces = Pieces(endless=True)
+    with serve(app_of(pieces, every=600)) as site, site.get("/answer") as client:
+        assert client.read() == b"more"
+        site.state.close()
+        assert client.read_all() == b""
+        assert client.ending == "cut"
+        assert pieces.closed.wait(5)
+
+
+@pytest.mark.parametrize("form", [SSE, NDJSON])
+def test_an_answer_in_events_ends_with_a_restart_at_the_drain(form: EventFormat) -> None:
+    pieces = Pieces(endless=True)
+    with serve(app_of(pieces, every=600, form=form)) as site, site.get("/answer") as client:
+        client.read()
+        site.state.close()
+        body = client.read_all()
+        assert client.ending == "whole"
+        assert b"restart" in body
+        assert b"close" not in body
+        assert pieces.closed.wait(5)
+
+
+def test_the_heartbeat_bridges_a_long_pause_of_events_and_not_of_text() -> None:
+    events = app_of(Pieces(endless=True), every=600, form=SSE, heartbeat=0.05)
+    with serve(events) as site, site.get("/answer") as client:
+        assert client.read() == b"data: more\n\n"
+        assert client.read() == b":\n"
+    text = app_of(Pieces("a", "b"), every=0.2, heartbeat=0.05)
+    with serve(text) as site, site.get("/answer") as client:
+        assert client.read_all() == b"ab"
+
+
+def test_a_client_that_takes_nothing_is_cut_and_its_producer_closed() -> None:
+    pieces = Pieces(*["x" * 1_000_000] * 100)
+    app = make_app(send_timeout=0.1)
+
+    @app.get("/answer")
+    def answer() -> Response:
+        return stream(pieces)
+
+    with serve(app) as site:
+        with site.get("/answer", receive_buffer=4096):
+            assert pieces.closed.wait(10)
+            site.wait_empty()
+            site.wait_reason("took nothing")
+        assert pieces.given < 100

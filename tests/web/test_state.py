@@ -1,0 +1,110 @@
+"""streaming/web/state.py: what one application has in one process, and nobody else's."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+from flask import Flask
+
+from streaming import ConfigurationError, Forbidden, HubClosed, State, current_state
+from streaming.web import state
+from streaming.web.state import close_all, create_state, only_subscribe
+from tests.sites import make_app, serve
+
+
+def state_of(app: Flask) -> State:
+    return app.extensions["streaming"]
+
+
+def test_by_default_everybody_may_subscribe_and_nobody_publish() -> None:
+    own = create_state(Flask("x"), only_subscribe)
+    own.check_allowed("subscribe", "a")
+    with pytest.raises(Forbidden, match=r"may not publish here \(channel 'a'\)"):
+        own.check_allowed("publish", "a")
+
+
+def test_two_apps_in_one_process_do_not_see_each_other() -> None:
+    with serve(make_app()) as one, serve(make_app()) as two:
+        stream = "/streaming/events?channel=a"
+        with one.get(stream) as first, two.get(stream) as second:
+            for client in (first, second):
+                ready = client.next_event()
+                assert ready is not None
+                assert ready.event == "ready"
+            assert (len(one.registry), len(two.registry)) == (1, 1)
+            one.state.hub.publish("a", "of one", key="k")
+            two.state.hub.publish("a", "of two", key="k")
+            assert [c.next_event().data for c in (first, second)] == ["of one", "of two"]  # type: ignore[union-attr]
+            one.state.close()
+            assert [event.event for event in first.events()] == ["restart"]
+            two.state.hub.publish("a", "goes on")
+            assert second.next_event().data == "goes on"  # type: ignore[union-attr]
+
+
+def test_an_id_of_one_app_is_a_gap_in_the_other() -> None:
+    one, two = state_of(make_app()), state_of(make_app())
+    posted = one.hub.publish("a", "x")
+    two.hub.publish("a", "y")
+    with two.hub.subscribe("a", after=str(posted.id)) as sub:
+        gap, message = sub.read()
+        assert (gap.requested, message.data) == (posted.id, "y")  # type: ignore[union-attr]
+
+
+def test_the_state_of_a_request_is_its_applications() -> None:
+    one, two = make_app(), make_app()
+    with one.app_context():
+        assert current_state() is state_of(one)
+    with two.app_context():
+        assert current_state() is state_of(two)
+
+
+def test_an_app_without_the_extension_is_told_what_to_do() -> None:
+    with Flask("x").app_context(), pytest.raises(ConfigurationError, match=r"Streaming\(app\)"):
+        current_state()
+
+
+def test_a_second_state_for_one_app_is_refused() -> None:
+    app = make_app()
+    with pytest.raises(ConfigurationError, match="set up twice"):
+        create_state(app, only_subscribe)
+
+
+def test_closing_ends_subscriptions_refuses_new_ones_and_may_be_repeated() -> None:
+    own = state_of(make_app())
+    with own.hub.subscribe("a") as sub:
+        own.close()
+        own.close()
+        with pytest.raises(HubClosed):
+            sub.read()
+    with pytest.raises(HubClosed):
+        own.hub.subscribe("a")
+    with pytest.raises(HubClosed):
+        own.check_allowed("publish", "a")
+    own.check_allowed("subscribe", "a")
+
+
+def test_all_applications_of_the_process_are_drained_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state, "_states", weakref.WeakSet())
+    apps = [make_app() for _ in range(3)]
+    close_all()
+    assert all(state_of(app).hub.closed.is_set() for app in apps)
+
+
+def test_an_application_that_is_dropped_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: weakref.WeakSet[State] = weakref.WeakSet()
+    monkeypatch.setattr(state, "_states", kept)
+    app = make_app()
+    assert len(kept) == 1
+    del app
+    gc.collect()
+    assert len(kept) == 0
+
+
+def test_a_state_has_no_thread_before_it_is_used() -> None:
+    before = threading.active_count()
+    own = state_of(make_app())
+    own.hub.publish("a", "x")
+    assert threading.active_count() == before
