@@ -152,8 +152,14 @@ class Decoder:
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether all that was fed was whole frames, and has been iterated over."""
-        return self._at >= len(self._data)
+        """Whether the next byte fed is the first of a frame's header.
+
+        So all that was fed has been iterated over, it ended with a frame (of an unfinished message
+        too), and neither a ``Close`` nor a fault was in it: after these no frame is read.
+        """
+        if self._at < len(self._data) or self._closed or self._fault is not None:
+            return False
+        return self._message is None or not self._message.left
 
     def _values(self) -> Iterator[Received]:
         if self._fault is not None:

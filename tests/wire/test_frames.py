@@ -432,3 +432,37 @@ def test_a_decoder_knows_whether_it_is_between_frames() -> None:
     assert decoder.is_between_frames
     decoder.feed(whole)
     assert not decoder.is_between_frames  # not iterated over
+
+
+def test_a_decoder_is_between_frames_only_where_a_header_begins() -> None:
+    message = [
+        masked(Opcode.TEXT, b"ab", fin=False),
+        masked(Opcode.CONTINUATION, b"", fin=False),
+        masked(Opcode.PING, b"now?"),
+        masked(Opcode.CONTINUATION, b"c" * 130),
+        masked(Opcode.BINARY, b"x" * 70_000),
+    ]
+    decoder = Decoder(100_000)
+    for frame in message:
+        for at, byte in enumerate(single(frame)):
+            assert decoder.is_between_frames == (at == 0)
+            list(decoder.feed(byte))
+    assert decoder.is_between_frames
+
+
+def test_a_payload_that_looks_like_a_pong_is_not_taken_for_one() -> None:
+    pong = masked(Opcode.PONG)
+    frame = frames.encode_client(Opcode.BINARY, pong, bytes(4))
+    decoder = Decoder(100)
+    assert list(decoder.feed(frame[: -len(pong)])) == []
+    assert frames.is_lone_pong(frame[-len(pong) :])
+    assert not decoder.is_between_frames
+    assert list(decoder.feed(frame[-len(pong) :])) == [Binary(pong)]
+
+
+@pytest.mark.parametrize("last", [masked(Opcode.CLOSE), b"\xf0\x80"])
+def test_no_header_begins_after_a_close_or_a_fault(last: bytes) -> None:
+    decoder = Decoder(100)
+    with contextlib.suppress(ProtocolError):
+        list(decoder.feed(last))
+    assert not decoder.is_between_frames
