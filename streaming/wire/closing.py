@@ -147,3 +147,8 @@ class Closing:
     def is_heard(self) -> bool:
         """Whether the peer's close frame has come; still known when it is over."""
         return self._is_heard
+
+
+def is_close_code(code: int) -> bool:
+    """Whether a close frame may carry ``code`` (section 7.4)."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 
 from ..errors import ProtocolError
-from .header import Frame, Opcode, apply_mask, turn_mask
+from .header import Frame, Opcode
+from .masking import apply_mask, turn_mask
 
 _MOST_EMPTY_FRAGMENTS = 1000
 

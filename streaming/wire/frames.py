@@ -6,57 +6,22 @@ either. Bytes that were encoded once can be sent to any number of clients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-from ..errors import InvalidMessage, ProtocolError
-from .fragments import Fragments, parse_text
+from ..errors import InvalidMessage
+from .closing import is_close_code
+from .decoder import Decoder as Decoder
 from .header import Frame as Frame
 from .header import Opcode as Opcode
-from .header import apply_mask as apply_mask
 from .header import encode as encode
 from .header import encode_client as encode_client
+from .masking import apply_mask as apply_mask
+from .received import Binary as Binary
+from .received import Close as Close
+from .received import Ping as Ping
+from .received import Pong as Pong
+from .received import Received as Received
+from .received import Text as Text
 
 _MOST_REASON_BYTES = 123
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text message."""
-
-    data: str
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    """A binary message."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """A ping; answer it with a pong of the same data (section 5.5.2)."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Pong:
-    """A pong; nobody needs to have asked for it (section 5.5.3)."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The peer closes; nothing comes after it. ``code`` is None if it gave none (1005)."""
-
-    code: int | None
-    reason: str = ""
-
-
-Received = Text | Binary | Ping | Pong | Close
 
 
 def encode_text(text: str) -> bytes:
@@ -81,17 +46,10 @@ def encode_close(code: int | None = None, reason: str = "") -> bytes:
     """
     if code is None:
         return encode(Opcode.CLOSE, b"")
-    if not _may_be_sent(code):
+    if not is_close_code(code):
         raise InvalidMessage(f"{code} is not a close code that can be sent.")
     text = reason.encode("utf-8", "replace")[:_MOST_REASON_BYTES].decode("utf-8", "ignore")
     return encode(Opcode.CLOSE, code.to_bytes(2) + text.encode())
-
-
-def _may_be_sent(code: int) -> bool:
-    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
-
-
-_FIRST = (Opcode.TEXT, Opcode.BINARY)
 
 
 def is_lone_pong(data: bytes) -> bool:
@@ -102,151 +60,3 @@ def is_lone_pong(data: bytes) -> bool:
         and 0x80 <= data[1] <= 0xFD
         and (len(data) == data[1] - 122)
     )
-
-
-class Decoder:
-    """The bytes of one connection in, messages and control frames out.
-
-    Fragments are put together; what stands between them (pings, pongs, close) comes out at once.
-    Text is checked as it arrives. At most ``max_size`` bytes of an unfinished message are held,
-    plus what was fed last. A ``Close`` is the last value: bytes after it are ignored.
-    """
-
-    def __init__(
-        self,
-        max_size: int,
-        *,
-        require_mask: bool = True,
-        decompress: Callable[[bytes, int], bytes] | None = None,
-    ) -> None:
-        """``max_size`` bounds a message in bytes, before and after decompression.
-
-        ``require_mask``: the peer is a client, which must mask; otherwise a server, which must not.
-        ``decompress(data, max_size)`` allows compressed messages, see ``wire.deflate``.
-        """
-        self._max_size = max_size
-        self._require_mask = require_mask
-        self._decompress = decompress
-        self._data = b""
-        self._at = 0
-        self._message: Fragments | None = None
-        self._closed = False
-        self._fault: tuple[str, int] | None = None
-
-    def feed(self, data: bytes) -> Iterator[Received]:
-        """Take ``data`` at once; iterate for what it completes. Any chunking gives the same values.
-
-        What is not iterated over comes with the next call, so stopping early loses nothing.
-
-        Raises:
-            ProtocolError: From the iterator, after every value that came before the fault: answer
-                with its ``close_code`` and hang up. Every later iterator raises it too. 1002 for
-                frames that are not allowed, 1007 for text that is not UTF-8 (or a message that
-                cannot be decompressed), 1009 for more than ``max_size`` bytes (by the header
-                already) or a thousand empty fragments.
-        """
-        if data and not self._closed and self._fault is None:
-            self._data = self._data[self._at :] + data if self._at < len(self._data) else data
-            self._at = 0
-        return self._values()
-
-    @property
-    def is_between_frames(self) -> bool:
-        """Whether the next byte fed is the first of a frame's header.
-
-        So all that was fed has been iterated over, it ended with a frame (of an unfinished message
-        too), and neither a ``Close`` nor a fault was in it: after these no frame is read.
-        """
-        if self._at < len(self._data) or self._closed or self._fault is not None:
-            return False
-        return self._message is None or not self._message.left
-
-    def _values(self) -> Iterator[Received]:
-        if self._fault is not None:
-            raise ProtocolError(*self._fault)
-        try:
-            while (value := self._next()) is not None:
-                yield value
-        except ProtocolError as fault:
-            self._fault = str(fault), fault.close_code
-            self._release()
-            raise
-        self._data, self._at = self._data[self._at :], 0
-
-    def _release(self) -> None:
-        self._data, self._at, self._message = b"", 0, None
-
-    def _next(self) -> Received | None:
-        """The next value; None if more bytes must come first."""
-        while True:
-            message = self._message
-            if message is None or not message.left:
-                header = Frame.parse(self._data, self._at, self._room())
-                if header is None:
-                    return None
-                frame, start = header
-                self._check(frame)
-                if frame.opcode and frame.fin:  # a control frame, or a message in one frame
-                    end = start + frame.length
-                    if end <= len(self._data):
-                        payload, self._at = self._data[start:end], end
-                        return self._whole(frame, payload)
-                    if frame.opcode >= Opcode.CLOSE:
-                        return None
-                message = self._begin(frame)
-                self._at = start
-            self._at = message.read(self._data, self._at)
-            if message.left:
-                return None
-            if message.fin:
-                self._message = None
-                return self._finish(message.opcode, message.data, message.compressed)
-
-    def _room(self) -> int:
-        return self._max_size - (len(self._message.data) if self._message else 0)
-
-    def _check(self, frame: Frame) -> None:
-        if bool(frame.mask) != self._require_mask:
-            who = "client must" if self._require_mask else "server must not"
-            raise ProtocolError(f"A {who} mask its frames.")
-        if frame.rsv1 and (self._decompress is None or frame.opcode not in _FIRST):
-            raise ProtocolError("A frame with RSV1, which nobody agreed on or is not allowed here.")
-        if frame.opcode in _FIRST and self._message is not None:
-            raise ProtocolError("A new message before the last fragment of another.")
-        if frame.opcode is Opcode.CONTINUATION and self._message is None:
-            raise ProtocolError("A continuation of no message.")
-
-    def _begin(self, frame: Frame) -> Fragments:
-        if self._message is None:
-            self._message = Fragments(frame.opcode, frame.rsv1)
-        self._message.begin(frame)
-        return self._message
-
-    def _whole(self, frame: Frame, payload: bytes) -> Received:
-        if frame.mask:
-            payload = apply_mask(payload, frame.mask)
-        if frame.opcode is Opcode.PING:
-            return Ping(payload)
-        if frame.opcode is Opcode.PONG:
-            return Pong(payload)
-        if frame.opcode is not Opcode.CLOSE:
-            return self._finish(frame.opcode, payload, frame.rsv1)
-        close = _parse_close(payload)
-        self._closed = True
-        self._release()
-        return close
-
-    def _finish(self, opcode: Opcode, payload: bytes | bytearray, compressed: bool) -> Received:
-        if compressed and self._decompress is not None:
-            payload = self._decompress(bytes(payload), self._max_size)
-        return Binary(bytes(payload)) if opcode is Opcode.BINARY else Text(parse_text(payload))
-
-
-def _parse_close(payload: bytes) -> Close:
-    """What a close frame says (section 5.5.1)."""
-    if not payload:
-        return Close(None)
-    code = int.from_bytes(payload[:2])  # a single byte is no code either
-    if not _may_be_sent(code):
-        raise ProtocolError("A close frame with a code that may not be sent.")
-    return Close(code, parse_text(payload[2:]))
