@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import ProtocolError
 from .closing import is_close_code
@@ -11,7 +11,22 @@ from .header import Frame, Opcode
 from .masking import apply_mask
 from .received import Binary, Close, Ping, Pong, Received, Text
 
-_FIRST = (Opcode.TEXT, Opcode.BINARY)
+_DATA = (Opcode.TEXT, Opcode.BINARY)
+_FIN = 0x80
+_LAST_DATA = _FIN | Opcode.BINARY
+
+
+def _text(payload: bytes) -> Text:
+    return Text(payload.decode())
+
+
+# What a whole frame is, by its first byte; a close frame ends too much to be among them.
+_MAKE: Mapping[int, Callable[[bytes], Received]] = {
+    _FIN | Opcode.TEXT: _text,
+    _FIN | Opcode.BINARY: Binary,
+    _FIN | Opcode.PING: Ping,
+    _FIN | Opcode.PONG: Pong,
+}
 
 
 class Decoder:
@@ -21,6 +36,18 @@ class Decoder:
     Text is checked as it arrives. At most ``max_size`` bytes of an unfinished message are held,
     plus what was fed last. A ``Close`` is the last value: bytes after it are ignored.
     """
+
+    __slots__ = (
+        "_at",
+        "_closed",
+        "_data",
+        "_decompress",
+        "_fault",
+        "_make",
+        "_max_size",
+        "_message",
+        "_require_mask",
+    )
 
     def __init__(
         self,
@@ -36,6 +63,7 @@ class Decoder:
         """
         self._max_size = max_size
         self._require_mask = require_mask
+        self._make = _MAKE if require_mask else {}
         self._decompress = decompress
         self._data = b""
         self._at = 0
@@ -75,7 +103,10 @@ class Decoder:
         if self._fault is not None:
             raise ProtocolError(*self._fault)
         try:
-            while (value := self._next()) is not None:
+            while self._at < len(self._data):
+                value = self._short() or self._next()
+                if value is None:
+                    break
                 yield value
         except ProtocolError as fault:
             self._fault = str(fault), fault.close_code
@@ -85,6 +116,36 @@ class Decoder:
 
     def _release(self) -> None:
         self._data, self._at, self._message = b"", 0, None
+
+    def _short(self) -> Received | None:
+        """The next value, if it is what most are: one whole masked frame of less than 64 KiB.
+
+        ``None`` says no more than that ``_next`` has to look; faults are found there.
+        """
+        data, at = self._data, self._at
+        if self._message is not None or len(data) < at + 6:
+            return None
+        first, length = data[at], data[at + 1] - 0x80
+        make = self._make.get(first)
+        if make is None or length < 0:
+            return None
+        start = at + 6
+        if length > 125:
+            if length > 126 or first > _LAST_DATA:
+                return None
+            length = data[at + 2] << 8 | data[at + 3]
+            start = at + 8
+            if length < 126:
+                return None
+        end = start + length
+        if end > len(data) or length > self._max_size:
+            return None
+        try:
+            value = make(apply_mask(data[start:end], data[start - 4 : start]))
+        except UnicodeDecodeError:
+            return None
+        self._at = end
+        return value
 
     def _next(self) -> Received | None:
         """The next value; None if more bytes must come first."""
@@ -119,9 +180,9 @@ class Decoder:
         if bool(frame.mask) != self._require_mask:
             who = "client must" if self._require_mask else "server must not"
             raise ProtocolError(f"A {who} mask its frames.")
-        if frame.rsv1 and (self._decompress is None or frame.opcode not in _FIRST):
+        if frame.rsv1 and (self._decompress is None or frame.opcode not in _DATA):
             raise ProtocolError("A frame with RSV1, which nobody agreed on or is not allowed here.")
-        if frame.opcode in _FIRST and self._message is not None:
+        if frame.opcode in _DATA and self._message is not None:
             raise ProtocolError("A new message before the last fragment of another.")
         if frame.opcode is Opcode.CONTINUATION and self._message is None:
             raise ProtocolError("A continuation of no message.")

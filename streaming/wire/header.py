@@ -23,6 +23,11 @@ class Opcode(IntEnum):
 
 
 _OPCODES = {opcode.value: opcode for opcode in Opcode}
+_CLOSE = Opcode.CLOSE  # the first of the control frames; looking members up is dear
+_SHORT = tuple(  # the headers of most frames sent: whole messages of up to 125 bytes, by opcode
+    tuple(bytes((0x80 | first, length)) for length in range(126)) if first in _OPCODES else ()
+    for first in range(max(Opcode) + 1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,9 @@ def encode(opcode: Opcode, payload: bytes, *, fin: bool = True, rsv1: bool = Fal
     Raises:
         InvalidMessage: If a control frame would be fragmented or hold more than 125 bytes.
     """
-    _check_control(opcode, payload, fin)
-    return _print(opcode, len(payload), fin, rsv1, b"") + payload
+    if fin and not rsv1 and len(payload) < 126:
+        return _SHORT[opcode][len(payload)] + payload
+    return _print(opcode, len(payload), fin, rsv1, 0) + payload
 
 
 def encode_client(
@@ -101,23 +107,19 @@ def encode_client(
         InvalidMessage: If a control frame would be fragmented or hold more than 125 bytes.
         ValueError: If ``mask`` is not four bytes.
     """
-    _check_control(opcode, payload, fin)
+    header = _print(opcode, len(payload), fin, rsv1, 0x80)
     if len(mask) != 4:
         raise ValueError(f"A mask is four bytes, not {len(mask)}.")
-    return _print(opcode, len(payload), fin, rsv1, mask) + apply_mask(payload, mask)
+    return header + mask + apply_mask(payload, mask)
 
 
-def _print(opcode: Opcode, length: int, fin: bool, rsv1: bool, mask: bytes) -> bytes:
-    """A header, with the shortest form of the length."""
-    first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
-    masked = 0x80 if mask else 0
-    if length < 126:
-        return b"%c%c%b" % (first, masked | length, mask)
-    if length < 0x10000:
-        return b"%c%c%b%b" % (first, masked | 126, length.to_bytes(2), mask)
-    return b"%c%c%b%b" % (first, masked | 127, length.to_bytes(8), mask)
-
-
-def _check_control(opcode: Opcode, payload: bytes, fin: bool) -> None:
-    if opcode >= Opcode.CLOSE and (len(payload) > _MOST_CONTROL_BYTES or not fin):
+def _print(opcode: Opcode, length: int, fin: bool, rsv1: bool, masked: int) -> bytes:
+    """A header without its mask, with the shortest form of the length."""
+    if opcode >= _CLOSE and (length > _MOST_CONTROL_BYTES or not fin):
         raise InvalidMessage("A control frame holds 125 bytes at most and is never fragmented.")
+    first = opcode | (0x80 if fin else 0) | (0x40 if rsv1 else 0)
+    if length < 126:
+        return (first << 8 | masked | length).to_bytes(2)
+    if length < 0x10000:
+        return (first << 24 | (masked | 126) << 16 | length).to_bytes(4)
+    return (first << 72 | (masked | 127) << 64 | length).to_bytes(10)

@@ -118,7 +118,7 @@ def test_a_mask_has_four_bytes() -> None:
         frames.encode_client(Opcode.TEXT, b"x", b"123")
 
 
-@pytest.mark.parametrize("size", [*range(20), 8191, 8192, 8193, 100_001])
+@pytest.mark.parametrize("size", [*range(40), 1023, 1024, 1025, 8191, 8192, 8193, 100_001])
 def test_masking_is_what_the_rfc_says_byte_by_byte(size: int) -> None:
     payload = random.Random(size).randbytes(size)
     expected = bytes(byte ^ MASK[at % 4] for at, byte in enumerate(payload))
