@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from ..errors import ProtocolError
 from .closing import is_close_code
-from .fragments import Fragments, parse_text
+from .fragments import STRETCH, Fragments, parse_text
 from .header import Frame, Opcode
 from .masking import apply_mask
-from .received import Binary, Close, Ping, Pong, Received, Text
+from .received import PROGRESS, Binary, Close, Ping, Pong, Received, Text
 
 _DATA = (Opcode.TEXT, Opcode.BINARY)
+_BINARY, _CLOSE, _PING, _PONG = Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG
 _FIN = 0x80
 _LAST_DATA = _FIN | Opcode.BINARY
 
@@ -74,7 +75,9 @@ class Decoder:
     def feed(self, data: bytes) -> Iterator[Received]:
         """Take ``data`` at once; iterate for what it completes. Any chunking gives the same values.
 
-        What is not iterated over comes with the next call, so stopping early loses nothing.
+        What is not iterated over comes with the next call, so stopping early loses nothing. Where
+        many frames give no value, a ``Progress`` comes out every now and then (at most 256 frames
+        later): with it and the values, whoever iterates can give others a turn by the clock.
 
         Raises:
             ProtocolError: From the iterator, after every value that came before the fault: answer
@@ -148,30 +151,36 @@ class Decoder:
         return value
 
     def _next(self) -> Received | None:
-        """The next value; None if more bytes must come first."""
-        while True:
+        """The next value, or that there was none in a stretch; ``None`` if more bytes must come."""
+        count = 0
+        while count < STRETCH:
             message = self._message
-            if message is None or not message.left:
+            if message is not None and not message.left and self._require_mask:
+                self._at, many = message.read_many(self._data, self._at, self._max_size)
+                count += many
+            if message is None or not (message.left or message.fin):
                 header = Frame.parse(self._data, self._at, self._room())
                 if header is None:
                     return None
                 frame, start = header
                 self._check(frame)
-                if frame.opcode and frame.fin:  # a control frame, or a message in one frame
-                    end = start + frame.length
-                    if end <= len(self._data):
-                        payload, self._at = self._data[start:end], end
-                        return self._whole(frame, payload)
-                    if frame.opcode >= Opcode.CLOSE:
-                        return None
+                end = start + frame.length
+                if frame.opcode and frame.fin and end <= len(self._data):
+                    self._at = end
+                    return self._whole(frame, self._data[start:end])
+                if frame.opcode >= _CLOSE:
+                    return None
                 message = self._begin(frame)
                 self._at = start
-            self._at = message.read(self._data, self._at)
             if message.left:
-                return None
+                self._at = message.read(self._data, self._at)
+                if message.left:
+                    return None
             if message.fin:
                 self._message = None
                 return self._finish(message.opcode, message.data, message.compressed)
+            count += 1
+        return PROGRESS
 
     def _room(self) -> int:
         return self._max_size - (len(self._message.data) if self._message else 0)
@@ -180,11 +189,14 @@ class Decoder:
         if bool(frame.mask) != self._require_mask:
             who = "client must" if self._require_mask else "server must not"
             raise ProtocolError(f"A {who} mask its frames.")
-        if frame.rsv1 and (self._decompress is None or frame.opcode not in _DATA):
+        opcode = frame.opcode
+        if frame.rsv1 and (self._decompress is None or opcode not in _DATA):
             raise ProtocolError("A frame with RSV1, which nobody agreed on or is not allowed here.")
-        if frame.opcode in _DATA and self._message is not None:
+        if opcode >= _CLOSE:
+            return
+        if opcode and self._message is not None:
             raise ProtocolError("A new message before the last fragment of another.")
-        if frame.opcode is Opcode.CONTINUATION and self._message is None:
+        if not opcode and self._message is None:
             raise ProtocolError("A continuation of no message.")
 
     def _begin(self, frame: Frame) -> Fragments:
@@ -196,11 +208,11 @@ class Decoder:
     def _whole(self, frame: Frame, payload: bytes) -> Received:
         if frame.mask:
             payload = apply_mask(payload, frame.mask)
-        if frame.opcode is Opcode.PING:
+        if frame.opcode is _PING:
             return Ping(payload)
-        if frame.opcode is Opcode.PONG:
+        if frame.opcode is _PONG:
             return Pong(payload)
-        if frame.opcode is not Opcode.CLOSE:
+        if frame.opcode is not _CLOSE:
             return self._finish(frame.opcode, payload, frame.rsv1)
         close = _parse_close(payload)
         self._closed = True
@@ -210,7 +222,7 @@ class Decoder:
     def _finish(self, opcode: Opcode, payload: bytes | bytearray, compressed: bool) -> Received:
         if compressed and self._decompress is not None:
             payload = self._decompress(bytes(payload), self._max_size)
-        return Binary(bytes(payload)) if opcode is Opcode.BINARY else Text(parse_text(payload))
+        return Binary(bytes(payload)) if opcode is _BINARY else Text(parse_text(payload))
 
 
 def _parse_close(payload: bytes) -> Close:

@@ -14,10 +14,12 @@ from .header import Opcode as Opcode
 from .header import encode as encode
 from .header import encode_client as encode_client
 from .masking import apply_mask as apply_mask
+from .received import PROGRESS as PROGRESS
 from .received import Binary as Binary
 from .received import Close as Close
 from .received import Ping as Ping
 from .received import Pong as Pong
+from .received import Progress as Progress
 from .received import Received as Received
 from .received import Text as Text
 

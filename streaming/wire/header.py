@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from ..errors import InvalidMessage, ProtocolError
 from .masking import apply_mask
@@ -30,8 +30,7 @@ _SHORT = tuple(  # the headers of most frames sent: whole messages of up to 125 
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame's header; ``length`` is that of the payload, an empty ``mask`` means unmasked."""
 
     opcode: Opcode
@@ -58,7 +57,7 @@ class Frame:
         if first & 0x30:
             raise ProtocolError("A frame with RSV2 or RSV3, which nobody agreed on.")
         length = second & 0x7F
-        if opcode >= Opcode.CLOSE:
+        if opcode >= _CLOSE:
             if length > _MOST_CONTROL_BYTES or not first & 0x80:
                 raise ProtocolError("A control frame in fragments, or of more than 125 bytes.")
         else:

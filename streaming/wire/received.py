@@ -41,4 +41,18 @@ class Close:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress(Pong):
+    """Nothing yet, but work was done: a good moment to give others a turn.
+
+    It stands where many frames gave no value. To who does not know it, it is a pong that nobody
+    asked for: a sign of life that wants nothing.
+    """
+
+    data: bytes = b""
+
+
+PROGRESS = Progress()
+"""The only one that a decoder gives."""
+
 Received = Text | Binary | Ping | Pong | Close

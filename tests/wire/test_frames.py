@@ -36,7 +36,7 @@ def outcome(
     got: list[frames.Received] = []
     try:
         for chunk in chunks:
-            got.extend(decoder.feed(chunk))
+            got.extend(v for v in decoder.feed(chunk) if not isinstance(v, frames.Progress))
     except ProtocolError as error:
         with pytest.raises(ProtocolError):
             list(decoder.feed(masked(Opcode.PING)))
@@ -330,7 +330,7 @@ def test_a_control_frame_does_not_count_against_the_size_of_a_message() -> None:
 def test_endless_empty_fragments_are_refused() -> None:
     empty = masked(Opcode.CONTINUATION, fin=False)
     assert outcome([masked(Opcode.TEXT, b"", fin=False), empty * 999])[1] is None
-    assert outcome([masked(Opcode.TEXT, b"", fin=False), empty * 1001]) == ([], 1009)
+    assert outcome([masked(Opcode.TEXT, b"", fin=False), empty * 1000]) == ([], 1009)
 
 
 def test_very_many_fragments_with_something_in_them_are_fine() -> None:
