@@ -9,12 +9,11 @@ const NEAR = 48; // pixels from the end that still count as "at the end"
 export class Rows {
   /**
    * @param {HTMLElement} list its parent is what scrolls
-   * @param {{jump?: HTMLElement, limit?: number, onTrim?: (row: HTMLElement) => void}} [options]
+   * @param {{jump?: HTMLElement, limit?: number}} [options]
    */
-  constructor(list, { jump, limit = 500, onTrim = () => {} } = {}) {
+  constructor(list, { jump, limit = 500 } = {}) {
     this.list = list;
     this.limit = limit;
-    this.onTrim = onTrim;
     this.scroller = /** @type {HTMLElement} */ (list.parentElement);
     this.jump = jump;
     this.following = true;
@@ -37,11 +36,7 @@ export class Rows {
   place(row, before = null) {
     if (row.parentElement === this.list && row.nextElementSibling === before) return;
     this.list.insertBefore(row, before);
-    while (this.list.childElementCount > this.limit) {
-      const oldest = /** @type {HTMLElement} */ (this.list.firstElementChild);
-      this.onTrim(oldest);
-      oldest.remove();
-    }
+    while (this.list.childElementCount > this.limit) this.list.firstElementChild?.remove();
     if (this.jump && !this.following) this.jump.hidden = false;
     this.#settle();
   }
