@@ -15,8 +15,8 @@ sock = Sock(app)
 
 @app.get("/events")
 def events() -> Response:
-    """One SSE subscription, resumable."""
-    return streaming.events("bench")
+    """One SSE subscription, resumable; of one channel, or of those that are named."""
+    return streaming.events(*(request.args.getlist("channel") or ["bench"]))
 
 
 @app.post("/publish")

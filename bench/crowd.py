@@ -42,16 +42,19 @@ def subscribe(
 ) -> list[socket.socket]:
     """Open ``count`` subscriptions; return when the server has accepted each of them.
 
+    ``{n}`` in ``path`` becomes the number of the connection.
+
     Raises:
         Failed: One was refused, or it took more than a minute.
     """
-    request, expected = wire.get(path, kind), b" 200 " if kind == "sse" else b" 101 "
+    expected = b" 200 " if kind == "sse" else b" 101 "
     poll, ready = select.epoll(), list[socket.socket]()
     waiting: dict[int, tuple[socket.socket, bytes]] = {}
     deadline = time.monotonic() + 60
     while len(ready) < count:
         while len(waiting) < AT_ONCE and len(waiting) + len(ready) < count:
-            sock = dial(port, request, receive_buffer=receive_buffer)
+            own = path.replace("{n}", str(len(waiting) + len(ready)))
+            sock = dial(port, wire.get(own, kind), receive_buffer=receive_buffer)
             waiting[sock.fileno()] = sock, b""
             poll.register(sock, select.EPOLLIN)
         for fd, _ in poll.poll(1, AT_ONCE):

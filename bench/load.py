@@ -143,7 +143,8 @@ class Load:
         cpu, busy, began = machine.cpu_seconds(self.pids), time.process_time(), time.monotonic()
         until = began + phase.seconds
         try:
-            {"closed": self.closed, "open": self.open, "echo": self.echo}[phase.mode](phase, until)
+            modes = {"closed": self.closed, "open": self.open, "echo": self.echo, "idle": self.idle}
+            modes[phase.mode](phase, until)
         except Failed as error:
             if not phase.may_lose:
                 raise
@@ -170,7 +171,7 @@ class Load:
         return result
 
     def new_publisher(self, phase: Phase) -> Posts | Sender | None:
-        if phase.mode == "echo":
+        if phase.mode in ("echo", "idle"):
             return None
         if self.work.publish is None:
             return Sender(self.poll, self.crowd[0])
@@ -211,6 +212,10 @@ class Load:
                 raise Failed(f"lost: {self.sent - self.delivered} answers")
             self.turn(0.1)
         self.echoing = 0
+
+    def idle(self, phase: Phase, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            self.turn(min(left, 0.5))
 
     def drain(self, deadline: float) -> None:
         while self.under_way():

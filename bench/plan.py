@@ -26,16 +26,22 @@ class Scenario:
     path: str | None = None
     stalled: int = 0
     settle: float = 1.0
+    is_ours: bool = False
+    """Whether only this project is measured: no peer has such a thing."""
 
 
 def scenarios(*, quick: bool) -> list[Scenario]:
     """Everything; ``quick`` is a fifth of the subscribers and less time, to try things out."""
     t, small, large = (0.4, 200, 1000) if quick else (1.0, 1000, 5000)
+    middle = large * 3 // 5
     warm = Phase("warm-up", "closed", 0.5 * t)
     fill = Phase("fill", "closed", 0.5 * t, inflight=64)
     tiny = Phase("get", "closed", 4 * t, probe_interval=0.01)
     calm = Phase("stalled", "open", 8 * t, rate=50, size=16384)
     echo = (Phase("warm-up", "echo", 0.5 * t), Phase("echo", "echo", 2 * t))
+    idle = Phase("idle", "idle", 16 * t)  # longer than a heartbeat
+    own = "/events?channel=own-{n}"
+    profile = (warm, Phase("fanout", "closed", 3 * t), idle)
     usual = (
         warm,
         Phase("fanout", "closed", 3 * t),
@@ -46,6 +52,9 @@ def scenarios(*, quick: bool) -> list[Scenario]:
     return [
         Scenario("large", large, (warm, Phase("fanout", "closed", 3 * t), tiny), settle=2 * t),
         Scenario("small", small, usual),
+        Scenario("one", middle, profile, ("sse",), settle=2 * t, is_ours=True),
+        Scenario("own", middle, (idle,), ("sse",), own, settle=2 * t, is_ours=True),
+        Scenario("both", middle, profile, ("sse",), own + "&channel=bench", 0, 2 * t, True),
         Scenario("echo-1", 1, echo, ("ws",), "/echo", settle=0.2),
         Scenario("echo-100", 100, echo, ("ws",), "/echo", settle=0.2),
         Scenario("stalled-0", 200, (warm, calm)),
@@ -57,9 +66,10 @@ def scenarios(*, quick: bool) -> list[Scenario]:
 def applies(scenario: Scenario, server: Server, kind: str) -> bool:
     if bool(server.log) != (scenario.name == HOMES):
         return False
-    return (
-        kind in scenario.kinds and kind in server.programs and (server.echoes or not scenario.path)
-    )
+    if scenario.is_ours and server.name != "project":
+        return False
+    has_path = server.echoes or not scenario.path
+    return kind in scenario.kinds and kind in server.programs and has_path
 
 
 def chosen(scenario: Scenario, kind: str, only: set[str]) -> bool:
@@ -149,6 +159,8 @@ def rows(kind: str, *, quick: bool) -> list[Row]:
     title = f"server memory per idle connection, {large} open"
     row(title, "KiB", True, ("large", "connect"), lambda r: r["kib"])
     row(f"new connections, {large}", "/s", False, ("large", "connect"), lambda r: r["per_s"])
+    if kind == "sse":
+        made.extend(profile_rows(by_name["one"]))
     if kind == "ws":
         row("round trips, 1 connection", "/s", False, ("echo-1", "echo"), per_second)
         row("round trips, 100 connections", "/s", False, ("echo-100", "echo"), per_second)
@@ -168,6 +180,28 @@ def rows(kind: str, *, quick: bool) -> list[Row]:
 
     title = f"{stalls}: latency p99, against the run where all read"
     made.append(Row(title, "times", True, known(slower), "stalled-5", "stalled"))
+    return made
+
+
+def profile_rows(conns: int) -> list[Row]:
+    """How applications look: a channel for each client, and a shared one beside it."""
+    names = {"one": "one channel for all", "own": "a channel for each", "both": "own and shared"}
+    made = []
+    for name, title in names.items():
+        where = f"{conns:,} subscribers, {title}"
+        kib, idle = phase(name, "connect"), phase(name, "idle")
+        value = known(lambda r, kib=kib: kib(r)["kib"])  # type: ignore[misc]
+        made.append(Row(f"{where}: memory per connection", "KiB", True, value, name, "connect"))
+        value = known(lambda r, idle=idle: idle(r)["cpu_s"] / idle(r)["seconds"] * 100)  # type: ignore[misc]
+        made.append(Row(f"{where}: CPU while nothing happens", "%", True, value, name, "idle"))
+    one, both = phase("one", "fanout"), phase("both", "fanout")
+    for name, find in (("one", one), ("both", both)):
+        title = f"{conns:,} subscribers, {names[name]}: server CPU per delivery"
+        value = known(lambda r, find=find: cpu(find(r)))  # type: ignore[misc]
+        made.append(Row(title, "µs", True, value, name, "fanout"))
+    value = known(lambda r: cpu(both(r)) / cpu(one(r)))
+    title = "server CPU per delivery, own and shared against one channel"
+    made.append(Row(title, "times", True, value, "both", "fanout"))
     return made
 
 

@@ -29,7 +29,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         default="",
-        help="kinds and scenarios: sse, ws, large, small, echo, stalled, homes, ws-small",
+        help="kinds and scenarios: sse, ws, large, small, one, own, both, echo, stalled, homes; "
+        "ws-small",
     )
     parser.add_argument(
         "--peers", help="naive,nchan,websockets,node or none; all that are installed"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Phase:
     """``closed``: ``inflight`` messages under way; ``open``: ``rate`` messages a second, whatever
-    comes back; ``echo``: each connection on its own, one message after the other."""
+    comes back; ``echo``: each connection on its own, one after the other; ``idle``: none."""
 
     name: str
     mode: str

@@ -1,4 +1,24 @@
-"""Real-time streaming for Flask: SSE, fetch streaming and WebSocket on one log per channel."""
+"""Real-time streaming for Flask: SSE, fetch streaming and WebSocket on one log per channel.
+
+A session of use::
+
+    app = Flask(__name__)
+    streaming = Streaming(app)                      # GET /streaming/events?channel=news
+
+    @app.post("/news")
+    def news():
+        message = streaming.publish("news", request.get_data(as_text=True))
+        return str(message.id), 201
+
+The road of every message, the publisher's own included:
+
+1. ``hub.Hub.publish`` checks it and appends it to the log, which makes its id (``logs``).
+2. The log tells the dispatcher which channel got something (``hub.dispatcher``).
+3. The dispatcher reads it, moves on, and has it written to all at the head (``hub.fanout``);
+   subscribers that lag are rung, and read it themselves (``hub.subscription``).
+4. It becomes bytes once for each format (``clients.formats``, ``wire``).
+5. The bytes go to each client's socket, by whoever may write to it now (``clients.outlet``).
+"""
 
 from .bell import Bell as Bell
 from .clients.formats import NDJSON as NDJSON
@@ -6,6 +26,7 @@ from .clients.formats import SSE as SSE
 from .clients.registry import Registry as Registry
 from .clients.websocket import Connection as Connection
 from .clients.websocket import ConnectionClosed as ConnectionClosed
+from .clients.websocket import Take as Take
 from .errors import ClientGone as ClientGone
 from .errors import ConfigurationError as ConfigurationError
 from .errors import Forbidden as Forbidden
@@ -45,7 +66,6 @@ from .web.requests import read_json as read_json
 from .web.requests import read_text as read_text
 from .web.routes import not_a_websocket as not_a_websocket
 from .web.routes import speak as speak
-from .web.session import Take as Take
 from .web.sock import Sock as Sock
 from .web.state import State as State
 from .web.state import current_state as current_state

@@ -151,6 +151,9 @@ class HubClosed(StreamingError):
     close_code = 1012
     title = "Restarting"
 
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or "The server is restarting. Come back in a moment and resume.")
+
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Retry-After": "2"}
@@ -166,6 +169,21 @@ class TooManyClients(StreamingError):
     @property
     def headers(self) -> Mapping[str, str]:
         return {"Retry-After": "5"}
+
+
+class ProducerFailed(StreamingError):
+    """The application's or its source's: a streamed answer failed before its first piece."""
+
+    title = "The answer failed"
+
+    def __init__(self, detail: str, *, status: int = 500, retry_after: object = None) -> None:
+        super().__init__(detail)
+        self.status = status  # type: ignore[misc]  # it differs by instance
+        self._retry_after = retry_after
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {} if self._retry_after is None else {"Retry-After": str(self._retry_after)}
 
 
 class ClientGone(StreamingError):

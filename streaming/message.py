@@ -5,71 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2s
 from typing import Protocol, Self
 
-from .errors import InvalidCursor, InvalidMessage
+from .errors import InvalidCursor
+from .names import channel_tag
 
-_CHANNEL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 _TAGGED = re.compile(r"([0-9a-f]{10})_" + _POSITION.pattern)
-_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
-_UNPRINTABLE = re.compile(r"[\r\n\0\ud800-\udfff]")
 
 
-def check_channel(name: str) -> str:
-    """Return ``name`` if it is a legal channel name.
-
-    Raises:
-        InvalidMessage: If it is not 1 to 128 of ``A-Z a-z 0-9 _ . : -``.
-    """
-    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
-        raise InvalidMessage(
-            f"{name!r:.150} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
-        )
-    return name
-
-
-def check_event(name: str) -> str:
-    """Return ``name`` if it is a legal event name.
-
-    Raises:
-        InvalidMessage: If it is empty, longer than 128 characters, holds a line break, NUL or
-            half a surrogate pair, or is one of the names the streams themselves use.
-    """
-    if not isinstance(name, str) or not 0 < len(name) <= 128 or _UNPRINTABLE.search(name):
-        raise InvalidMessage(
-            f"{name!r:.150} is not an event name: 1 to 128 characters, no line breaks or NUL"
-        )
-    if name in RESERVED_EVENTS:
-        raise InvalidMessage(
-            f"The event name {name!r} is used by the stream itself; choose another."
-        )
-    return name
-
-
-def check_key(key: str) -> str:
-    """Return ``key`` if it is a legal idempotency key.
-
-    Raises:
-        InvalidMessage: If it is not a text of 1 to 128 characters, or holds half a surrogate pair.
-    """
-    if not isinstance(key, str) or not 0 < len(key) <= 128 or _HALF_PAIR.search(key):
-        raise InvalidMessage(
-            "An idempotency key is a text of 1 to 128 characters, no half surrogate pairs."
-        )
-    return key
-
-
-RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open"})
+MARK = "n"
+"""What the epoch of a mark begins with; those of channels are hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in one channel's log: after the message with this offset, in this epoch."""
+    """A place in one channel's log: after the message with this offset, in this epoch.
+
+    Or a *mark*: the place in a channel that has no messages and no trace in the log. Its epoch is
+    the log's own, and its offset says when it was given, in the log's own counting.
+    """
 
     epoch: str
     offset: int
+
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is a place in a channel without messages."""
+        return self.epoch.startswith(MARK)
+
+    def is_same(self, other: Position | None) -> bool:
+        """Whether both are one place in one channel: equal, or two marks of one log."""
+        return other is not None and (self == other or (self.is_mark and self.epoch == other.epoch))
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.offset}"
@@ -87,9 +54,9 @@ class Position:
         return cls(found[1], int(found[2]))
 
 
-def channel_tag(channel: str) -> str:
-    """Ten hexadecimal digits that stand for a channel's name inside a composite cursor."""
-    return blake2s(channel.encode("ascii"), digest_size=5).hexdigest()
+def print_place(channel: str, place: Position) -> str:
+    """A place inside the cursor of several channels."""
+    return f"{channel_tag(channel)}_{place}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +126,15 @@ class Message:
     def forget_encoded(self) -> None:
         """Let go of the bytes: all at the head have them, and the log keeps the text."""
         self._encoded.clear()
+
+
+def text_size(text: str) -> int:
+    """Bytes of ``text`` in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: If it holds half a surrogate pair.
+    """
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Encoder(Protocol):

@@ -9,7 +9,7 @@ from typing import Any, Literal, NoReturn, Self
 
 from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
-from .message import check_channel
+from .names import check_channel
 
 Policy = Literal["replay", "latest", "disconnect"]
 """What happens when a subscriber falls behind: it reads on; it skips to the newest message; or it

@@ -1,4 +1,8 @@
-"""Tests that run in a process of their own in which gevent has patched the standard library."""
+"""Tests that run in a process of their own in which gevent has patched the standard library.
+
+One test with ``in_greenlets``; or a whole file with ``run_file``, where functions that begin with
+``green_`` are tests, too: of what there is under greenlets only.
+"""
 
 import functools
 import json
@@ -17,7 +21,7 @@ monkey.patch_all()
 import importlib, json, os, sys, traceback
 module, name, arguments = sys.argv[1:]
 try:
-    getattr(importlib.import_module(module), name).__wrapped__(**json.loads(arguments))
+    getattr(importlib.import_module(module), name)(**json.loads(arguments))
 except BaseException:
     traceback.print_exc()
     sys.stderr.flush()
@@ -26,8 +30,32 @@ print("passed")
 """
 
 
+FILE = """
+from gevent import monkey
+monkey.patch_all()
+import sys, pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def is_green() -> bool:
+    """Whether threads are greenlets here."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+def run_file(path: str, *options: str) -> None:
+    """Run the tests of one file where threads are greenlets; fail if one of them does."""
+    how = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "python_functions=test green"]
+    command = [sys.executable, "-c", FILE, *how, path, *options]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert child.returncode == 0, child.stdout + child.stderr
+
+
 def in_greenlets(test: Callable[..., None]) -> Callable[..., None]:
     """Run ``test`` where threads are greenlets; its arguments have to be JSON values."""
+    if is_green():
+        return test  # this is the process, or ``run_file`` runs the whole file in one
 
     @functools.wraps(test)
     def outside(**arguments: object) -> None:

@@ -1,8 +1,13 @@
 """A real threaded server for one test, and what must hold at its end: all gone, no error said."""
 
+import atexit
+import functools
 import json
 import logging
 import socket
+import ssl
+import subprocess
+import tempfile
 import threading
 import time
 import traceback
@@ -17,11 +22,11 @@ from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from streaming import Registry, State, Streaming
-from streaming.clients import registry
+from streaming.clients import deadlines, requested
 from tests.live.clients import RawClient, read_head
 
-SWEEP = 0.02
-"""Seconds between two sweeps in tests, so that what is noticed is noticed soon."""
+TICK = 0.02
+"""Seconds between two looks at clients in tests, so that what is noticed is noticed soon."""
 
 T = TypeVar("T")
 
@@ -36,6 +41,29 @@ def wait_until(condition: Callable[[], T], what: str, *, timeout: float = 5.0) -
     return value
 
 
+@dataclass(frozen=True)
+class Way:
+    """One of the ways to reach a client. In a process of greenlets each is another one."""
+
+    name: str
+    tls: bool = False
+    version: str = "1.1"
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PLAIN = Way("plain")
+WAYS = [
+    PLAIN,
+    Way("no direct writes", settings=(("direct_writes", False),)),
+    Way("TLS", tls=True),
+    Way("HTTP/1.0", version="1.0"),
+]
+"""What a promise has to hold on: here in threads, in ``tests/test_greenlets.py`` in greenlets."""
+
+
 @dataclass
 class Site:
     """An application behind a real server; ``errors`` is all that was logged as an error."""
@@ -43,6 +71,7 @@ class Site:
     app: Flask
     port: int
     errors: list[str] = field(default_factory=list)
+    way: "Way" = field(default_factory=lambda: PLAIN)
 
     @property
     def state(self) -> State:
@@ -54,7 +83,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.way.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
@@ -62,7 +91,8 @@ class Site:
 
     def get(self, path: str, **how: Any) -> RawClient:
         """A request on a bare socket."""
-        return RawClient(self.url + path, **how)
+        tls = trusting() if self.way.tls else None
+        return RawClient(self.url + path, tls=tls, version=self.way.version, **how)
 
     def raw(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send these bytes; status, headers and the beginning of the body of the answer."""
@@ -118,9 +148,12 @@ class Json:
         return self.recv()
 
 
-def make_app(*, authorize: Any = lambda action, channel: True, **config: object) -> Flask:
+def make_app(
+    *, authorize: Any = lambda action, channel: True, way: Way = PLAIN, **config: object
+) -> Flask:
     """A small application with the extension and settings ``STREAMING_<KEY>``."""
     app = Flask("small")
+    config = {**dict(way.settings), **config}
     app.config.update({f"STREAMING_{key.upper()}": value for key, value in config.items()})
     Streaming(app, authorize=authorize)
     return app
@@ -135,6 +168,30 @@ def drained(app: Flask) -> Iterator[Flask]:
         app.extensions["streaming"].close()
 
 
+@functools.cache
+def _keys() -> tempfile.TemporaryDirectory[str]:
+    """A certificate for this run of the tests, and its key."""
+    folder = tempfile.TemporaryDirectory(prefix="streaming-tls-")
+    atexit.register(folder.cleanup)
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt"]
+    command += ["ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    command += ["-keyout", f"{folder.name}/key.pem", "-out", f"{folder.name}/cert.pem"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def certificate() -> tuple[str, str]:
+    """The paths of a certificate and its key."""
+    return f"{_keys().name}/cert.pem", f"{_keys().name}/key.pem"
+
+
+def trusting() -> ssl.SSLContext:
+    """A client's context that takes every certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 class _Collector(logging.Handler):
     def __init__(self, errors: list[str]) -> None:
         super().__init__(logging.ERROR)
@@ -145,27 +202,46 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def serve(app: Flask, *, expect_errors: bool = False) -> Generator[Site]:
+def serve(
+    app: Flask,
+    *,
+    expect_errors: bool = False,
+    way: Way = PLAIN,
+    wrap: Callable[[Any], Any] = lambda wsgi: wsgi,
+) -> Generator[Site]:
     """``app`` on a threaded server; nobody is connected and no error was said at the end.
 
-    With ``expect_errors`` there must have been one.
+    With ``expect_errors`` there must have been one. ``wrap`` puts WSGI middleware around the app.
     """
     errors: list[str] = []
 
     class Handler(WSGIRequestHandler):
+        protocol_version = f"HTTP/{way.version}"
+
         def log(self, type: str, message: str, *args: Any) -> None:
             """No line for each request."""
 
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    app.wsgi_app = wrap(app.wsgi_app)  # type: ignore[method-assign]
+    server = make_server(
+        "127.0.0.1",
+        0,
+        app,
+        threaded=True,
+        request_handler=Handler,
+        ssl_context=certificate() if way.tls else None,
+    )
     server.log = lambda type, message, *args: errors.append(message)  # what the app let through
     server.handle_error = lambda *_: errors.append(traceback.format_exc())
-    site = Site(app, server.server_port, errors)
+    site = Site(app, server.server_port, errors, way)
     thread = threading.Thread(target=lambda: server.serve_forever(0.01), name="server")
     collector = _Collector(errors)
     logging.getLogger().addHandler(collector)
     thread.start()
     try:
-        with mock.patch.object(registry, "SWEEP", SWEEP):
+        with (
+            mock.patch.object(deadlines, "TICK", TICK),
+            mock.patch.object(requested, "LOOK", TICK),
+        ):
             yield site
             site.state.close()
             site.wait_empty()

@@ -1,5 +1,7 @@
 """Both ends of a connection in one process, and a socket that behaves as under gevent."""
 
+import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
@@ -53,3 +55,19 @@ def read_exactly(peer: socket.socket, count: int) -> bytes:
         assert piece, f"the connection ended after {len(received)} of {count} bytes"
         received += piece
     return bytes(received)
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Whoever asks the kernel for another file descriptor gets EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # 0, 1 and 2 are taken
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

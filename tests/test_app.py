@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 import app as demo
 from demo import answer_book
 from streaming import Gap, Message
-from streaming.clients.client import StreamClient
+from streaming.web.bodies import PieceBody
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.polling import PATIENCE
@@ -44,11 +44,12 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses of streams take no time; the list is what was asked for."""
     paused: list[float] = []
 
-    def pause(self: StreamClient, seconds: float) -> bytes:
-        paused.append(round(seconds, 1))
-        return b""
+    def pause(self: PieceBody) -> Iterator[bytes]:
+        if self.every:
+            paused.append(round(self.every, 1))
+        yield from ()
 
-    monkeypatch.setattr(StreamClient, "pause", pause)
+    monkeypatch.setattr(PieceBody, "pause", pause)
     return paused
 
 

@@ -1,7 +1,9 @@
 """Imports run downwards only: between folders, and between the files of one."""
 
 import ast
+import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,8 @@ PACKAGE = Path(__file__).parent.parent / "streaming"
 
 # From the cellar to the roof: a module imports from the floors below its own folder's, and from its
 # neighbours in the folder without a circle.
-FLOORS = [
-    "errors",
-    "bell",
-    "message",
-    "wire",
-    "logs",
-    "settings",
-    "hub",
-    "clients",
-    "web",
-    "__init__",
-]
+FLOORS = ["errors", "names", "bell", "message", "wire", "logs", "settings"]
+FLOORS += ["hub", "clients", "web", "__init__"]
 NO_FLASK = FLOORS[: FLOORS.index("web")]
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -77,6 +69,13 @@ def test_a_module_imports_from_its_own_floor_and_those_below(file: Path) -> None
         )
 
 
+def test_no_imports_go_in_a_circle() -> None:
+    try:
+        TopologicalSorter({module_name(file): inside(file) for file in FILES}).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
 @pytest.mark.parametrize("file", FILES, ids=module_name)
 def test_flask_begins_in_web_and_gevent_is_imported_nowhere(file: Path) -> None:
     banned = {"gevent", "greenlet"}
@@ -107,3 +106,45 @@ def f():
     assert found >= {"os.path", "gevent", "streaming.errors", "flask", "x"}
     assert found >= {"streaming.wire.sse", "streaming.hub.hub"}
     assert module_name(PACKAGE / "logs" / "__init__.py") == "logs"
+
+
+def rooms_of_the_page() -> dict[str, set[str]]:
+    """By folder, in the order of the page: what the table of rooms names."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    table = page.partition("| room | what it owns |")[2].partition("\n\n")[0]
+    rooms: dict[str, set[str]] = {}
+    section = ""
+    for line in table.splitlines()[2:]:
+        named, owned = (set(re.findall(r"`([\w./]+)`", cell)) for cell in line.split("|")[1:3])
+        folder = next((name for name in named if name.endswith("/") and name != "static/"), None)
+        if folder in ("hub/", "clients/", "web/"):  # the rows below are its rooms
+            section = folder
+        elif folder is not None:
+            rooms[folder] = owned
+        else:
+            rooms.setdefault(section, set()).update(named)
+    return rooms
+
+
+def test_the_page_names_every_room_in_its_folder_and_no_other() -> None:
+    there: dict[str, set[str]] = {}
+    for file in FILES:
+        if file.name != "__init__.py":
+            folder = "".join(f"{part}/" for part in file.relative_to(PACKAGE).parts[:-1])
+            there.setdefault(folder, set()).add(file.stem)
+    named = rooms_of_the_page()
+    assert there.keys() <= named.keys()
+    for folder, modules in there.items():
+        assert modules <= named[folder], f"not in the table: {modules - named[folder]} of {folder}"
+    for folder in ("", "hub/", "clients/", "web/"):
+        assert named[folder] - {"static/"} <= there[folder], "the table names what is not there"
+
+
+def test_the_page_has_the_floors_in_their_order() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    table = page.partition("| room | what it owns |")[2].partition("\n\n")[0]
+    places = [
+        table.index(f"`{name}`") if f"`{name}`" in table else table.index(f"`{name}/`")
+        for name in FLOORS[:-1]
+    ]
+    assert places[1:] == sorted(places[1:])

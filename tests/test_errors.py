@@ -29,6 +29,7 @@ TRANSLATIONS = {
     "TooManyClients": (503, 1013),
     "Lagged": (503, 1013),
     "HubClosed": (503, 1012),
+    "ProducerFailed": (500, 1011),
     "ClientGone": (500, 1006),
 }
 

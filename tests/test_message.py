@@ -7,16 +7,8 @@ import pytest
 
 from streaming.errors import InvalidCursor, InvalidMessage
 from streaming.hub.subscription import print_cursor
-from streaming.message import (
-    RESERVED_EVENTS,
-    Cursor,
-    Gap,
-    Message,
-    Position,
-    channel_tag,
-    check_channel,
-    check_event,
-)
+from streaming.message import Cursor, Gap, Message, Position
+from streaming.names import RESERVED_EVENTS, channel_tag, check_channel, check_event
 
 
 @pytest.mark.parametrize("name", ["a", "news", "run:42", "a.b-c_d:E9", "x" * 128, "-", "..", "0"])

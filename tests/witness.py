@@ -21,7 +21,9 @@ class Witness:
         self.error: BaseException | None = None
         self.is_over = False
         self._sub = hub.subscribe(channel)
-        self._place = Position.parse(self._sub.id)
+        start = Position.parse(self._sub.id)
+        self._next: int | None = 1 if start.is_mark else start.offset + 1
+        """The offset that has to come; None where nobody can know."""
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -41,14 +43,10 @@ class Witness:
     def _note(self, item: Message | Gap) -> None:
         if isinstance(item, Gap):
             self.gaps.append(item)
-            if item.oldest is not None:
-                self._place = Position(item.oldest.epoch, item.oldest.offset - 1)
-            else:
-                self._place = Position("", -1)
+            self._next = None if item.oldest is None else item.oldest.offset
         else:
-            if self._place.offset >= 0:
-                assert item.id.offset == self._place.offset + 1, "lost, and nothing was said"
-            self._place = item.id
+            assert self._next in (None, item.id.offset), "lost, and nothing was said"
+            self._next = item.id.offset + 1
             self.messages.append(item)
 
     def close(self) -> None:

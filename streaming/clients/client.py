@@ -1,179 +1,195 @@
-"""An HTTP stream's client: what the registry, the sweep and the response's generator share."""
+"""A connected client: how its connection ends, and its deadlines. Streams and WebSockets alike."""
 
 from __future__ import annotations
 
 import random
+import secrets
+import socket
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from ..bell import Bell
 from ..errors import ClientGone, StreamingError
-from ..hub.subscription import Subscription
 from ..settings import Settings
-from .formats import EventFormat
-from .outlet import FAREWELL, Outlet, client_socket, is_gone, release
-from .registry import new_client_id
+from . import sockets
+from .deadlines import Deadlines
+from .outlet import FAREWELL
 
 
-class StreamClient:
-    """One response that stays open. Its generator writes or waits; the sweep watches.
+class Client:
+    """One connection, until it has left the registry.
 
-    While the generator waits, its outlet is open: pump and sweep write to the socket directly
-    where that is possible. Otherwise the sweep rings and the generator sends the heartbeat.
+    It ends once, for one reason. From then on it has ``FAREWELL`` seconds to take its goodbye, and
+    is cut. Until then it is looked at when it may be due for a heartbeat or may be stuck. What a
+    subclass adds is how it says goodbye, how it is cut, and what a heartbeat is.
     """
 
     __slots__ = (
-        "_beat",
+        "__weakref__",
         "_cut_at",
-        "_environ",
-        "_heartbeat",
+        "_deadlines",
         "_settings",
-        "_spoke",
-        "_writing",
-        "bell",
-        "form",
+        "_taken",
+        "_waits",
+        "heard",
         "id",
-        "outlet",
+        "is_left",
         "peer",
         "reason",
         "since",
-        "subscription",
-        "transport",
+        "spoke",
+        "tick",
     )
 
-    def __init__(
-        self, environ: dict[str, Any], settings: Settings, form: EventFormat | None
-    ) -> None:
-        self.id = new_client_id()
-        self.transport = form.name if form else "text"
+    transport = ""
+    """How it is connected."""
+
+    def __init__(self, deadlines: Deadlines, settings: Settings, peer: str) -> None:
+        self.id = secrets.token_hex(8)
+        """Its name in this worker: 16 hexadecimal digits."""
         self.since = time.time()
-        self.form = form
-        self.bell = Bell()
-        self.subscription: Subscription | None = None
-        chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1" and settings.direct_writes
-        self.outlet = Outlet(client_socket(environ, settings.send_buffer), self.id, may=chunked)
-        self._environ: dict[str, Any] | None = environ
-        self._settings = settings
-        self.peer = str(environ.get("REMOTE_ADDR", ""))
+        self.peer = peer
         self.reason: StreamingError | None = None
-        """Why it is over, or about to be; None if nobody ended it from outside."""
-        self._heartbeat = form.frame(form.heartbeat) if form else b""
-        self._beat = False
+        """Why it is over, or about to be."""
+        self.is_left = False
+        """Whether it is out of everything."""
+        self.tick = 0
+        self.heard = self.spoke = time.monotonic()
+        """When something was last heard from it, and sent to it (``time.monotonic``)."""
+        self._deadlines = deadlines
+        self._settings = settings
         self._cut_at: float | None = None
-        self._spoke = time.monotonic()
-        self._writing = 0.0
+        self._taken: int | None = None  # what the peer had taken when we last looked
+        self._waits = 0.0  # since when it has taken no more
 
     def describe(self) -> Mapping[str, object]:
-        """For the registry's snapshot."""
-        subscription = self.subscription
-        if subscription is None:
-            return {"peer": self.peer}
-        return {
-            "peer": self.peer,
-            "channels": subscription.channels,
-            "position": subscription.id,
-            "state": subscription.state,
-        }
+        """Channels, position and peer, for people to read."""
+        return {"peer": self.peer}
+
+    def watch(self) -> None:
+        """Be looked at from now on; those that came together are not all looked at together.
+
+        Raises:
+            RuntimeError: If no thread can be started for it.
+        """
+        if (when := self._next(time.monotonic())) is not None:
+            self._deadlines.set(self, when)
+        if self._cut_at is not None:  # it was ended meanwhile, and this is sooner
+            self._deadlines.set(self, self._cut_at)
 
     def end(self, reason: StreamingError) -> None:
-        """Have the generator raise ``reason``. From any thread."""
-        if self.reason is None:
-            self.reason = reason
-            self._cut_at = time.monotonic() + FAREWELL
-        if self.subscription is not None:
-            self.subscription.end(reason)
-        self.bell.ring()
-
-    def check(self) -> None:
-        """Return if the stream may go on.
-
-        Raises:
-            StreamingError: The reason it was ended for.
-        """
+        """End the connection soon, and properly, for this reason. From any thread; never blocks."""
+        until = time.monotonic() + FAREWELL
         if self.reason is not None:
-            raise self.reason
+            return
+        self.reason, self._cut_at = reason, until  # at once: whoever sees one sees the other
+        try:
+            if isinstance(reason, ClientGone):
+                self._cut()
+            else:
+                self._say_goodbye(reason)
+        except ClientGone:
+            self._cut()
+        try:
+            self._deadlines.set(self, until)
+        except RuntimeError:  # nobody would cut it later
+            self._cut()
 
-    def sweep(self, now: float) -> None:
-        """See ``registry.Client``."""
-        sock, timeout = self.outlet.sock, self._settings.send_timeout
+    def leave(self) -> None:
+        """Be looked at no more; the connection is closed. Idempotent."""
+        self.is_left = True
+        self._deadlines.drop(self)
+
+    def due(self, now: float) -> float | None:
+        """See ``deadlines.Timed``."""
+        if self.is_left:
+            return None
         if self._cut_at is not None:
-            if now >= self._cut_at:
-                self.outlet.cut()
-        elif sock is not None and is_gone(sock):
-            self.end(ClientGone("The client left."))
-        elif self.outlet.is_stuck(now, timeout) or (
-            self._writing and timeout is not None and now - self._writing > timeout
-        ):
-            self.end(ClientGone(f"The client took nothing for {timeout} s."))
-            self.outlet.cut()
-        elif self._is_due(now):
-            self._send_heartbeat(now)
+            if now < self._cut_at and not self._is_finished():
+                return self._cut_at
+            self._cut()
+            return None
+        reason = self._missing(now)
+        if reason is None and (beat_at := self._beat_at()) is not None and now >= beat_at:
+            self.spoke = now
+            try:
+                self._beat()
+            except ClientGone as gone:
+                reason = gone
+        if reason is not None:
+            self.end(reason)
+        return None if self.reason is not None else self._next(now)
 
-    def hand(self, data: bytes) -> bytes:
-        """``data``, about to be given to the WSGI server: call right before ``yield``."""
-        self._spoke = self._writing = time.monotonic()
-        return data
+    # ---- what subclasses say
 
-    def release(self) -> None:
-        """Let go of the request; nobody but us needs it once an event stream has begun."""
-        if self._environ is not None and self.outlet.is_direct:
-            release(self._environ)
-        self._environ = None
+    def _say_goodbye(self, reason: StreamingError) -> None:
+        """Send the last words for ``reason``, now or soon. Never blocks."""
+        raise NotImplementedError
 
-    def lend(self) -> None:
-        """The server has written what it was handed; pump and sweep may write."""
-        self._writing = 0.0
-        self.outlet.open()
+    def _cut(self) -> None:
+        """Break the connection. Idempotent."""
+        raise NotImplementedError
 
-    def rest(self) -> bytes:
-        """Wait for something to read or a reason to end; the heartbeat to send, if any."""
-        self.lend()
-        self.bell.wait()
-        self.outlet.finish()
-        return self._take_beat()
+    def _is_finished(self) -> bool:
+        """Whether the last words are out, and the connection may be cut before its time."""
+        raise NotImplementedError
 
-    def pause(self, seconds: float) -> bytes:
-        """Wait ``seconds``, or less if a heartbeat is due: send what is returned and wait on.
+    def _beat(self) -> None:
+        """Send a heartbeat, now or soon. Never blocks.
 
         Raises:
-            StreamingError: The reason, as soon as the stream is ended.
+            ClientGone: If the connection is lost.
         """
-        until = time.monotonic() + seconds
-        self.lend()
-        while not self._beat and (left := until - time.monotonic()) > 0:
-            self.bell.wait(left)
-            self.check()
-            if self.outlet.rest:
-                self.outlet.finish()
-                self.outlet.open()
-        self.outlet.finish()
-        return self._take_beat()
+        raise NotImplementedError
 
-    def _take_beat(self) -> bytes:
-        beat, self._beat = self._beat, False
-        return self.form.heartbeat if beat and self.form else b""
+    def _quiet_since(self) -> float:
+        """Since when the connection has needed no heartbeat (``time.monotonic``)."""
+        return self.spoke
 
-    def _is_due(self, now: float) -> bool:
+    def _stuck_since(self) -> float:
+        """Since when something waits to be sent, as far as we know; 0 if nothing does."""
+        raise NotImplementedError
+
+    def _missing(self, now: float) -> ClientGone | None:
+        """What the client owes us for too long, if anything."""
+        return self._stuck(now)
+
+    def _socket(self) -> socket.socket | None:
+        """The client's socket, where there is one to ask."""
+        raise NotImplementedError
+
+    # ---- deadlines
+
+    def _beat_at(self) -> float | None:
+        """When the next heartbeat is due (``time.monotonic``), if one is."""
         every = self._settings.heartbeat
-        if not self._heartbeat or every is None or self._writing:
-            return False
-        return now - self._spoke >= every
+        return None if every is None else self._quiet_since() + every
 
-    def _send_heartbeat(self, now: float) -> None:
-        if self.outlet.fd < 0:
-            self._beat = True
-            self.bell.ring()
-            return
-        try:
-            if self.outlet.write(self._heartbeat):
-                self._spoke = now
-            else:
-                self.bell.ring()
-        except OSError:
-            self.end(ClientGone("The connection is lost."))
+    def _stuck(self, now: float) -> ClientGone | None:
+        """A client that takes nothing of what waits for it. Who takes little is slow, not stuck."""
+        since, timeout = self._stuck_since(), self._settings.send_timeout
+        if timeout is None or not since:
+            self._taken = None
+            return None
+        sock = self._socket()
+        taken = sockets.taken(sock) if sock is not None else None
+        if taken is None:
+            self._waits = since
+        elif taken != self._taken:
+            self._taken, self._waits = taken, now
+        if now - self._waits < timeout:
+            return None
+        return ClientGone(f"The client took nothing for {timeout:g} s.")
+
+    def _next(self, now: float) -> float | None:
+        """When to look again."""
+        timeout, times = self._settings.send_timeout, []
+        if (beat_at := self._beat_at()) is not None:
+            times.append(max(beat_at, now))
+        if timeout is not None:
+            times.append(now + timeout / 4 if self._stuck_since() else now + timeout)
+        return min(times, default=None)
 
 
-def spread_retry() -> int:
+def spread_retry(draw: Callable[[int, int], int] = random.randint) -> int:
     """Milliseconds after which a client of a stopping server should come back, spread."""
-    return random.randint(1000, 3000)
+    return draw(1000, 3000)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from ..errors import HubClosed, StreamingError
-from ..hub.pump import Format
-from ..message import Gap, Message
+from ..hub.sink import Format
+from ..message import Encoder, Gap, Message, print_place
 from ..wire import ndjson, sse
 from ..wire.compact import compact
 
@@ -30,8 +30,8 @@ class EventFormat(Format, Protocol):
     ) -> bytes:
         """One event; ``id`` is the cursor behind it, ``retry`` in milliseconds."""
 
-    def encode_at(self, message: Message, id: str) -> bytes:
-        """``message`` with another id: the cursor of a stream of several channels."""
+    def encode_among(self, message: Message, others: bytes) -> bytes:
+        """``message`` in a stream of several channels, of which ``others`` goes on with its id."""
 
     def gap(self, lost: Gap, id: str, /) -> bytes:
         """The event that says what is no longer held; ``id`` is the cursor behind it."""
@@ -41,12 +41,23 @@ class _Chunked:
     """Frames for a direct write into an HTTP/1.1 response (RFC 9112 section 7.1)."""
 
     personal = False
+    begun: ClassVar[Encoder]
+    """A message of several channels, up to where its id goes on with the other channels."""
+    end: ClassVar[bytes]
+    """What follows the id."""
 
     def encode(self, message: Message, /) -> bytes:
         raise NotImplementedError
 
     def encode_own(self, message: Message, /) -> bytes:
         return message.encoded(self)
+
+    def encode_among(self, message: Message, others: bytes) -> bytes:
+        return message.encoded(self.begun) + others + self.end
+
+    def cut(self, messages: Sequence[Message], /) -> list[bytes]:
+        blocks = [message.encoded(self.begun) for message in messages]
+        return [blocks[0], *(self.end + block for block in blocks[1:]), self.end]
 
     def event(self, event: str, data: str, *, id: str | None = None) -> bytes:
         raise NotImplementedError
@@ -58,12 +69,30 @@ class _Chunked:
         return b"%x\r\n%b\r\n" % (len(blocks), blocks)
 
 
+class _SseBegun:
+    def encode(self, message: Message, /) -> bytes:
+        body = sse.encode_body(message.data, event=message.event)
+        return b"%bid: %b" % (body, print_place(message.channel, message.id).encode())
+
+
+class _NdjsonBegun:
+    def encode(self, message: Message, /) -> bytes:
+        place = print_place(message.channel, message.id)
+        line = _line(message.event, message.data, channel=message.channel, id=place)
+        return line.removesuffix(NdjsonFormat.end)
+
+
 class SseFormat(_Chunked):
     """Server-Sent Events (WHATWG HTML section 9.2)."""
 
     name = "sse"
     mimetype = sse.MIMETYPE
     heartbeat = sse.COMMENT
+    begun = _SseBegun()
+    end = b"\n\n"
+
+    def encode(self, message: Message, /) -> bytes:
+        return sse.encode(message.data, event=message.event, id=str(message.id))
 
     def event(
         self,
@@ -76,12 +105,6 @@ class SseFormat(_Chunked):
     ) -> bytes:
         return sse.encode(data, event=event, id=id, retry=retry)
 
-    def encode(self, message: Message, /) -> bytes:
-        return sse.encode(message.data, event=message.event, id=str(message.id))
-
-    def encode_at(self, message: Message, id: str) -> bytes:
-        return sse.finish(message.encoded(_SSE_BODY), id)
-
 
 class NdjsonFormat(_Chunked):
     """One JSON object a line."""
@@ -89,6 +112,12 @@ class NdjsonFormat(_Chunked):
     name = "ndjson"
     mimetype = ndjson.MIMETYPE
     heartbeat = ndjson.HEARTBEAT
+    begun = _NdjsonBegun()
+    end = b'"}\n'
+
+    def encode(self, message: Message, /) -> bytes:
+        place = str(message.id)
+        return _line(message.event, message.data, channel=message.channel, id=place)
 
     def event(
         self,
@@ -99,26 +128,44 @@ class NdjsonFormat(_Chunked):
         channel: str | None = None,
         retry: int | None = None,
     ) -> bytes:
-        line = {"event": event, "channel": channel, "data": data, "id": id, "retry": retry}
-        return ndjson.encode({k: v for k, v in line.items() if v is not None})
-
-    def encode(self, message: Message, /) -> bytes:
-        return self.encode_at(message, str(message.id))
-
-    def encode_at(self, message: Message, id: str) -> bytes:
-        return self.event(message.event, message.data, channel=message.channel, id=id)
+        return _line(event, data, channel=channel, id=id, retry=retry)
 
 
-class _SseBody:
-    """A message's block without its id, shared by streams of several channels."""
+def _line(
+    event: str,
+    data: str,
+    *,
+    channel: str | None = None,
+    id: str | None = None,
+    retry: int | None = None,
+) -> bytes:
+    line = {"event": event, "channel": channel, "data": data, "id": id, "retry": retry}
+    return ndjson.encode({k: v for k, v in line.items() if v is not None})
 
-    def encode(self, message: Message, /) -> bytes:
-        return sse.encode_body(message.data, event=message.event)
 
-
-_SSE_BODY = _SseBody()
 SSE = SseFormat()
 NDJSON = NdjsonFormat()
+
+
+class FrameFormat:
+    """Messages as WebSocket frames, each subscription of one channel: ids as messages have them."""
+
+    personal = False
+
+    def encode(self, message: Message, /) -> bytes:
+        raise NotImplementedError
+
+    def encode_own(self, message: Message, /) -> bytes:
+        return message.encoded(self)
+
+    def encode_among(self, message: Message, others: bytes) -> bytes:
+        raise NotImplementedError
+
+    def cut(self, messages: Sequence[Message], /) -> list[bytes]:
+        raise NotImplementedError
+
+    def frame(self, blocks: bytes, /) -> bytes:
+        return blocks
 
 
 def ready(form: EventFormat, channels: Sequence[str], id: str) -> bytes:

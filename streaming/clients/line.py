@@ -1,9 +1,8 @@
-"""The outgoing side of a client: whole frames, one writer at a time, deliveries from the log.
+"""The outgoing side of a connection: whole frames, one writer at a time, deliveries from the log.
 
-What is begun is finished first. While nothing is begun the line is open, and pump, sweep and
-reader write whole frames to the socket at once. When the kernel takes less, a deliverer thread is
-started: it finishes the frame, reads on from the log, parks at the head and ends. Where direct
-writes are not possible the deliverer stays for as long as the connection.
+Who may write when is in ``outlet``. When the kernel takes less than a frame, or a subscription
+lags, a deliverer thread is called: it finishes the frame, reads on from the log, parks at the head
+and ends. Where direct writes are not possible it stays for as long as the connection.
 """
 
 from __future__ import annotations
@@ -17,16 +16,20 @@ from typing import Protocol
 
 from ..bell import Bell
 from ..errors import ClientGone, StreamingError
-from ..hub.pump import Format
+from ..hub.sink import Format
+from ..hub.subscription import Phase as Reading
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
-from .outlet import Outlet
+from .outlet import Outlet, Phase
 
 _log = logging.getLogger(__name__)
 
 
 class LineFormat(Format, Protocol):
     """How messages and gaps become what goes over a line."""
+
+    def encode_among(self, message: Message, others: bytes) -> bytes:
+        """``message`` where several channels are followed, and its id goes on with ``others``."""
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         """The block that tells of a gap; ``after`` is the cursor behind it.
@@ -42,17 +45,17 @@ class Line(Outlet):
     Args:
         sock: The client's socket.
         client: The client's id.
-        bell: What subscriptions of this line ring.
         ping: The bytes of a heartbeat.
-        is_direct: Whether direct writes may be used at all.
+        may: Whether direct writes may be used at all.
         end: Called with the reason when the line cannot go on; from any thread, once or more.
     """
 
     __slots__ = (
-        "_delivering",
+        "_delivers",
         "_end",
         "_followed",
-        "_goodbye",
+        "_last",
+        "_over",
         "_ping",
         "_ping_due",
         "_turn",
@@ -65,61 +68,71 @@ class Line(Outlet):
         sock: socket.socket,
         client: str,
         *,
-        bell: Bell,
         ping: bytes,
-        is_direct: bool,
+        may: bool,
         end: Callable[[StreamingError], None],
     ) -> None:
-        super().__init__(sock, client, may=is_direct)
-        self.bell = bell
-        self._ping = ping
-        self._end = end
-        self._turn = threading.Lock()
-        self._followed: dict[str, tuple[Subscription, LineFormat]] = {}
-        self._delivering = True  # nobody else is called before ``start``
-        self._goodbye: bytes | None = None
-        self._ping_due = False
+        super().__init__(sock, client, may=may)
+        self.bell = Bell()
+        """What the subscriptions of this line ring."""
         self.pinged = 0.0
         """When the last heartbeat went out (``time.monotonic``)."""
+        self._ping = ping
+        self._ping_due = False
+        self._end = end
+        self._turn = threading.Lock()
+        self._followed: tuple[tuple[Subscription, LineFormat], ...] = ()
+        self._delivers = False  # whether the deliverer is there
+        self._last = b""
+        self._over: Bell | None = None
 
     def start(self) -> None:
-        """Let others write; called once, after the handshake's answer."""
-        self._delivering = False
-        if self.is_direct and self._goodbye is None:
-            self.open()
-        else:
+        """Let others write; called once, when the answer's head or the handshake is out."""
+        if self.phase is Phase.NEW and self.is_direct:
+            self.move(Phase.OPEN)
+        elif self.phase in (Phase.NEW, Phase.LAST):
             self._call_deliverer()
 
-    def open(self) -> None:
-        """Let others write, unless the goodbye was said: nothing follows it."""
-        if self._goodbye is None and not self._delivering:
-            super().open()
-
     def hold(self, rest: bytes | memoryview) -> None:
-        """The pump found the socket full; the deliverer takes over."""
-        super().hold(rest)
+        """The dispatcher found the socket full; the deliverer takes over."""
+        self.keep(rest)
         self._call_deliverer()
 
     def put(self, frame: bytes) -> None:
         """Send whole frames behind those that were begun. Blocks while the client does not read.
 
+        What comes behind the goodbye is dropped.
+
         Raises:
-            OSError: If the connection is lost.
+            ClientGone: If the connection is lost.
         """
-        if self.fd >= 0:
+        if self.phase is Phase.OPEN:
             if self.write(frame):
                 return
             frame = b""  # begun; its rest goes first
+            self._call_deliverer()
         with self._turn:
             self.finish()
-            if frame and self._goodbye is None:
-                self.send(frame)
+            if frame:
+                self._say(frame)
             self._send_due_ping()
-            self.open()
+
+    def _say(self, frame: bytes) -> None:
+        """Send whole frames; for the holder of the turn, behind what was begun."""
+        if self.phase is Phase.BUSY:
+            self.send(frame)
+        elif self.phase is Phase.OPEN and not self.write(frame):
+            # The deliverer has opened the line while we waited for our turn: all may write now.
+            self._call_deliverer()
+            self.finish()
 
     def ping(self) -> None:
-        """Send a ping now, or as soon as the line is free. Never blocks."""
-        if self.fd >= 0:
+        """Send a heartbeat now, or as soon as the line is free. Never blocks.
+
+        Raises:
+            ClientGone: If the connection is lost.
+        """
+        if self.phase is Phase.OPEN:
             self.pinged = time.monotonic()
             if not self.write(self._ping):
                 self._call_deliverer()
@@ -128,111 +141,133 @@ class Line(Outlet):
             self.bell.ring()
 
     def say_goodbye(self, last: bytes) -> None:
-        """Send ``last`` behind what was begun, and nothing after it. Never blocks; idempotent."""
-        if self._goodbye is not None:
-            return
-        self._goodbye = last
-        if self.fd >= 0:
-            try:
-                if self.write(self._goodbye):
-                    self._goodbye = b""
-                    self.fd = -1
-                    return
-            except OSError:
+        """Send ``last`` behind what was begun, and nothing after it. Never blocks; idempotent.
+
+        Raises:
+            ClientGone: If the connection is lost.
+        """
+        if self.phase is Phase.OPEN:
+            if self.write(last):
+                self.move(Phase.OVER)
                 return
-            self._goodbye = b""  # begun; the deliverer finishes it
-        self._call_deliverer()
+            last = b""  # begun; the deliverer finishes it
+        with self.guard:
+            was = self.phase
+            if was in (Phase.LAST, Phase.OVER):
+                return
+            self._last = last
+            self._move(Phase.LAST)
+        if was is not Phase.NEW:
+            self._call_deliverer()
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the goodbye is out."""
-        return self._goodbye == b"" and not self.rest
-
-    def adopt(self, subscription: Subscription, form: LineFormat) -> bool:
-        """``follow``, but only if the subscription is at the head and the line is free."""
-        if self.fd < 0 or not subscription.park(form, self):
-            return False
-        (channel,) = subscription.channels
-        self._followed[channel] = (subscription, form)
-        return True
+    def wait_over(self, until: float) -> None:
+        """Block until nobody writes any more, or ``until`` (``time.monotonic``)."""
+        self._over = over = self._over or Bell()
+        while self.phase is not Phase.OVER and (left := until - time.monotonic()) > 0:
+            over.wait(left)
 
     def follow(self, subscription: Subscription, form: LineFormat) -> None:
-        """Deliver a subscription of one channel, made with this line's bell, until ``unfollow``."""
-        (channel,) = subscription.channels
-        self._followed[channel] = (subscription, form)
-        if self.fd < 0 or not subscription.park(form, self):
+        """Deliver a subscription, made with this line's bell, until ``unfollow``."""
+        self._followed += ((subscription, form),)
+        if self.phase is not Phase.OPEN or not subscription.park(form, self):
+            self.keep(b"")
             self._call_deliverer()
 
     def unfollow(self, channel: str) -> bool:
         """Stop delivering a channel; False if it was not followed."""
-        subscription, _ = self._followed.pop(channel, (None, None))
-        if subscription is not None:
-            subscription.close()
-        return subscription is not None
+        gone = self.subscription(channel)
+        if gone is not None:
+            self._followed = tuple(pair for pair in self._followed if pair[0] is not gone)
+            gone.close()
+        return gone is not None
 
     def subscription(self, channel: str) -> Subscription | None:
         """The subscription that follows ``channel`` here, if any."""
-        return self._followed.get(channel, (None, None))[0]
+        return next((sub for sub, _ in self._followed if channel in sub.channels), None)
 
     def subscriptions(self) -> list[Subscription]:
         """All that is delivered here."""
-        return [subscription for subscription, _ in tuple(self._followed.values())]
+        return [subscription for subscription, _ in self._followed]
 
     def stop(self) -> None:
         """Write nothing any more and let the deliverer go. Idempotent."""
-        if self._goodbye is None:
-            self._goodbye = b""
-        self.fd = -1
-        for channel in tuple(self._followed):
-            self.unfollow(channel)
+        self.move(Phase.OVER)
+        followed, self._followed = self._followed, ()
+        for subscription, _ in followed:
+            subscription.close()
         self._end = _ignore  # its owner refers to us: leave no work to the cycle collector
         self.bell.ring()
 
+    def _move(self, phase: Phase) -> None:
+        super()._move(phase)
+        if phase is Phase.OVER and self._over is not None:
+            self._over.ring()
+
+    # ---- the deliverer
+
     def _call_deliverer(self) -> None:
-        if self._delivering:
+        with self.guard:
+            is_there, self._delivers = self._delivers, True
+            if self.phase in (Phase.NEW, Phase.OPEN):
+                self._move(Phase.BUSY)
+        if is_there:
             self.bell.ring()
             return
-        self._delivering = True
-        self.fd = -1
-        threading.Thread(target=self._deliver, name=f"deliver {self.client}", daemon=True).start()
+        name = f"deliver {self.client}"
+        try:
+            threading.Thread(target=self._deliver, name=name, daemon=True).start()
+        except RuntimeError as error:  # no thread to be had: better gone than mute for ever
+            self._delivers = False
+            self._end(ClientGone(f"Delivery could not start: {error}"))
+            self.cut()
 
     def _deliver(self) -> None:
         """The deliverer: until all is at the head, or the goodbye is out."""
+        is_parked = self._try(self._catch_up)
+        if not is_parked:
+            self._try(self._send_last)
+            self.move(Phase.OVER)
+            self._delivers = False
+
+    def _try(self, part: Callable[[], bool]) -> bool:
+        """What ``part`` returns; False, and the end of the connection, if it fails."""
         try:
-            while self._goodbye is None:
-                if not self._read_on():
-                    self._catch_up()
-                    if self._park():
-                        return
-                    self.bell.wait()
-            with self._turn:
-                self.finish()
-                if self._goodbye:
-                    self.send(self._goodbye)
-                    self._goodbye = b""
+            return part()
         except StreamingError as reason:
-            self._stop_delivering(reason)
-        except OSError as error:
-            self._stop_delivering(ClientGone(str(error)))
+            self._end(reason)
         except Exception:
             _log.exception("Delivery to %s failed", self.client)
-            self._stop_delivering(StreamingError("Delivery failed."))
+            self._end(StreamingError("Delivery failed."))
+        return False
 
-    def _stop_delivering(self, reason: StreamingError) -> None:
-        self._delivering = False
-        self._end(reason)
-        if self._goodbye and not isinstance(reason, ClientGone):
-            self._call_deliverer()  # it was said before, when the deliverer was to send it
+    def _catch_up(self) -> bool:
+        """Deliver until there is nothing to do; True if the line is open again."""
+        while self.phase is Phase.BUSY:
+            if not self._read_on():
+                with self._turn:
+                    self.finish()
+                    self._send_due_ping()
+                if self._park():
+                    return True
+                self.bell.wait()
+        return False
+
+    def _send_last(self) -> bool:
+        with self._turn:
+            self.finish()
+            if self.phase is Phase.LAST:
+                self.send(self._last)
+        return True
 
     def _read_on(self) -> bool:
         """Send what the log holds for those who lag; False if there was nothing."""
         found = False
-        for subscription, form in tuple(self._followed.values()):
-            if self._goodbye is not None:
+        for subscription, form in self._followed:
+            if self.phase is not Phase.BUSY:
                 return True
-            if subscription.state != "lagging":
+            if subscription.phase is not Reading.LAGGING:
                 continue
-            items = subscription.read()
+            items = subscription.read_on()
             if items:
                 found = True
                 blocks = [self._encode(subscription, form, item) for item in items]
@@ -247,32 +282,30 @@ class Line(Outlet):
         return found
 
     def _encode(self, sub: Subscription, form: LineFormat, item: Message | Gap) -> bytes:
+        after = sub.step(item)
         if isinstance(item, Gap):
-            return form.gap(item, sub.step(item))
+            return form.gap(item, after)
+        if sub.is_several:
+            return form.encode_among(item, sub.others(item.channel))
         return form.encode_own(item) if item.sender == self.client else item.encoded(form)
 
-    def _catch_up(self) -> None:
-        with self._turn:
-            self.finish()
-            self._send_due_ping()
-
     def _send_due_ping(self) -> None:
-        if self._ping_due and self._goodbye is None:
+        if self._ping_due and self.phase in (Phase.BUSY, Phase.OPEN):
             self._ping_due = False
             self.pinged = time.monotonic()  # before: the answer may be read while we still send
-            self.send(self._ping)
+            self._say(self._ping)
 
     def _park(self) -> bool:
-        """Hand the line back to the pumps, if everything is at its head. Switches no greenlet."""
+        """Hand the line back, if everything is at its head. Switches no greenlet."""
         if not self.is_direct:
             return False
-        for subscription, form in self._followed.values():
-            if subscription.state == "lagging" and not subscription.park(form, self):
+        for subscription, form in self._followed:
+            if subscription.phase is Reading.LAGGING and not subscription.park(form, self):
                 return False
-        if self.rest or self._turn.locked() or self._goodbye is not None:
+        if self.rest or self._turn.locked() or self.phase is not Phase.BUSY:
             return False
-        self._delivering = False
-        self.open()
+        self._delivers = False
+        self.move(Phase.OPEN)
         return True
 
 

@@ -1,36 +1,37 @@
-"""Direct writes to a client's socket, and what happens when it would block.
+"""Who may write to a client's socket now, and how.
 
-The server's WSGI layer owns the socket; while a response's generator or a WebSocket's reader is
-parked, nothing else writes to it, and the pump and the sweep may.
+    phase   who writes                                                       fd
+    NEW     the server, or whoever answers the handshake                     -1
+    OPEN    nothing is begun: dispatcher, deadlines and owner, whole frames  >= 0
+            at once, and never in the midst of each other
+    BUSY    something is begun, or lags: the deliverer; others wait for      -1
+            ``turn`` and write behind it
+    LAST    the deliverer, the goodbye, behind what was begun                -1
+    OVER    nobody                                                           -1
+
+    from    to      when
+    NEW     OPEN    ``start``, direct writes are possible
+    NEW     BUSY    ``start``, they are not, or something lags already
+    OPEN    BUSY    the kernel took less than a frame, or a subscription lags
+    BUSY    OPEN    nothing is begun, everything is at its head
+    NEW OPEN BUSY   LAST   the goodbye was said
+    any     OVER    the goodbye is out, or the connection was cut
+
+Direct writes need greenlets: those switch only where they wait, and between a look at ``fd`` and
+the write nobody waits. Elsewhere an outlet is never OPEN.
 """
 
 from __future__ import annotations
 
-import _socket
-import errno
 import os
 import socket
-import ssl
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext, suppress
+from enum import Enum
 
-_GONE = frozenset({7, 8, 9, 11})
-"""States of a TCP connection in which the peer has finished or is lost (Linux, tcp_states.h:
-CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING)."""
-
-_LOGGED = (
-    "REMOTE_ADDR",
-    "REQUEST_METHOD",
-    "RAW_URI",
-    "PATH_INFO",
-    "QUERY_STRING",
-    "SERVER_PROTOCOL",
-    "HTTP_REFERER",
-    "HTTP_USER_AGENT",
-    "wsgi.file_wrapper",
-)
+from ..errors import ClientGone
+from . import sockets
 
 FAREWELL = 0.5
 """Seconds a client has to take the end of its stream, or to answer our close frame."""
@@ -39,203 +40,149 @@ PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
 
 
-def client_socket(environ: Mapping[str, Any], buffer: int | None) -> socket.socket | None:
-    """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do).
+class Phase(Enum):
+    """See the table above."""
 
-    The kernel keeps about ``buffer`` bytes of what the client has not taken yet (Linux doubles
-    the number for its own bookkeeping); None leaves it to the kernel, which may keep megabytes.
-    """
-    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-    if not isinstance(sock, socket.socket):
-        return None
-    if buffer is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-    return sock
+    NEW = "new"
+    OPEN = "open"
+    BUSY = "busy"
+    LAST = "last"
+    OVER = "over"
 
 
-def release(environ: dict[str, Any]) -> None:
-    """Let go of what a request keeps alive, once its stream has begun: the parsed request and most
-    of ``environ`` are several KiB for each idle client. What access logs print stays."""
-    kept = {key: environ[key] for key in _LOGGED if key in environ}
-    environ.clear()
-    environ.update(kept)
+_MOVES = {
+    Phase.NEW: {Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER},
+    Phase.OPEN: {Phase.BUSY, Phase.LAST, Phase.OVER},
+    Phase.BUSY: {Phase.OPEN, Phase.LAST, Phase.OVER},
+    Phase.LAST: {Phase.OVER},
+    Phase.OVER: {Phase.OVER},
+}
 
 
-def is_gone(sock: socket.socket) -> bool:
-    """Whether the peer has closed its side or the connection is lost. Never blocks.
-
-    Asks the kernel for the state of the TCP connection where that can be asked (Linux), else
-    peeks for the end of file.
-    """
-    if sock.fileno() < 0:
-        return True  # closed on our side, and asked about from an older look at the clients
-    try:
-        if sock.family != getattr(socket, "AF_UNIX", None) and hasattr(socket, "TCP_INFO"):
-            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _GONE
-        return _peek(sock)
-    except OSError:
-        return True
-
-
-def _peek(sock: socket.socket) -> bool:
-    if not hasattr(socket, "MSG_DONTWAIT"):
-        return False  # Windows: heartbeats find out
-    with _bare(sock) as bare:
-        try:
-            return bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-
-
-@contextmanager
-def _bare(sock: socket.socket) -> Iterator[_socket.socket]:
-    """The class below all sockets on the same descriptor. Those of greenlet servers would wait in
-    ``recv``, and take a ``shutdown`` for a close: their writer's error would be a surprise."""
-    if sock.fileno() < 0:
-        raise OSError(errno.EBADF, "The socket is closed.")
-    bare = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
-    try:
-        yield bare
-    finally:
-        bare.detach()
-
-
-def take(sock: socket.socket) -> socket.socket:
-    """The same connection as an object of our own: the server's forgets its file descriptor.
-
-    Not a duplicate: the event loop would go on watching the server's.
-    """
-    return socket.socket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-
-
-def is_direct(sock: socket.socket) -> bool:
-    """Whether a write to the socket's file descriptor returns at once, and nothing else happens
-    meanwhile: so it is with the sockets of greenlet servers, TLS aside."""
-    return (
-        not isinstance(sock, ssl.SSLSocket)
-        and not os.get_blocking(sock.fileno())
-        and type(sock).send is not _socket.socket.send  # a time-out under threads, no greenlets
-    )
+_NOBODY_ELSE: AbstractContextManager[object] = nullcontext()
 
 
 class Outlet:
-    """A client's socket as the pump and the sweep see it (a ``Sink``).
+    """A client's socket as the dispatcher and the deadlines see it (a ``hub.Sink``).
 
-    ``open`` lends it to them while its owner waits, ``finish`` takes it back. Where the socket
-    cannot be written to directly (TLS, a blocking socket under threads, none at hand) ``fd`` is
-    always -1 and everything goes through the WSGI server.
+    Args:
+        sock: The socket; may be exchanged until ``start``.
+        client: The client's id.
+        may: Whether direct writes may be used at all.
     """
 
-    __slots__ = ("_corked", "_direct", "client", "fd", "moved", "progress", "rest", "sock")
+    __slots__ = (
+        "_is_corked",
+        "client",
+        "fd",
+        "guard",
+        "is_direct",
+        "phase",
+        "progress",
+        "rest",
+        "sock",
+    )
 
-    def __init__(self, sock: socket.socket | None, client: str, *, may: bool = True) -> None:
+    def __init__(self, sock: socket.socket, client: str, *, may: bool) -> None:
         self.sock = sock
         self.client = client
         self.fd = -1
+        self.phase = Phase.NEW
         self.rest: bytes | memoryview = b""
         """What was begun and not yet taken by the kernel."""
         self.progress = 0.0
-        """While something is stuck: when the kernel last took some of it (``time.monotonic``)."""
-        self.moved = 0.0
-        """When ``send`` last brought something to its end (``time.monotonic``)."""
-        self._direct = may and sock is not None and is_direct(sock)
-        self._corked = False
+        """While something waits to be sent: when the kernel last took some of it, or it was begun
+        (``time.monotonic``)."""
+        self.is_direct = may and sockets.is_direct(sock)
+        """Whether direct writes are possible."""
+        self.guard = _NOBODY_ELSE if self.is_direct else threading.Lock()
+        """Held for a look at ``phase`` and a move: greenlets do not switch between the two."""
+        self._is_corked = False
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether direct writes are possible at all."""
-        return self._direct
-
-    def open(self) -> None:
-        """Lend the socket: until ``finish`` its owner will not write to it."""
-        if self._direct and not self.rest and self.sock is not None:
-            self.fd = self.sock.fileno()
-
-    def write(self, data: bytes) -> bool:
-        """Write whole frames to a lent socket, now. False if the kernel did not take it all: then
-        the outlet is shut and ``finish`` sends the rest.
+    def move(self, phase: Phase) -> None:
+        """Be in another phase; what is OVER stays so.
 
         Raises:
-            OSError: If the connection is lost.
+            RuntimeError: If the table above has no such move.
+        """
+        with self.guard:
+            self._move(phase)
+
+    def _move(self, phase: Phase) -> None:
+        """``move``, for the holder of the guard."""
+        if self.phase is Phase.OVER:
+            return
+        if phase not in _MOVES[self.phase]:
+            raise RuntimeError(f"An outlet does not go from {self.phase} to {phase}.")
+        self.phase = phase
+        self.fd = self.sock.fileno() if phase is Phase.OPEN else -1
+
+    def write(self, data: bytes) -> bool:
+        """Write whole frames to an OPEN outlet, now. False if the kernel did not take it all: then
+        the outlet is BUSY and ``finish`` sends the rest.
+
+        Raises:
+            ClientGone: If the connection is lost.
         """
         try:
             sent = os.write(self.fd, data)
         except BlockingIOError:
             sent = 0
+        except OSError as error:
+            raise ClientGone(f"The connection is lost: {error}") from error
         if sent == len(data):
             return True
-        self.fd = -1
-        self.rest = memoryview(data)[sent:]
-        self.progress = time.monotonic()
+        self.keep(memoryview(data)[sent:])
         return False
 
-    def hold(self, rest: bytes | memoryview) -> None:
-        """Take the socket back from the pump, with ``rest`` of its frame still to be sent."""
-        self.fd = -1
+    def keep(self, rest: bytes | memoryview) -> None:
+        """Be BUSY, with ``rest`` of a frame still to be sent, if anything."""
+        if self.phase is Phase.OPEN:
+            self.move(Phase.BUSY)
         if rest:
             self.rest = rest
             self.progress = time.monotonic()
 
     def finish(self) -> None:
-        """Take the socket back and send what is left of a frame. Blocks.
+        """Send what is left of a frame. Blocks; for the holder of the turn.
 
         Raises:
-            OSError: If the connection is lost, or was cut because it made no progress.
+            ClientGone: If the connection is lost, or was cut because it made no progress.
         """
-        self.fd = -1
-        if self.rest and self.sock is not None:
+        if self.rest:
             self.send(self.rest)
             self.rest = b""
 
     def send(self, data: bytes | memoryview) -> None:
-        """Send all of ``data``; blocks, a bounded piece at a time.
+        """Send all of ``data``; blocks, a bounded piece at a time. For the holder of the turn.
 
         Raises:
-            OSError: If the connection is lost, or was cut because it made no progress.
+            ClientGone: If the connection is lost, or was cut because it made no progress.
         """
-        assert self.sock is not None
         view = memoryview(data)
         self.progress = time.monotonic()
-        while view:
-            with suppress(TimeoutError):  # the deadline is the sweep's: see is_stuck
-                view = view[self.sock.send(view[:PIECE]) :]
-                self.progress = time.monotonic()
-        self.moved = self.progress
+        try:
+            while view:
+                with suppress(TimeoutError):  # the deadline is the client's: see Client.due
+                    view = view[self.sock.send(view[:PIECE]) :]
+                    self.progress = time.monotonic()
+        except OSError as error:
+            raise ClientGone(f"The connection is lost: {error}") from error
         self.progress = 0.0
 
-    def is_stuck(self, now: float, timeout: float | None) -> bool:
-        """Whether something waits to be sent and nothing of it went for ``timeout`` seconds."""
-        return bool(self.progress and timeout is not None and now - self.progress > timeout)
-
-    def stop_reading(self) -> None:
-        """Have the server find the end of the connection behind this response, not the next
-        request: a client that keeps its connection would hold a stopping worker."""
-        if self.sock is not None:
-            with suppress(OSError), _bare(self.sock) as bare:
-                bare.shutdown(socket.SHUT_RD)
-
     def cork(self) -> None:
-        """Collect what is written until ``uncork``, at most 200 ms, into one packet (tcp(7)).
-
-        The head of an answer and its first piece are two writes; each would wake the client.
-        """
-        if self._direct:
-            self._set_cork(1)
+        """Collect what is written until ``uncork``; see ``sockets.cork``."""
+        if self.is_direct:
+            sockets.cork(self.sock, True)
+            self._is_corked = True
 
     def uncork(self) -> None:
         """Let go what was collected. Idempotent."""
-        if self._corked:
-            self._set_cork(0)
-
-    def _set_cork(self, value: int) -> None:
-        if self.sock is not None and hasattr(socket, "TCP_CORK"):
-            with suppress(OSError):  # a Unix socket, or a client that left
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
-            self._corked = bool(value)
+        if self._is_corked:
+            sockets.cork(self.sock, False)
+            self._is_corked = False
 
     def cut(self) -> None:
-        """Break the connection: whoever reads or writes it gets an error at once."""
-        self.fd = -1
-        if self.sock is not None:
-            with suppress(OSError), _bare(self.sock) as bare:  # it may be broken already
-                bare.shutdown(socket.SHUT_RDWR)
+        """Break the connection: whoever reads or writes it gets an error at once. Idempotent."""
+        self.move(Phase.OVER)
+        sockets.shut(self.sock)

@@ -7,7 +7,14 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
+
+from ..bell import give_turn
+
+SLICE = 0.001
+"""Seconds of serving clients after which others get a turn: thousands may leave at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,40 +36,57 @@ class Poller:
         """Call ``call()`` once, in the poller's thread, when ``sock`` is readable.
 
         ``call`` must not block. From then on the socket is not watched any more and may be closed;
-        not before: to end a client at rest, shut its socket down, which makes it readable.
+        not before: to end a client at rest, shut its socket down, which makes it readable. If the
+        poller fails, everybody is called, and finds out what became of its socket.
+
+        Raises:
+            OSError: If the system has no file descriptor left for it; ``sock`` is not watched.
+            RuntimeError: If it has no thread.
         """
         if self._selector is None:
-            self._start()
-        assert self._selector is not None
+            self._start(sock, call)
+            return
         self._selector.register(sock, selectors.EVENT_READ, call)
         if not self._is_woken:
             self._is_woken = True
             os.write(self._waker, b"!")
 
-    def _start(self) -> None:
-        self._reader, self._waker = os.pipe()
-        os.set_blocking(self._reader, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._reader, selectors.EVENT_READ)
-        self._is_woken = False
-        threading.Thread(target=self._run, name="streaming poller", daemon=True).start()
-
-    def _run(self) -> None:
-        selector = self._selector
-        assert selector is not None
+    def _start(self, sock: socket.socket, call: Callable[[], None]) -> None:
+        reader, waker = os.pipe()
+        selector: selectors.BaseSelector | None = None
         try:
-            while True:
+            os.set_blocking(reader, False)
+            self._selector = selector = selectors.DefaultSelector()
+            self._reader, self._waker, self._is_woken = reader, waker, False
+            selector.register(reader, selectors.EVENT_READ)
+            selector.register(sock, selectors.EVENT_READ, call)
+            parts, name = (selector, reader, waker), "streaming poller"
+            threading.Thread(target=self._run, args=parts, name=name, daemon=True).start()
+        except BaseException:
+            self._selector = None
+            _close(selector, reader, waker)
+            raise
+
+    def _run(self, selector: selectors.BaseSelector, reader: int, waker: int) -> None:
+        left: list[selectors.SelectorKey] = []
+        try:
+            while len(selector.get_map()) > 1:
+                turn = time.monotonic() + SLICE
                 for key, _ in selector.select():
                     self._serve(selector, key)
-                if len(selector.get_map()) == 1:
-                    break
+                    if time.monotonic() > turn:
+                        give_turn()
+                        turn = time.monotonic() + SLICE
         except Exception:
-            _log.exception("The poller failed; clients at rest are not heard")
+            _log.exception("The poller failed; another one takes over")
         finally:
-            self._selector = None
-            selector.close()
-            os.close(self._reader)
-            os.close(self._waker)
+            with suppress(Exception):
+                left = [key for key in selector.get_map().values() if key.data is not None]
+            if self._selector is selector:
+                self._selector = None
+            _close(selector, reader, waker)
+        for key in left:
+            _call(key)
 
     def _serve(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
         if key.data is None:
@@ -70,7 +94,19 @@ class Poller:
             self._is_woken = False
             return
         selector.unregister(key.fileobj)
-        try:
-            key.data()
-        except Exception:
-            _log.exception("A client at rest could not be served")
+        _call(key)
+
+
+def _call(key: selectors.SelectorKey) -> None:
+    try:
+        key.data()
+    except Exception:
+        _log.exception("A client at rest could not be served")
+
+
+def _close(selector: selectors.BaseSelector | None, *descriptors: int) -> None:
+    if selector is not None:
+        with suppress(OSError):
+            selector.close()
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,76 +1,39 @@
-"""The lock-protected table of this worker's connected clients, and the one timer they share."""
+"""The lock-protected table of this worker's connected clients."""
 
 from __future__ import annotations
 
-import logging
-import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Protocol
 
-from ..bell import give_turn
 from ..errors import HubClosed, StreamingError, TooManyClients
-
-SWEEP = 0.25
-"""Seconds between two sweeps over the clients."""
+from .client import Client
+from .deadlines import Deadlines
+from .poller import Poller
 
 REMEMBERED = 100
 """How many ended connections the registry still knows the reason of."""
-
-TURN = 250
-"""Clients swept before others get a turn."""
-
-_log = logging.getLogger(__name__)
-
-
-class Client(Protocol):
-    """A connected client, as its transport sees it. ``sweep`` and ``end`` never block."""
-
-    @property
-    def id(self) -> str:
-        """Its name in this worker."""
-
-    @property
-    def transport(self) -> str:
-        """How it is connected."""
-
-    @property
-    def since(self) -> float:
-        """Since when (``time.time``)."""
-
-    def describe(self) -> Mapping[str, object]:
-        """Channels, position and peer, for people to read."""
-
-    def sweep(self, now: float, /) -> None:
-        """Look whether the peer left or a deadline passed; send a heartbeat that is due.
-
-        ``now`` is ``time.monotonic()``.
-        """
-
-    def end(self, reason: StreamingError, /) -> None:
-        """Have the connection end soon, and properly, for this reason. From any thread."""
 
 
 class Registry:
     """Who is connected to this worker, over which transport, since when, and why the last left.
 
-    Owns one daemon thread while there are clients: it sweeps over them four times a second.
-
     Args:
-        limit: How many clients ``check_room`` lets in; None for any number.
+        limit: How many clients ``check_space`` lets in; None for any number.
     """
 
     def __init__(self, limit: int | None = None) -> None:
+        self.deadlines = Deadlines()
+        """When each client has to be looked at."""
+        self.poller = Poller()
+        """Who of those at rest has said something."""
         self._limit = limit
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
-        self._sweeping = False
 
-    def check_room(self) -> None:
+    def check_space(self) -> None:
         """Return if another client may come.
 
         Raises:
@@ -92,29 +55,44 @@ class Registry:
             raise self._closed
 
     def add(self, client: Client) -> None:
-        """Take a client in; ``remove`` it in a ``finally``.
+        """Take a client in, and look at it from now on; ``remove`` it in a ``finally``.
 
         Raises:
             HubClosed: If the registry was closed.
+            TooManyClients: If the system has no thread left to look at it.
         """
         with self._lock:
             if self._closed is not None:
                 raise self._closed
             self._clients[client.id] = client
-            start, self._sweeping = not self._sweeping, True
-        if start:
-            threading.Thread(target=self._run, name="streaming sweep", daemon=True).start()
+        self._watch(client)
 
-    def replace(self, client: Client) -> None:
-        """Let ``client`` stand for the one that has its id."""
+    def replace(self, before: Client, client: Client) -> None:
+        """Let ``client`` stand for another object of the same client; ``remove`` it, too.
+
+        Raises:
+            TooManyClients: If the system has no thread left to look at it.
+        """
         with self._lock:
-            if client.id in self._clients:
+            if self._clients.pop(before.id, None) is not None:
                 self._clients[client.id] = client
-        if self._closed is not None:
-            client.end(self._closed)
+        self._watch(client)
+        before.leave()
+        if reason := before.reason or self._closed:
+            client.end(reason)
+
+    def _watch(self, client: Client) -> None:
+        try:
+            client.watch()
+        except RuntimeError as error:
+            self.remove(client, str(error))
+            raise TooManyClients(
+                "The server cannot start another thread. Try again in a moment."
+            ) from error
 
     def remove(self, client: Client, reason: StreamingError | str) -> None:
         """Forget a client and remember why it left. Idempotent."""
+        client.leave()
         with self._lock:
             if self._clients.pop(client.id, None) is not None:
                 self._ended.append(
@@ -149,23 +127,6 @@ class Registry:
         """How many clients are connected."""
         return len(self._clients)
 
-    def _run(self) -> None:
-        while True:
-            time.sleep(SWEEP)
-            with self._lock:
-                clients = tuple(self._clients.values())
-                if not clients:
-                    self._sweeping = False
-                    return
-            now = time.monotonic()
-            for count, client in enumerate(clients, 1):
-                try:
-                    client.sweep(now)
-                except Exception:
-                    _log.exception("Sweep over %s failed", client.id)
-                if count % TURN == 0:
-                    give_turn()
-
 
 def _row(client: Client) -> dict[str, object]:
     return {
@@ -174,8 +135,3 @@ def _row(client: Client) -> dict[str, object]:
         "since": client.since,
         **client.describe(),
     }
-
-
-def new_client_id() -> str:
-    """A fresh random name for a client: 16 hexadecimal digits."""
-    return secrets.token_hex(8)

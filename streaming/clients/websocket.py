@@ -1,35 +1,62 @@
-"""A correct WebSocket connection (RFC 6455) on the socket that the WSGI server tells us."""
+"""A correct WebSocket connection (RFC 6455), and its life: greeting, messages, rest, the end.
+
+How it ends is in ``wire.closing``, who writes in ``outlet``, what is due in ``client``.
+
+A connection whose handler returned a function is *awake* while a thread of its own reads and
+serves, and *at rest* while the poller waits for it together with all others. It goes to rest when
+its deadline finds it silent: a time-out for each read would be a tenth of a message's cost.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
-from ..bell import Bell, give_turn
+from ..bell import give_turn
 from ..errors import ClientGone, ProtocolError, StreamingError
 from ..hub.subscription import Subscription
 from ..message import Message
 from ..settings import Settings
 from ..wire import frames
+from ..wire.closing import Closing, Move
+from ..wire.closing import Phase as Ending
 from ..wire.deflate import Compressor
+from . import sockets
+from .client import Client
 from .line import Line, LineFormat
-from .outlet import FAREWELL
-from .registry import new_client_id
+from .outlet import Phase
+from .registry import Registry
 
 SETTLE = 1.0
 """Seconds a client that closes is kept for what it published last."""
 
-TURN = 0.005
+AWAKE = 1.0
+"""Seconds of silence after which a connection goes to rest."""
+
+SLICE = 0.005
 """Seconds after which a client that never stops talking lets others have a turn."""
 
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
 
+WAITED = 0.0001
+"""Seconds a read takes at least if it had to wait, and others had their turn."""
+
+BRIEFLY = 1e-6
+"""Seconds that a read without waiting may wait: none would make every send fail that has to."""
+
+Take = Callable[[str | bytes], None]
+"""What is called with each message of a connection."""
 
 _PING = frames.encode(frames.Opcode.PING, b"")
+
+_log = logging.getLogger(__name__)
 
 
 class ConnectionClosed(StreamingError):
@@ -43,14 +70,14 @@ class ConnectionClosed(StreamingError):
         self.reason = reason
 
 
-class Connection:
+class Connection(Client):
     """An open WebSocket. Made by ``Sock.route``; handlers get it as their first argument.
 
-    One thread or greenlet reads, the request's own. ``send`` may be called from any thread.
+    One thread or greenlet reads at a time. ``send`` may be called from any thread.
 
     Args:
-        sock: The client's socket, after the handshake.
-        settings: Limits and deadlines.
+        registry: Where it is listed.
+        sock: The client's socket: our own, or the server's where it cannot be had (TLS).
         peer: The client's address, for people to read.
         subprotocol: What the handshake agreed on.
         compressor, decompress: Both ends of permessage-deflate, if agreed on.
@@ -58,44 +85,62 @@ class Connection:
 
     transport = "websocket"
 
+    __slots__ = (
+        "_acknowledged",
+        "_asked",
+        "_closing",
+        "_compressor",
+        "_decoder",
+        "_endings",
+        "_got_on",
+        "_is_awake",
+        "_is_drained",
+        "_is_reading",
+        "_owed",
+        "_received",
+        "_registry",
+        "_take",
+        "_timeout",
+        "_turn",
+        "line",
+        "sock",
+        "subprotocol",
+    )
+
     def __init__(
         self,
-        sock: socket.socket,
+        registry: Registry,
         settings: Settings,
+        sock: socket.socket,
         *,
         peer: str = "",
         subprotocol: str | None = None,
         compressor: Compressor | None = None,
         decompress: Callable[[bytes, int], bytes] | None = None,
     ) -> None:
-        self.id = new_client_id()
-        self.since = time.time()
+        super().__init__(registry.deadlines, settings, peer)
         self.subprotocol = subprotocol
-        self.reason: StreamingError | None = None
-        """Why it is over, or about to be."""
-        self.endings: tuple[Callable[[], None], ...] = ()
-        self.line = Line(
-            sock,
-            self.id,
-            bell=Bell(),
-            ping=_PING,
-            is_direct=settings.direct_writes,
-            end=self.end,
-        )
+        self.line = Line(sock, self.id, ping=_PING, may=settings.direct_writes, end=self.end)
         self.sock = sock
-        self._settings = settings
-        self._peer = peer
+        self._registry = registry
+        self._closing = Closing()
         self._compressor = compressor
         self._decoder = frames.Decoder(settings.message_size, decompress=decompress)
         self._received: Iterator[frames.Received] = iter(())
+        self._is_awake = self._is_reading = False
+        self._is_drained = True  # all that has arrived was looked at
         self._owed: Message | None = None
-        self._timeout: float | None = None
-        self._turn = self._heard = time.monotonic()
+        self._endings: tuple[Callable[[], None], ...] = ()
+        self._take: Take = _ignore
+        self._timeout = sock.gettimeout()
+        self._asked = 0.0  # when the first ping went out that nothing was heard after
+        self._acknowledged: int | None = None  # what the client had taken at the last look
+        self._got_on = 0.0  # when it was last seen to have taken some of what lay before it
+        self._turn = self.heard
         if settings.heartbeat is not None:  # those that came together are not all pinged together
-            self._heard -= random.uniform(0, settings.heartbeat / 2)
-        self._pinged = 0.0
-        self._cut_at: float | None = None
-        self._peer_closed = False
+            self.heard -= random.uniform(0, settings.heartbeat / 2)
+
+    # ---- for handlers
 
     def send(self, data: str | bytes) -> None:
         """Send one message, as text or, if it is bytes, as binary. Whole, in order; may block.
@@ -114,12 +159,12 @@ class Connection:
     def send_frame(self, frame: bytes) -> None:
         """Send ready-made frames; see ``send``."""
         if self.reason is not None:
-            raise self._over(self.reason)
+            raise _over(self.reason)
         try:
             self.line.put(frame)
-        except OSError as error:
-            self.end(ClientGone(str(error)))
-            raise ConnectionClosed(1006, str(error)) from error
+        except ClientGone as gone:
+            self.end(gone)
+            raise ConnectionClosed(1006, str(gone)) from gone
 
     def receive(self, timeout: float | None = None) -> str | bytes | None:
         """The next message, text as ``str``, binary as ``bytes``; None after ``timeout`` seconds.
@@ -134,16 +179,17 @@ class Connection:
                     if isinstance(value, frames.Text | frames.Binary):
                         return value.data
                     self._control(value)
+                self._is_drained = True
             except ProtocolError as fault:
                 self.end(fault)
             if self.reason is not None:
-                raise self._over(self.reason)
+                raise _over(self.reason)
             data = self._read(timeout)
             if data is None:
                 return None
             if not data:
                 self.end(ClientGone("The client left without a close frame."))
-            self._received = self._decoder.feed(data)
+            self._feed(data)
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the connection is over."""
@@ -167,9 +213,10 @@ class Connection:
         """Have ``call()`` called once when the connection is over, whatever ended it.
 
         In the connection's own thread, where it may block. Ask for it in that thread too: in the
-        handler, or where a message is taken.
+        handler, or where a message is taken. Asking twice for the same is asking once.
         """
-        self.endings += (call,)
+        if call not in self._endings:
+            self._endings += (call,)
 
     def close(self, reason: int | None = None, message: str | None = None) -> None:
         """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
@@ -179,7 +226,149 @@ class Connection:
         self.end(ConnectionClosed(1000 if reason is None else reason, message or ""))
         self._linger()
         self.line.stop()
-        self.line.cut()  # the server closes first (RFC 6455 section 7.1.1); flask run would read on
+        sockets.shut(self.sock)  # the server closes first (RFC 6455 section 7.1.1)
+
+    # ---- its life
+
+    def begin(self, handler: Callable[[], object], *, is_ours: bool) -> Callable[[], None] | None:
+        """Call the handler in this thread, then be at rest, or over.
+
+        Where the poller cannot wait for the connection, what is left of its life is returned, to be
+        called in this thread. ``is_ours``: whether the socket is closed with the connection.
+        """
+        take: object = None
+
+        def greet() -> bool:
+            nonlocal take
+            take = handler()
+            self.line.uncork()
+            return callable(take)
+
+        if not self._go_on(greet, is_ours=is_ours):
+            return None
+        assert callable(take)
+        self._take = take
+        if self.line.is_direct:
+            self._rest()
+            return None
+        return lambda: self._live(self._serve_all, is_ours=is_ours)
+
+    def _live(self, part: Callable[[], bool], *, is_ours: bool = True) -> None:
+        """Do a part of its life; go to rest behind it, if it says so."""
+        if self._go_on(part, is_ours=is_ours):
+            self._rest()
+
+    def _go_on(self, part: Callable[[], bool], *, is_ours: bool) -> bool:
+        """What ``part`` says, whether there is more to come; if not, it is all over behind it."""
+        is_on = False
+        try:
+            is_on = part()
+        except ConnectionClosed:
+            pass
+        except StreamingError as error:
+            self.end(error)
+        except Exception:
+            _log.exception("A WebSocket handler failed")
+            self.end(StreamingError("The handler failed."))
+        finally:
+            if not is_on:
+                self._finish(is_ours=is_ours)
+        return is_on
+
+    def _serve_all(self) -> bool:
+        for message in self:
+            self._take(message)
+        return False
+
+    def _serve(self) -> bool:
+        """Be awake: take messages until there was none for ``AWAKE`` seconds."""
+        self._is_awake = True
+        try:
+            self._deadlines.set(self, time.monotonic() + AWAKE)
+            while (message := self.receive()) is not None:
+                self._take(message)
+        finally:
+            self._is_awake = False
+        return True
+
+    def due(self, now: float) -> float | None:
+        when = super().due(now)
+        if not self._is_awake or self.reason is not None:
+            return when
+        since = self.heard if self._is_reading else now
+        if now - since >= AWAKE and self.line.phase is Phase.OPEN:
+            self._is_awake = False
+            self.sock = self.line.sock = sockets.renew(self.sock)
+            return when
+        rest = since + AWAKE
+        return rest if when is None else min(rest, when)
+
+    def _rest(self) -> None:
+        """Let the poller wait; but not while something that has arrived was not looked at."""
+        try:
+            if not self._is_drained:
+                self._wake()
+            else:
+                self._registry.poller.watch(self.sock, self._hear)
+        except (OSError, RuntimeError) as error:
+            self.end(ClientGone(f"Nobody can listen to the client: {error}"))
+            self._finish(is_ours=True)
+
+    def _hear(self) -> None:
+        """The client said something or left: the poller calls.
+
+        Most that a silent client says is the answer to a ping, and nobody need get up for that.
+        """
+        try:
+            data = os.read(self.sock.fileno(), READ)
+        except BlockingIOError:
+            self._rest()
+            return
+        except OSError:
+            data = b""
+        if data:
+            self.heard = time.monotonic()
+            if self._decoder.is_between_frames and frames.is_lone_pong(data):
+                self._rest()
+                return
+            self._feed(data)
+        self._wake()  # the end of file is found again
+
+    def _wake(self) -> None:
+        name = f"websocket {self.id}"
+        thread = threading.Thread(target=self._live, args=(self._serve,), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.end(ClientGone(f"No thread can be started for it: {error}"))
+            self._finish(is_ours=True)
+
+    def _finish(self, *, is_ours: bool) -> None:
+        try:
+            self.close()
+            if is_ours:
+                self.sock.close()
+        finally:
+            endings, self._endings = self._endings, ()
+            for call in endings:
+                try:
+                    call()
+                except Exception:
+                    _log.exception("What was to be done at the end of a WebSocket failed")
+            self._take = _ignore
+            self._registry.remove(self, self.reason or "")
+
+    # ---- how it ends, and its deadlines: see ``Client``
+
+    def describe(self) -> Mapping[str, object]:
+        """For the registry's snapshot."""
+        subscriptions = self.line.subscriptions()
+        return {
+            "peer": self.peer,
+            "channels": [name for sub in subscriptions for name in sub.channels],
+            "position": [sub.id for sub in subscriptions],
+            "state": [sub.phase.value for sub in subscriptions],
+        }
 
     def end(self, reason: StreamingError) -> None:
         """End the connection soon, with the reason's close code. From any thread; never blocks.
@@ -187,71 +376,104 @@ class Connection:
         Raises:
             InvalidMessage: If the close code may not be sent (RFC 6455 section 7.4).
         """
-        if self.reason is not None:
-            return
-        if isinstance(reason, ClientGone):
-            self.reason = reason
-            self.line.cut()
-            self.line.bell.ring()
-        else:
-            text = reason.reason if isinstance(reason, ConnectionClosed) else reason.told
-            code = None if reason.close_code == 1005 else reason.close_code
-            last = frames.encode_close(code, text)
-            self.reason = reason
-            self.line.say_goodbye(last)
-        self._cut_at = time.monotonic() + FAREWELL
+        if self.reason is None:
+            _last_frame(reason)  # refused before anything has changed
+        super().end(reason)
 
-    def sweep(self, now: float) -> None:
-        """See ``registry.Client``."""
-        every, patience = self._settings.heartbeat, self._settings.pong_timeout
-        if self._cut_at is not None:
-            if now >= self._cut_at:
-                self.line.cut()
-        elif self.line.is_stuck(now, self._settings.send_timeout):
-            self.end(ClientGone(f"The client took nothing for {self._settings.send_timeout} s."))
-        elif patience is not None and self.line.pinged > self._heard:
-            if not self.line.progress and now - max(self.line.pinged, self.line.moved) > patience:
-                self.end(ClientGone(f"No pong within {patience} s."))
-        elif every is not None and now - max(self._heard, self._pinged) >= every:
-            self._pinged = now
-            try:
-                self.line.ping()
-            except OSError as error:
-                self.end(ClientGone(str(error)))
+    def _say_goodbye(self, reason: StreamingError) -> None:
+        self._note(Move.END)
+        self.line.say_goodbye(_last_frame(reason))
+        if self.line.phase is Phase.OVER:
+            self._note(Move.OUT)
 
-    def describe(self) -> Mapping[str, object]:
-        """For the registry's snapshot."""
-        subscriptions = self.line.subscriptions()
-        return {
-            "peer": self._peer,
-            "channels": [name for sub in subscriptions for name in sub.channels],
-            "position": [sub.id for sub in subscriptions],
-            "state": [sub.state for sub in subscriptions],
-        }
+    def _note(self, event: Move) -> None:
+        """Something has happened to the closing handshake; nothing does once it is over."""
+        with self.line.guard:
+            if self._closing.phase is not Ending.OVER:
+                self._closing.move(event)
+
+    def _cut(self) -> None:
+        self._note(Move.LOST)
+        self.line.cut()
+        self.line.bell.ring()
+
+    def _is_finished(self) -> bool:
+        return False  # whoever reads hangs up when both close frames are through
+
+    def _beat(self) -> None:
+        self.line.ping()
+        self._look_at_progress(time.monotonic())
+
+    def _quiet_since(self) -> float:
+        return max(self.heard, self.spoke)
+
+    def _stuck_since(self) -> float:
+        return self.line.progress
+
+    def _socket(self) -> socket.socket | None:
+        return self.sock
+
+    def _missing(self, now: float) -> ClientGone | None:
+        patience = self._settings.pong_timeout
+        if patience is not None and self._owes_since():
+            self._look_at_progress(now)
+            is_late = not self.line.progress and now - self._owes_since() > patience
+            if is_late and not sockets.unread(self.sock):  # else it waits for us to read
+                return ClientGone(f"No pong within {patience:g} s.")
+        return super()._missing(now)
+
+    def _next(self, now: float) -> float | None:
+        when, patience, since = super()._next(now), self._settings.pong_timeout, self._owes_since()
+        if patience is None or not since:
+            return when
+        late = max(since, now - patience) + patience
+        return late if when is None else min(when, late)
+
+    def _owes_since(self) -> float:
+        """Since when the client owes us a sign of life: when the first ping went out that nothing
+        was heard after, or it last took some of what lies before that. 0 if it owes nothing."""
+        if self.line.pinged <= self.heard:
+            return 0.0
+        if self._asked <= self.heard:
+            self._asked = self.line.pinged
+        return max(self._asked, self._got_on)
+
+    def _look_at_progress(self, now: float) -> None:
+        """Who has not taken all that was sent, but more than at the last look, is only slow."""
+        if pending := sockets.pending(self.sock):
+            taken = sockets.taken(self.sock)
+            before, self._acknowledged = self._acknowledged, -pending if taken is None else taken
+            if before is None or before < self._acknowledged:
+                self._got_on = now
+
+    # ---- reading
+
+    def _feed(self, data: bytes) -> None:
+        self._received, self._is_drained = self._decoder.feed(data), False
 
     def _take_turns(self) -> None:
         """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
         now = time.monotonic()
-        if now - self._turn > TURN:
+        if now - self._turn > SLICE:
             give_turn()
             self._turn = time.monotonic()
 
-    def _control(self, value: frames.Ping | frames.Pong | frames.Close) -> None:
+    def _control(self, value: frames.Received) -> None:
         if isinstance(value, frames.Ping):
             try:
                 self.line.put(frames.encode(frames.Opcode.PONG, value.data))
-            except OSError as error:
-                self.end(ClientGone(str(error)))
+            except ClientGone as gone:
+                self.end(gone)
         elif isinstance(value, frames.Close):
-            self._peer_closed = True
             self._settle()
+            self._note(Move.HEARD)
             self.end(ConnectionClosed(value.code or 1005, value.reason))
 
     def _settle(self) -> None:
         """Wait until the client was sent what it published itself, at most ``SETTLE`` seconds."""
-        subscription = self._owed and self.line.subscription(self._owed.channel)
-        until = time.monotonic() + SETTLE
-        while subscription and self._owed and not subscription.is_past(self._owed.id):
+        owed, until = self._owed, time.monotonic() + SETTLE
+        subscription = owed and self.line.subscription(owed.channel)
+        while subscription and owed and not subscription.is_past(owed.id):
             if time.monotonic() > until or self.reason is not None:
                 return
             time.sleep(0.002)
@@ -259,62 +481,61 @@ class Connection:
     def _read(self, timeout: float | None = None) -> bytes | None:
         """What came, nothing at the end; None after ``timeout`` seconds."""
         self.line.uncork()
+        if timeout is not None:
+            timeout = max(timeout, BRIEFLY)
         if self._timeout != timeout:
             self._timeout = timeout
             self.sock.settimeout(timeout)
+        began, sock = time.monotonic(), self.sock
+        self._is_reading = True
         try:
-            data = self.sock.recv(READ)
+            data = sock.recv(READ)
         except TimeoutError:
             return None
         except OSError:
+            if sock is not self.sock:
+                return None  # told to rest
             data = b""
-        self._heard = time.monotonic()
+        finally:
+            self._is_reading = False
+        self.heard = now = time.monotonic()
+        if now - began > WAITED:
+            self._turn = now
         return data
 
-    def hear(self) -> bool:
-        """Take what came while at rest, without waiting; False if somebody has to look at it.
-
-        Most that a silent client says is the answer to a ping, and nobody need get up for that.
-        """
-        try:
-            data = os.read(self.sock.fileno(), READ)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if not data:
-            return False  # the end; whoever looks finds it again
-        self._heard = time.monotonic()
-        if self._decoder.is_between_frames and frames.is_lone_pong(data):
-            return True
-        self._received = self._decoder.feed(data)
-        return False
-
     def _linger(self) -> None:
-        """Read until the client's close frame or its end; the sweep cuts a client that gives none.
+        """Read until the client's close frame or its end; it is cut if it gives none in time.
 
         Closing a socket with unread input would reset the connection and lose what is under way.
         """
-        while not isinstance(self.reason, ClientGone) and not self._is_over():
+        while not isinstance(self.reason, ClientGone):
+            with suppress(ProtocolError):  # what follows a fault has no meaning: it is told of it
+                if any(isinstance(value, frames.Close) for value in self._received):
+                    self._note(Move.HEARD)
+            if self._closing.is_heard:
+                break
             data = self._read()
             if not data:
+                self._note(Move.LOST)
                 return
-            try:
-                self._received = self._decoder.feed(data)
-                self._peer_closed = any(isinstance(v, frames.Close) for v in self._received)
-            except ProtocolError:
-                pass  # what follows a fault has no meaning; the client is about to hear of it
+            self._received = self._decoder.feed(data)
+        self.line.wait_over(self._cut_at or time.monotonic())
+        if self._closing.phase is Ending.ANSWERING:
+            self._note(Move.OUT)
 
-    def _is_over(self) -> bool:
-        """Whether both close frames are out; waits for ours once the peer's was read."""
-        while self._peer_closed and not self.line.is_finished:
-            if self._cut_at is None or time.monotonic() > self._cut_at:
-                break
-            time.sleep(0.002)
-        return self._peer_closed
 
-    @staticmethod
-    def _over(reason: StreamingError) -> ConnectionClosed:
-        if isinstance(reason, ConnectionClosed):
-            return reason
-        return ConnectionClosed(reason.close_code, str(reason))
+def _last_frame(reason: StreamingError) -> bytes:
+    if isinstance(reason, ClientGone):
+        return b""
+    text = reason.reason if isinstance(reason, ConnectionClosed) else reason.told
+    return frames.encode_close(None if reason.close_code == 1005 else reason.close_code, text)
+
+
+def _over(reason: StreamingError) -> ConnectionClosed:
+    if isinstance(reason, ConnectionClosed):
+        return reason
+    return ConnectionClosed(reason.close_code, str(reason))
+
+
+def _ignore(message: str | bytes) -> None:
+    """A handler that returned nothing takes nothing."""

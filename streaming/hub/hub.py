@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from ..logs import Log
-from ..message import Cursor, Message, Position, check_channel, check_event, check_key
+from ..message import Cursor, Message, Position, text_size
+from ..names import check_channel, check_event, check_key
 from ..settings import Policy
-from .pump import Pump
+from .channel import Channel
+from .dispatcher import Dispatcher
+from .pace import Pace
 from .subscription import Subscription
 
 MAX_CHANNELS = 32
@@ -18,7 +21,7 @@ MAX_CHANNELS = 32
 
 
 class Hub:
-    """Channels of one log, and the pumps of those that somebody follows.
+    """Channels of one log, and who follows them.
 
     Args:
         log: Where the messages live.
@@ -38,8 +41,8 @@ class Hub:
         """Set once ``close`` was called."""
         self._message_size = message_size
         self._policies = dict(policies or {})
-        self._lock = threading.Lock()
-        self._pumps: dict[str, Pump] = {}
+        self._dispatcher = Dispatcher(log)
+        self._pace = Pace(self._dispatcher, log.retention)
 
     def publish(
         self,
@@ -52,7 +55,8 @@ class Hub:
     ) -> Message:
         """Append a message to ``channel`` and return it with its id.
 
-        Returns once the log has it; delivery happens behind the caller's back. From any thread.
+        Returns once the log has it; delivery happens behind the caller's back. Waits a moment where
+        subscribers of this process that keep up would fall out of what is held. From any thread.
         With ``key``, repeating the call within the window returns the first message again.
 
         Raises:
@@ -66,7 +70,9 @@ class Hub:
         self._check_data(data)
         if key is not None:
             check_key(key)
-        return self.log.append(channel, data, event=event, key=key, sender=sender)
+        message = self.log.append(channel, data, event=event, key=key, sender=sender)
+        self._pace.keep(message)
+        return message
 
     def subscribe(
         self,
@@ -89,27 +95,21 @@ class Hub:
             InvalidRequest: If there are no channels or more than 32.
             InvalidCursor: If no log ever gave out ``after``.
             HubClosed: If the hub is closed.
+            TooManyClients: If no thread can be started to serve it.
             LogUnavailable: If the log cannot be reached.
         """
         names = check_channels(channels)
         cursor = None if after is None else Cursor.parse(after)
-        pumps: dict[str, Pump] = {}
-        fresh: list[Pump] = []  # a thread's start lets others run: not under the lock
         subscription = Subscription(
-            self.log, pumps, bell=bell or Bell(), policies=self._policies, leave=self._leave
+            self.log, self._dispatcher, bell=bell or Bell(), policies=self._policies
         )
         try:
-            try:
-                with self._lock:
-                    if self.closed.is_set():
-                        raise HubClosed("The server is restarting. Try again in a moment.")
-                    for name in names:
-                        pumps[name] = self._pump(name, fresh)
-                        pumps[name].join(subscription)
-            finally:
-                for pump in fresh:
-                    pump.start()
-            subscription.start(self._places(names, cursor, history))
+            if self.closed.is_set():
+                raise HubClosed()
+            joined = self._dispatcher.join(subscription, names)
+            subscription.start(self._places(joined, cursor, history))
+            if self.closed.is_set():  # since we asked: ``close`` may not have seen us
+                subscription.end(HubClosed())
         except BaseException:
             subscription.close()
             raise
@@ -120,57 +120,47 @@ class Hub:
 
         Does not wait: subscribers end in their own threads. Publishing stays possible.
         """
-        with self._lock:
-            self.closed.set()
-            pumps = tuple(self._pumps.values())
-        for pump in pumps:
-            for subscription in pump.subscriptions():
-                subscription.end(HubClosed("The server is restarting. Come back and resume."))
+        self.closed.set()
+        for subscription in self._dispatcher.subscriptions():
+            subscription.end(HubClosed())
 
     def subscribers(self, channel: str) -> int:
         """How many subscriptions of this process follow ``channel``."""
-        with self._lock:
-            return len(self._pumps.get(channel, ()))
-
-    def _pump(self, name: str, fresh: list[Pump]) -> Pump:
-        pump = self._pumps.get(name)
-        if pump is None or pump.is_broken:
-            pump = self._pumps[name] = Pump(name, self.log)
-            fresh.append(pump)
-        return pump
-
-    def _leave(self, pumps: Mapping[str, Pump], subscription: Subscription) -> None:
-        with self._lock:
-            for name, pump in pumps.items():
-                pump.leave(subscription)
-                if not len(pump):
-                    if self._pumps.get(name) is pump:
-                        del self._pumps[name]
-                    pump.stop()
+        found = self._dispatcher.channel(channel)
+        return 0 if found is None else len(found)
 
     def _places(
-        self, names: tuple[str, ...], cursor: Cursor | None, history: int
+        self, joined: Mapping[str, Channel], cursor: Cursor | None, history: int
     ) -> dict[str, Position]:
         """Where to start in each channel.
 
-        The id of a single channel says nothing about the others, so in a wider subscription it
-        counts for the channel whose epoch it carries; if none does, that past is lost in all.
+        The id of a single channel says nothing about others, so in a wider subscription it counts
+        for the channel it belongs to; if it belongs to none, that past is lost in all. A mark may
+        belong to any of which the log can tell that it had no messages then.
         """
-        heads = {name: self.log.tail(name, history) for name in names}
-        if cursor is None:
-            return heads
-        if cursor.single and len(names) > 1:
-            known = {
-                n: cursor.single for n, head in heads.items() if head.epoch == cursor.single.epoch
-            }
-            return heads | (known or dict.fromkeys(names, cursor.single))
-        return {name: cursor.get(name) or head for name, head in heads.items()}
+        places: dict[str, Position] = {}
+        single = cursor.single if cursor and len(joined) > 1 else None
+        for name, channel in joined.items():
+            place = None if cursor is None or single else cursor.get(name)
+            if place is None or channel.position is None:
+                head = self.log.tail(name)
+                self._dispatcher.settle(channel, head)
+                place = place or (self.log.tail(name, history) if history else head)
+            places[name] = place
+        if single is None:
+            return places
+        known = [] if single.is_mark else [n for n in joined if places[n].epoch == single.epoch]
+        known = known or [name for name in joined if self._knows(name, single)]
+        return places | dict.fromkeys(known or joined, single)
+
+    def _knows(self, name: str, place: Position) -> bool:
+        return self.log.read(name, place, limit=1, size=1).gap is None
 
     def _check_data(self, data: str) -> None:
         if not isinstance(data, str):
             raise InvalidMessage(f"A message is text, not {type(data).__name__}; use json.dumps.")
         try:
-            size = len(data) if data.isascii() else len(data.encode())
+            size = text_size(data)
         except UnicodeEncodeError as error:
             raise InvalidMessage("The text holds half of a surrogate pair.") from error
         if size > self._message_size:

@@ -15,9 +15,10 @@ from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, LogUnavailable
 from ..logs import Member
 from ..logs.contract import BEAT
-from ..message import check_channel
+from ..names import check_channel
 from ..wire.compact import compact
 from .hub import Hub
+from .roster import Rosters
 
 SUFFIX = ":presence"
 """What a room's presence channel is called beyond the room."""
@@ -43,6 +44,7 @@ class Presence:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._rosters = Rosters(lambda room: print_members(self.members(room)))
         self._lock = threading.Lock()
         self._own: dict[_Seat, Member] = {}
         self._joining: set[_Seat] = set()  # on their way into the log
@@ -68,7 +70,7 @@ class Presence:
         seat, member = (room, member_id), check_member(Member(member_id, info))
         with self._lock:
             if self._hub.closed.is_set():
-                raise HubClosed("The server is restarting. Try again in a moment.")
+                raise HubClosed()
             before = self._own.get(seat)
             self._own[seat] = member
             self._joining.add(seat)
@@ -116,6 +118,16 @@ class Presence:
             self._bell.ring()  # it may be that nobody beats, and some are dead
             self._ensure_beat()
         return found
+
+    def roster(self, room: str) -> str:
+        """``members`` as JSON, written once for all who ask within a moment.
+
+        Raises:
+            InvalidMessage: If no room is called so.
+            LogUnavailable: If the log cannot be reached.
+        """
+        presence_channel(room)
+        return self._rosters.text(room)
 
     def close(self) -> None:
         """Have all members of this process leave, soon. Idempotent; does not wait.
@@ -298,6 +310,6 @@ def check_member(member: Member) -> Member:
     return member
 
 
-def describe(members: Iterable[Member]) -> list[dict[str, str]]:
-    """Members as plain data."""
-    return [{"id": member.id, "info": member.info} for member in members]
+def print_members(members: Iterable[Member]) -> str:
+    """Members as a JSON array."""
+    return f"[{','.join(compact({'id': m.id, 'info': m.info}) for m in members)}]"

@@ -1,135 +1,224 @@
-"""One subscriber: its cursor, how it waits, how it ends."""
+"""One subscriber: its cursor, how it waits, how it ends.
+
+    from       to        who moves it, and when
+    lagging -> live      ``park``: it stands where the dispatcher stands, and its socket is free
+    live    -> lagging   ``fall``: the dispatcher could not write all to its socket, or met a gap
+    lagging -> closed    ``close``
+    live    -> closed    ``close``
+
+Nothing else moves it; ``closed`` is for ever. ``end`` does not: it leaves a reason, which the
+subscriber's own thread meets at its next read, and closes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Protocol
 
 from ..bell import Bell
 from ..errors import Lagged, LogUnavailable, StreamingError
-from ..logs import Page
-from ..message import Gap, Message, Position, channel_tag
+from ..logs import Log, Page
+from ..message import Gap, Message, Position, print_place
 from ..settings import Policy
-
-if TYPE_CHECKING:
-    from ..logs import Log
-    from .pump import Format, Pump, Sink
-
-State = Literal["lagging", "live", "closed"]
+from .sink import Format, Seat, Sink
 
 READ_MESSAGES = 256
 READ_SIZE = 64 * 1024
 """One read of a subscription takes at most about so many messages, and bytes of text."""
 
 
+class Phase(Enum):
+    """Who reads the log for a subscription."""
+
+    LAGGING = "lagging"
+    """It reads by itself: it joins, resumes, or its client is slow."""
+    LIVE = "live"
+    """The dispatcher writes to its socket; it stands where the dispatcher stands."""
+    CLOSED = "closed"
+    """Nobody any more."""
+
+
+_MOVES = {
+    (Phase.LAGGING, Phase.LIVE),
+    (Phase.LIVE, Phase.LAGGING),
+    (Phase.LAGGING, Phase.CLOSED),
+    (Phase.LIVE, Phase.CLOSED),
+}
+
+
+class Head(Protocol):
+    """Where the dispatcher stands in a channel."""
+
+    position: Position | None
+    """The head as far as it was offered; None until the first subscriber has asked the log."""
+
+    written: Position | None
+    """Up to where all that is live has been written to, or found to lag."""
+
+    offered: float
+    """When it last wrote to those who are live (``time.monotonic``)."""
+
+
+class Engine(Protocol):
+    """What a subscription needs of the dispatcher."""
+
+    def seat(self, subscription: Subscription, seat: Seat, /) -> bool:
+        """Write to this seat from now on, if the subscription stands where the dispatcher does."""
+
+    def leave(self, subscription: Subscription, /) -> None:
+        """Forget the subscription."""
+
+    def retry(self, channel: str, /) -> None:
+        """The log could not be read: ring when it can be."""
+
+
 class Subscription:
     """A cursor in one or several channels, made by ``Hub.subscribe``.
 
-    ``lagging`` reads the log itself; ``live`` (one channel, at its head) is written to by the
-    channel's pump; ``closed`` is over. Used by one thread, except ``end`` and ``bell``.
+    Used by one thread, except ``end``, ``notice`` and ``bell``; ``live``, it belongs to the
+    dispatcher.
     """
 
     __slots__ = (
-        "_leave",
+        "_due",
+        "_engine",
         "_log",
+        "_others",
         "_places",
         "_policies",
-        "_pumps",
         "_reading",
         "_sent",
-        "_sink",
-        "_told",
+        "_unasked",
         "bell",
+        "heads",
+        "is_slow",
+        "phase",
         "reason",
-        "state",
+        "seat",
+        "told",
     )
 
     def __init__(
-        self,
-        log: Log,
-        pumps: Mapping[str, Pump],
-        *,
-        bell: Bell,
-        policies: Mapping[str, Policy],
-        leave: Callable[[Mapping[str, Pump], Subscription], None],
+        self, log: Log, engine: Engine, *, bell: Bell, policies: Mapping[str, Policy]
     ) -> None:
         self.bell = bell
-        self.state: State = "lagging"
-        self._policies = policies
+        self.phase = Phase.LAGGING
         self.reason: StreamingError | None = None
+        """Why it was ended; None if nobody ended it."""
+        self.seat: Seat | None = None
+        """Where the dispatcher writes while it is live."""
+        self.is_slow = False
+        """Whether publishers no longer wait for it: it made no progress while they did."""
         self._log = log
-        self._pumps = pumps
-        self._leave = leave
+        self._engine = engine
+        self._policies = policies
+        self.heads: Mapping[str, Head] = {}
+        """Where the dispatcher stands in each channel; set by it."""
         self._reading = False
         self._places: dict[str, Position] = {}
-        self._told: dict[str, Position] | None = None  # of several channels only
+        self._due: dict[str, None] = {}  # channels that may have something behind the cursor
+        self._unasked: set[str] = set()  # channels whose place only the log can judge
+        self.told: dict[str, Position] | None = None
+        """Of several channels: up to where the client was told each."""
+        self._others: tuple[str, bytes] | None = None  # see ``others``
         self._sent: Position | None = None
-        self._sink: tuple[Format, Sink] | None = None
 
     def start(self, places: Mapping[str, Position]) -> None:
         """Stand at ``places``; called once by the hub."""
         self._places = dict(places)
-        self._told = dict(places) if len(places) > 1 else None
+        self._due |= dict.fromkeys(places)
+        self._unasked = {n for n, place in places.items() if self._is_early(n, place)}
+        self.told = dict(places) if len(places) > 1 else None
+
+    def move(self, phase: Phase) -> None:
+        """Be in another phase.
+
+        Raises:
+            RuntimeError: If the table above has no such move.
+        """
+        if (self.phase, phase) not in _MOVES:
+            raise RuntimeError(f"A subscription does not go from {self.phase} to {phase}.")
+        self.phase = phase
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The channels it follows."""
-        return tuple(self._pumps)
+        return tuple(self.heads)
 
     @property
-    def sink(self) -> tuple[Format, Sink] | None:
-        """Where the pump writes while the subscription is live."""
-        return self._sink
+    def is_several(self) -> bool:
+        """Whether it follows several channels: its ids are its own then."""
+        return self.told is not None
 
     @property
     def id(self) -> str:
         """The cursor as a client is told it: resumes exactly behind what was stepped over."""
-        if self.state == "live":
-            return print_cursor(self._heads())
-        return print_cursor(self._told or self._places)
+        if self.told is not None:
+            return print_cursor(self.told)
+        if self.phase is Phase.LIVE:
+            return print_cursor(
+                {n: head.position or self._places[n] for n, head in self.heads.items()}
+            )
+        return print_cursor(self._places)
 
     @property
     def offered(self) -> float:
-        """When the pump last wrote to the live set (``time.monotonic``)."""
-        return max(pump.offered for pump in self._pumps.values())
+        """When the dispatcher last wrote to it (``time.monotonic``)."""
+        return max(head.offered for head in self.heads.values())
+
+    def place(self, channel: str) -> Position | None:
+        """Up to where it has read ``channel`` itself; None before it stands anywhere."""
+        return self._places.get(channel)
+
+    def notice(self, channel: str) -> None:
+        """Something was appended to ``channel``. From any thread."""
+        self._due[channel] = None
+        self.bell.ring()
 
     def read(self) -> list[Message | Gap]:
         """What the log holds behind the cursor, a page of each channel; moves the cursor.
 
-        Never blocks for new messages. A log that cannot be reached gives nothing now; the pump
+        Never blocks for new messages. A log that cannot be reached gives nothing now; the bell
         rings when it is back.
 
         Raises:
             StreamingError: The reason, once the subscription was ended.
         """
+        self._due |= dict.fromkeys(self._places)
+        return self._read(self._due)
+
+    def read_on(self) -> list[Message | Gap]:
+        """``read``, but only in channels that the dispatcher has told of something new.
+
+        Raises:
+            StreamingError: The reason, once the subscription was ended.
+        """
+        due = tuple(self._due)  # at once: another thread may tell us of more
+        return self._read([n for n in due if not self._is_at_head(n)])
+
+    def _read(self, channels: Iterable[str]) -> list[Message | Gap]:
         if self.reason is not None:
             raise self.reason
         items: list[Message | Gap] = []
-        for channel, place in self._places.items():
+        for channel in tuple(channels):
+            self._due.pop(channel, None)  # before: it may be noticed again while we read
             try:
-                page = self._page(channel, place)
+                page = self._page(channel, self._places[channel])
             except LogUnavailable:
-                self._pumps[channel].retry()
+                self._due[channel] = None
+                self._engine.retry(channel)
                 continue
             if page.gap is not None:
                 items.append(page.gap)
             items.extend(page.messages)
             self._places[channel] = page.position
+            self._unasked.discard(channel)
+            if page.more and (page.messages or page.gap):
+                self._due[channel] = None
         self._reading = True
+        self.is_slow = self.is_slow and bool(items)
         return items
-
-    def read_on(self) -> list[Message | Gap]:
-        """``read``, without asking the log where the pump stands at the same place.
-
-        What the pump has not seen yet it will ring for.
-
-        Raises:
-            StreamingError: The reason, once the subscription was ended.
-        """
-        if not self.is_at_head:
-            return self.read()
-        self._reading = True
-        return []
 
     def _page(self, channel: str, place: Position) -> Page:
         policy = self._policies.get(channel, "replay")
@@ -138,10 +227,12 @@ class Subscription:
             if newest.epoch == place.epoch and newest.offset > place.offset:
                 place = newest
         page = self._log.read(channel, place, limit=READ_MESSAGES, size=READ_SIZE)
+        if channel not in self._unasked:
+            page = page.for_follower(place)
         if page.gap is not None and policy == "latest":
             newest = self._log.tail(channel, 1)
             after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
-            return Page(after.messages, after.position, page.gap)
+            return Page(after.messages, after.position, page.gap, after.more)
         if page.gap is not None and policy == "disconnect" and self._reading:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
             raise self.reason
@@ -160,13 +251,16 @@ class Subscription:
 
     def mark_sent(self) -> None:
         """Say that all that was read is on its way to the client."""
-        (self._sent,) = self._places.values()
+        if self.told is None:
+            (self._sent,) = self._places.values()
 
     def is_past(self, place: Position) -> bool:
-        """Whether the client was sent the message at ``place``, or never will be."""
-        ((channel, _),) = self._places.items()
-        sent = self._pumps[channel].written if self.state == "live" else self._sent
-        return sent is not None and (sent.epoch != place.epoch or sent.offset >= place.offset)
+        """Whether the client was sent the message at ``place``, or never will be; one channel."""
+        (head,) = self.heads.values()
+        sent = head.written if self.phase is Phase.LIVE else self._sent
+        if sent is None or sent.is_mark:
+            return False
+        return sent.epoch != place.epoch or sent.offset >= place.offset
 
     def step(self, item: Message | Gap) -> str:
         """Move the told cursor over ``item``, which ``read`` gave, and return it printed."""
@@ -176,42 +270,71 @@ class Subscription:
             place = Position(item.oldest.epoch, item.oldest.offset - 1)
         else:
             place = self._places[item.channel]
-        if self._told is None:
+        if self.told is None:
             return str(place)
-        self._told[item.channel] = place
-        return print_cursor(self._told)
+        self.tell(item.channel, place)
+        return print_cursor(self.told)
+
+    def others(self, channel: str) -> bytes:
+        """How an id goes on behind the place in ``channel``: the places told of the others."""
+        known = self._others
+        if known is not None and known[0] == channel:
+            return known[1]
+        assert self.told is not None
+        rest = [f".{print_place(n, place)}" for n, place in self.told.items() if n != channel]
+        self._others = known = channel, "".join(rest).encode()
+        return known[1]
+
+    def tell(self, channel: str, place: Position) -> None:
+        """The client was told everything of ``channel`` up to ``place``; several channels."""
+        assert self.told is not None
+        self.told[channel] = place
+        if self._others is not None and self._others[0] != channel:
+            self._others = None
 
     @property
     def is_closed(self) -> bool:
         """Whether it was closed, maybe by another thread just now."""
-        return self.state == "closed"
+        return self.phase is Phase.CLOSED
 
     @property
     def is_at_head(self) -> bool:
-        """Whether ``park`` would take it now."""
-        if len(self._places) > 1 or self.reason is not None:
-            return False
-        return all(self._pumps[channel].position == p for channel, p in self._places.items())
+        """Whether it stands where the dispatcher stands."""
+        return self.reason is None and all(map(self._is_at_head, self._places))
+
+    def _is_at_head(self, channel: str) -> bool:
+        is_same = self._places[channel].is_same(self.heads[channel].position)
+        return is_same and channel not in self._unasked
+
+    def _is_early(self, channel: str, place: Position) -> bool:
+        """Whether ``place`` is a mark from before the dispatcher came: since then the channel may
+        have had messages, and may have been forgotten with them."""
+        head = self.heads[channel].position
+        return place.is_mark and head is not None and place.offset < head.offset
 
     def park(self, form: Format, sink: Sink) -> bool:
-        """Let the pump write to ``sink`` from here on; False if not at the pump's position.
+        """Let the dispatcher write to ``sink`` from here on; False if not where it stands.
 
-        Only with one channel, and only when pump and caller share one operating system thread
-        (greenlets do), because only then can no write be torn by another.
+        Only where dispatcher and caller share one operating system thread (greenlets do), because
+        only then can no write be torn by another.
         """
-        if len(self._places) > 1 or self.reason is not None:
+        if self.phase is not Phase.LAGGING or self.reason is not None:
             return False
-        ((channel, place),) = self._places.items()
-        if not self._pumps[channel].park(self, place, form, sink):
+        if not self._engine.seat(self, Seat(form, sink)):
             return False
-        self._sink = (form, sink)
+        self.is_slow = False
         return True
 
-    def lag(self, place: Position) -> None:
-        """Fall out of the live set at ``place``; called by the pump."""
-        ((channel, _),) = self._places.items()
-        self._places[channel] = place
-        self._sink = None
+    def fall(self, channel: str, place: Position) -> None:
+        """Stand at ``place`` in ``channel`` again, and in the others where the client was told;
+        called by the dispatcher, which no longer writes."""
+        if self.told is None:
+            self._places[channel] = place
+        else:
+            self.tell(channel, place)
+            self._places |= self.told
+        self._due |= dict.fromkeys(self._places)
+        self.seat = None
 
     def end(self, reason: StreamingError) -> None:
         """Have the subscriber's own thread raise ``reason`` at its next read. From any thread."""
@@ -220,14 +343,16 @@ class Subscription:
         self.bell.ring()
 
     def close(self) -> None:
-        """Leave all pumps; nothing is written to the sink any more. Idempotent."""
-        if self.state == "closed":
+        """Leave all channels; nothing is written to the sink any more. Idempotent."""
+        if self.phase is Phase.CLOSED:
             return
-        if self.state == "live":
-            self._places = self._heads()
-        self._leave(self._pumps, self)
-        self._sink = None
-        self.state = "closed"
+        if self.phase is Phase.LIVE and self.told is None:
+            self._places = self._live_places()
+        self._engine.leave(self)
+        self.seat = None
+
+    def _live_places(self) -> dict[str, Position]:
+        return {n: head.position or self._places[n] for n, head in self.heads.items()}
 
     def __enter__(self) -> Subscription:
         return self
@@ -235,13 +360,10 @@ class Subscription:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _heads(self) -> dict[str, Position]:
-        return {c: self._pumps[c].position or place for c, place in self._places.items()}
-
 
 def print_cursor(places: Mapping[str, Position]) -> str:
     """The cursor that stands at ``places``, as clients are told it; see ``message.Cursor``."""
     if len(places) == 1:
         (place,) = places.values()
         return str(place)
-    return ".".join(f"{channel_tag(channel)}_{place}" for channel, place in places.items())
+    return ".".join(print_place(channel, place) for channel, place in places.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ConfigurationError
-from .contract import Follower as Follower
+from .contract import Heard as Heard
 from .contract import Log as Log
 from .contract import Member as Member
 from .contract import Page as Page

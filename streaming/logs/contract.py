@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,19 @@ class Page:
     messages: Sequence[Message]
     position: Position
     gap: Gap | None = None
+    more: bool = True
+    """Whether there may be more behind the messages; False if the log knows that there is not."""
+
+    def for_follower(self, after: Position) -> Page:
+        """What it means to whoever has followed the channel since ``after``.
+
+        Behind a mark a log cannot always tell that nothing was forgotten. A follower can: a channel
+        that is followed is not.
+        """
+        gap = self.gap
+        if gap is None or not after.is_mark or (gap.oldest is not None and gap.oldest.offset > 1):
+            return self
+        return Page(self.messages, self.position, None, self.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +62,29 @@ LEASE = 15.0
 """Seconds without a beat after which a process counts as dead, and its members as gone."""
 
 
-class Follower(Protocol):
-    """One reader's wake-up for one channel. While it is open the channel is not forgotten."""
+MAX_KEYS = 10_000
+"""Idempotency keys a channel remembers at most, however long the window."""
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until something was appended or ``wake`` was called since the last wait.
-
-        Sticky: what happened before the wait makes it return at once. False after ``timeout``.
-        """
-
-    def wake(self) -> None:
-        """Let the present or next wait return. From any thread."""
-
-    def close(self) -> None:
-        """Stop following. Idempotent."""
+Heard = Callable[[str, Message | None], None]
+"""Called with the name of a followed channel that got something; from any thread, also in the midst
+of an append, so it must neither block nor call the log. With the message where it is at hand, which
+saves a read if it is the one behind the reader's position, and means nothing otherwise."""
 
 
 class Log(Protocol):
-    """All channels of one home. Every method may be called from any thread."""
+    """All channels of one home. Every method may be called from any thread.
+
+    Nothing is written for reading: a channel that nobody has published to has no trace in the log,
+    and its position is a mark (``Position.is_mark``). A mark is good for as long as the log can
+    tell that nothing of the channel was forgotten since it was given.
+    """
+
+    retention: Retention
+    """How much of its past each channel keeps."""
+
+    reads: int
+    """Reads that gain from being under way at the same time: several where they wait for a network,
+    one where they do not."""
 
     def append(
         self,
@@ -77,7 +95,7 @@ class Log(Protocol):
         key: str | None = None,
         sender: str | None = None,
     ) -> Message:
-        """Append a message, wake the channel's followers, and return it with its id.
+        """Append a message, tell whoever follows the channel, and return it with its id.
 
         With ``key``, a repetition within the key window returns the first message and appends
         nothing.
@@ -102,14 +120,24 @@ class Log(Protocol):
         """
 
     def tail(self, channel: str, history: int = 0) -> Position:
-        """The position before the last ``history`` messages held; the head for 0.
+        """The position before the last ``history`` messages held; the head for 0. A mark where
+        there is no channel.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
 
-    def follow(self, channel: str) -> Follower:
-        """A new follower of the channel, to be closed by the caller."""
+    def follow(self, channel: str, heard: Heard) -> None:
+        """Call ``heard`` whenever something was appended to ``channel``, by any process.
+
+        Until ``unfollow`` was called as often. What is appended after this has returned is heard
+        of: at once, or where the log is away, with one call for all when it is back. One call may
+        stand for several appends, and one for none. While it is followed, a channel is not
+        forgotten. Waits a second at most, never fails.
+        """
+
+    def unfollow(self, channel: str, heard: Heard) -> None:
+        """Take one ``follow`` back. Idempotent beyond that."""
 
     def enter(self, room: str, member: Member) -> bool:
         """Put a member into a room, for as long as this process beats; False if it is there.

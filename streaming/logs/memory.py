@@ -7,20 +7,38 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from functools import partial
+from itertools import islice
 
-from ..bell import Bell
-from ..message import Gap, Message, Position
-from .contract import Follower, Member, Page, Retention
-from .follower import BellFollower
+from ..message import MARK, Gap, Message, Position, text_size
+from .contract import MAX_KEYS, Heard, Member, Page, Retention
+from .followers import Followers
+
+AT_ONCE = 8
+"""Channels that one new channel looks at, to forget those that are too many or too old."""
 
 
 class _Channel:
-    """One channel's past: ``held[gone:]`` are its messages, the first of them number ``oldest``."""
+    """One channel's past: ``held[gone:]`` are its messages, the first of them number ``oldest``.
 
-    __slots__ = ("ages", "epoch", "followers", "gone", "held", "keys", "newest", "size", "used")
+    ``born`` and ``last`` number its first and its last append among all of the log's. What was
+    appended to any channel that was forgotten before it was born came up to number ``clean``.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "ages",
+        "born",
+        "clean",
+        "epoch",
+        "gone",
+        "held",
+        "keys",
+        "last",
+        "newest",
+        "size",
+        "used",
+    )
+
+    def __init__(self, born: int, clean: int) -> None:
         self.epoch = secrets.token_hex(4)
         self.newest = 0
         self.held: list[Message] = []
@@ -28,12 +46,21 @@ class _Channel:
         self.size = 0
         self.ages: deque[float] = deque()
         self.keys: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self.followers: list[Bell] = []
         self.used = 0.0
+        self.born = self.last = born
+        self.clean = clean
 
     @property
     def oldest(self) -> int:
         return self.newest - (len(self.held) - self.gone) + 1
+
+    def offset(self, after: Position, life: str) -> int | None:
+        """The offset that ``after`` stands behind here; None if it is of another past."""
+        if after.epoch == self.epoch:
+            return after.offset
+        if after.epoch == life and self.clean <= after.offset < self.born:
+            return 0
+        return None
 
 
 class MemoryLog:
@@ -44,13 +71,20 @@ class MemoryLog:
         clock: Seconds that only go forward; for age and key window.
     """
 
+    reads = 1
+
     def __init__(
         self, retention: Retention | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._retention = retention or Retention()
+        self.retention = retention or Retention()
         self._clock = clock
         self._lock = threading.Lock()
-        self._channels: OrderedDict[str, _Channel] = OrderedDict()
+        self._channels: OrderedDict[str, _Channel] = OrderedDict()  # the longest unused first
+        self._followers = Followers()
+        self._unfollowed = 0  # how many of the channels nobody follows
+        self._life = MARK + secrets.token_hex(4)
+        self._appends = 0
+        self._forgotten = 0  # the number of the last append to any channel that was forgotten
         self._rooms: dict[str, dict[str, Member]] = {}
 
     def append(
@@ -63,7 +97,7 @@ class MemoryLog:
         sender: str | None = None,
     ) -> Message:
         now = self._clock()
-        size = len(data) if data.isascii() else len(data.encode())
+        size = text_size(data)
         with self._lock:
             place = self._use(channel, now)
             first = None if key is None else self._first_offset(place, key, now)
@@ -80,38 +114,47 @@ class MemoryLog:
             if key is not None:
                 place.keys[key] = (now, place.newest)
             self._trim(place, now)
-            followers = tuple(place.followers)
-        for bell in followers:
-            bell.ring()
+        self._followers.tell(channel, message)
         return message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         with self._lock:
-            place = self._use(channel, self._clock(), touch=False)
+            place = self._channels.get(channel)
+            if place is None:
+                return self._read_nothing(channel, after)
             if after.epoch == place.epoch and after.offset == place.newest:
-                return Page((), after)
+                return Page((), after, more=False)
             self._trim(place, self._clock())
-            oldest, gap, start = place.oldest, None, after.offset + 1
-            if after.epoch != place.epoch or not oldest <= start <= place.newest + 1:
+            oldest, gap, seen = place.oldest, None, place.offset(after, self._life)
+            start = oldest if seen is None else seen + 1
+            if seen is None or not oldest <= start <= place.newest + 1:
                 gap = self._gap(channel, place, after)
                 start = oldest
             first = place.gone + start - oldest
             messages = place.held[first : first + limit]
             epoch = place.epoch
+            newest = place.newest
         messages = _within(messages, size)
-        return Page(messages, Position(epoch, start - 1 + len(messages)), gap)
+        end = start - 1 + len(messages)
+        return Page(messages, Position(epoch, end), gap, more=end < newest)
 
     def tail(self, channel: str, history: int = 0) -> Position:
         with self._lock:
-            place = self._use(channel, self._clock(), touch=False)
+            place = self._channels.get(channel)
+            if place is None:
+                return Position(self._life, self._appends)
             self._trim(place, self._clock())
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
-    def follow(self, channel: str) -> Follower:
-        bell = Bell()
+    def follow(self, channel: str, heard: Heard) -> None:
         with self._lock:
-            self._use(channel, self._clock()).followers.append(bell)
-        return BellFollower(bell, partial(self._leave, channel, bell))
+            if self._followers.add(channel, heard) and channel in self._channels:
+                self._unfollowed -= 1
+
+    def unfollow(self, channel: str, heard: Heard) -> None:
+        with self._lock:
+            if self._followers.remove(channel, heard) and channel in self._channels:
+                self._unfollowed += 1
 
     def enter(self, room: str, member: Member) -> bool:
         with self._lock:
@@ -140,47 +183,56 @@ class MemoryLog:
 
     def close(self) -> None:
         with self._lock:
-            followers = [f for place in self._channels.values() for f in place.followers]
             self._channels.clear()
+            self._unfollowed = 0
             self._rooms.clear()
-        for bell in followers:
-            bell.ring()
+            self._life = MARK + secrets.token_hex(4)
+        self._followers.tell_all()
 
     def __len__(self) -> int:
         """How many channels are held."""
         return len(self._channels)
 
-    def _leave(self, channel: str, bell: Bell) -> None:
-        with self._lock:
-            place = self._channels.get(channel)
-            if place is not None and bell in place.followers:
-                place.followers.remove(bell)
+    def _read_nothing(self, channel: str, after: Position) -> Page:
+        """What a channel without messages has behind ``after``."""
+        if after.epoch == self._life and self._forgotten <= after.offset <= self._appends:
+            return Page((), after, more=False)
+        here = Position(self._life, self._appends)
+        return Page((), here, Gap(channel, after, None, None))
 
-    def _use(self, channel: str, now: float, *, touch: bool = True) -> _Channel:
+    def _use(self, channel: str, now: float) -> _Channel:
+        """The channel, to be appended to."""
+        self._appends += 1
         place = self._channels.get(channel)
         if place is None:
+            place = _Channel(self._appends, self._forgotten)
+            self._unfollowed += channel not in self._followers
             self._forget(now)
-            place = self._channels[channel] = _Channel()
-            place.used = now
-        elif touch:
-            place.used = now
+            self._channels[channel] = place
+        else:
             self._channels.move_to_end(channel)
+        place.used, place.last = now, self._appends
         return place
 
     def _forget(self, now: float) -> None:
-        """Drop channels nobody follows: the two longest unused if expired, more when too many."""
-        age = self._retention.age
-        excess = len(self._channels) + 1 - self._retention.channels
-        for name in list(_first(self._channels, max(excess, 0) + 2)):
+        """Drop channels nobody follows: the two longest unused if expired, more when too many.
+
+        Those that are followed go behind the others, so that they are not looked at each time.
+        """
+        age = self.retention.age
+        excess = self._unfollowed - self.retention.channels
+        for name in list(islice(self._channels, AT_ONCE if excess > 0 else 2)):
             place = self._channels[name]
-            if place.followers:
+            if name in self._followers:
                 self._channels.move_to_end(name)
             elif excess > 0 or (age is not None and now - place.used > age):
                 del self._channels[name]
+                self._unfollowed -= 1
+                self._forgotten = max(self._forgotten, place.last)
                 excess -= 1
 
     def _trim(self, place: _Channel, now: float) -> None:
-        keep = self._retention
+        keep = self.retention
         held, ages = place.held, place.ages
         while ages and (
             len(ages) > keep.messages
@@ -199,7 +251,7 @@ class MemoryLog:
         keys = place.keys
         while keys:
             oldest, (since, _) = next(iter(keys.items()))
-            if now - since <= self._retention.key_window and (key in keys or len(keys) < MAX_KEYS):
+            if now - since <= self.retention.key_window and (key in keys or len(keys) < MAX_KEYS):
                 break
             del keys[oldest]
         return keys[key][1] if key in keys else None
@@ -216,10 +268,6 @@ class MemoryLog:
         )
 
 
-MAX_KEYS = 10_000
-"""Idempotency keys a channel remembers at most, however long the window."""
-
-
 def _within(messages: list[Message], size: int) -> list[Message]:
     """The first messages whose text comes to about ``size`` bytes, at least one."""
     total = 0
@@ -228,7 +276,3 @@ def _within(messages: list[Message], size: int) -> list[Message]:
         if total > size and count:
             return messages[:count]
     return messages
-
-
-def _first(names: OrderedDict[str, _Channel], count: int) -> list[str]:
-    return [name for name, _ in zip(names, range(count), strict=False)]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..clients.websocket import Connection
+from ..clients.formats import FrameFormat
+from ..clients.websocket import Connection, Take
 from ..errors import Lagged
 from ..hub.presence import presence_channel
 from ..message import Gap, Message
 from ..wire import frames
-from .session import Take
 from .state import State
 
 WELCOME = "Welcome to the WebSocket server!"
 
 
-class ChatFormat:
+class ChatFormat(FrameFormat):
     """A message as the sender sees it, and as all others do."""
 
     personal = True
@@ -25,9 +25,6 @@ class ChatFormat:
 
     def encode_own(self, message: Message, /) -> bytes:
         return frames.encode_text(f"You said: {message.data}")
-
-    def frame(self, blocks: bytes, /) -> bytes:
-        return blocks
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         """Plain text has no words for a gap: end the connection rather than be silent.

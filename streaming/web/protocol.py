@@ -8,23 +8,20 @@ from typing import Any
 
 from flask import copy_current_request_context
 
-from ..clients.websocket import Connection
+from ..clients.formats import FrameFormat
+from ..clients.websocket import Connection, Take
 from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from ..hub.hub import MAX_CHANNELS
-from ..hub.presence import describe
 from ..message import Gap, Message
 from ..wire import frames
 from ..wire.compact import compact
-from .session import Take
 from .state import State, only_subscribe
 
 PROTOCOL = "streaming.v1.json"
 
 
-class JsonFormat:
+class JsonFormat(FrameFormat):
     """Messages and gaps as JSON objects."""
-
-    personal = False
 
     def encode(self, message: Message, /) -> bytes:
         value: dict[str, object] = {
@@ -37,12 +34,6 @@ class JsonFormat:
         if message.sender:
             value["from"] = message.sender
         return _frame(value)
-
-    def encode_own(self, message: Message, /) -> bytes:
-        return message.encoded(self)
-
-    def frame(self, blocks: bytes, /) -> bytes:
-        return blocks
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         return _frame({"type": "gap", **lost.payload(), "id": after})
@@ -57,12 +48,12 @@ def converse(connection: Connection, state: State) -> Take:
     For a handler of ``Sock.route`` to return. A frame that cannot be followed is answered with an
     ``error`` frame and changes nothing.
     """
-    session = _Session(connection, state)
+    session = _Conversation(connection, state)
     session.send({"type": "welcome", "client": connection.id})
     return session.take
 
 
-class _Session:
+class _Conversation:
     def __init__(self, connection: Connection, state: State) -> None:
         self._connection = connection
         self._state = state
@@ -140,18 +131,17 @@ class _Session:
         if len(self._rooms) >= MAX_CHANNELS and room not in self._rooms:
             raise InvalidRequest(f"A connection is in at most {MAX_CHANNELS} rooms.")
         info = _text(request, "info") if "info" in request else ""
-        if self._leave_all not in self._connection.endings:
-            self._connection.on_end(self._leave_all)
+        self._connection.on_end(self._leave_all)
         presence.join(room, self._connection.id, info)
         try:
-            answer = self._members("joined", room)
+            members = presence.roster(room)
         except BaseException:
             if room not in self._rooms:
                 presence.leave(room, self._connection.id)
             raise
         if room not in self._rooms:
             self._rooms += (room,)
-        self.send(answer, request)
+        self._list("joined", room, members, request)
 
     def _leave(self, request: Mapping[str, Any]) -> None:
         room = _text(request, "channel")
@@ -164,24 +154,27 @@ class _Session:
     def _presence(self, request: Mapping[str, Any]) -> None:
         room = _text(request, "channel")
         self._check_allowed("subscribe", room)
-        self.send(self._members("presence", room), request)
+        self._list("presence", room, self._state.presence.roster(room), request)
 
-    def _members(self, kind: str, room: str) -> Mapping[str, object]:
-        members = describe(self._state.presence.members(room))
-        return {"type": kind, "channel": room, "members": members}
+    def _list(self, kind: str, room: str, members: str, request: Mapping[str, Any]) -> None:
+        """Send who is in a room, which is written down already."""
+        value = {"type": kind, "channel": room}
+        if "ref" in request:
+            value["ref"] = request["ref"]
+        self._connection.send(f'{compact(value)[:-1]},"members":{members}}}')
 
     def _leave_all(self) -> None:
         for room in self._rooms:
             self._state.presence.leave(room, self._connection.id)
 
 
-_VERBS: Mapping[str, Callable[[_Session, Mapping[str, Any]], None]] = {
-    "subscribe": _Session._subscribe,
-    "unsubscribe": _Session._unsubscribe,
-    "publish": _Session._publish,
-    "join": _Session._join,
-    "leave": _Session._leave,
-    "presence": _Session._presence,
+_VERBS: Mapping[str, Callable[[_Conversation, Mapping[str, Any]], None]] = {
+    "subscribe": _Conversation._subscribe,
+    "unsubscribe": _Conversation._unsubscribe,
+    "publish": _Conversation._publish,
+    "join": _Conversation._join,
+    "leave": _Conversation._leave,
+    "presence": _Conversation._presence,
 }
 
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import Any
 
-from flask import Request, Response
+from flask import Request, Response, current_app
+from werkzeug.exceptions import HTTPException
 
-from ..clients import formats
-from ..clients.client import StreamClient, spread_retry
 from ..clients.formats import NDJSON, SSE, EventFormat
-from ..errors import ClientGone, HubClosed, StreamingError
+from ..clients.requested import Head
+from ..errors import ProducerFailed, StreamingError
 from ..hub.hub import check_channels
-from ..hub.subscription import Subscription
-from ..message import Cursor, Gap, Message
+from ..message import Cursor
+from .bodies import EventBody, PieceBody, ProducerError
 from .state import State
-from .tail import HandedOver, hand_over
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """No cache keeps a stream, no proxy collects or compresses it."""
 
+FIRST = 1.0
+"""Seconds for which an answer's head waits for the first piece, and may become an error's."""
+
 _log = logging.getLogger(__name__)
-
-
-class ProducerError(Exception):
-    """An error of the network or disk in a producer, told apart from one of the client's."""
 
 
 def choose_format(request: Request, *, text: bool = False) -> EventFormat | None:
@@ -61,58 +59,10 @@ def event_stream(
     names = check_channels(channels)
     if after is not None:
         Cursor.parse(after)
-    state.registry.check_room()
+    state.registry.check_space()
     form = choose_format(request) or SSE
-    client = StreamClient(request.environ, state.settings, form)
-
-    return _response(_follow(client, state, names, after, history), form.mimetype)
-
-
-def _follow(
-    client: StreamClient, state: State, names: tuple[str, ...], after: str | None, history: int
-) -> Iterator[bytes]:
-    """The body of an event stream, until its end or until it goes to rest."""
-    assert client.form is not None
-    form, subscription, is_over = client.form, None, True
-    reason: StreamingError = ClientGone("The client left.")
-    try:
-        state.registry.add(client)
-        subscription = state.hub.subscribe(names, after=after, history=history, bell=client.bell)
-        client.subscription = subscription
-        client.outlet.cork()
-        yield client.hand(formats.ready(form, names, subscription.id))
-        client.outlet.uncork()
-        client.release()
-        while is_over:
-            client.check()
-            items = subscription.read_on()
-            if items:
-                yield client.hand(_encode(form, subscription, items))
-                continue
-            client.lend()
-            if hand_over(client, subscription, state):
-                is_over = False
-            elif beat := client.rest():
-                yield client.hand(beat)
-    except (ClientGone, OSError) as gone:
-        reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
-    except StreamingError as error:
-        reason = error
-        _close(subscription)
-        yield client.hand(formats.farewell(form, error, spread_retry()))
-        client.outlet.stop_reading()
-    finally:
-        if is_over:
-            _close(subscription)
-            state.registry.remove(client, client.reason or reason)
-    if not is_over:
-        raise HandedOver
-
-
-def _close(subscription: Subscription | None) -> None:
-    """Nothing is written any more behind the back of whoever says the last word."""
-    if subscription is not None:
-        subscription.close()
+    body = EventBody(request, state, form, names, after, history)
+    return StreamResponse(body, mimetype=form.mimetype, headers=HEADERS)
 
 
 def stream_response(
@@ -127,95 +77,62 @@ def stream_response(
 
     Plain text without ``form``. ``every`` is the pause after each piece in seconds; while pausing,
     a client that leaves ends the stream at once, and otherwise at the next piece. The iterable is
-    closed at the end, whatever the end is. It is asked for a piece only when the one before is
-    with the kernel, so a slow client slows it down.
+    closed at the end, whatever the end is, also if nothing of it was asked for. It is asked for a
+    piece only when the one before is with the kernel, so a slow client slows it down.
+
+    An iterable that fails before its first piece and within ``FIRST`` seconds is an error of HTTP;
+    later the head has left, and the error is told in the stream.
+
+    Raises:
+        TooManyClients: If this worker has as many as it takes.
     """
-    state.registry.check_room()
-    client = StreamClient(request.environ, state.settings, form)
+    state.registry.check_space()
+    body = PieceBody(request, state, pieces, every, form)
+    mimetype = form.mimetype if form else "text/plain"
+    return StreamResponse(body, mimetype=mimetype, headers=HEADERS)
 
-    def body() -> Iterator[bytes]:
-        reason: StreamingError | str = ClientGone("The client left.")
+
+class StreamResponse(Response):
+    """A response whose body learns how it reaches the client, and may still refuse."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        body = self.response
+        if not isinstance(body, EventBody | PieceBody):  # an extension has put another in its place
+            return super().__call__(environ, start_response)
+        body.passage.look(start_response, is_whole="Content-Encoding" not in self.headers)
+        if isinstance(body, EventBody) or environ["REQUEST_METHOD"] == "HEAD":
+            return super().__call__(environ, start_response)
+        pieces, status, headers = self.get_wsgi_response(environ)
+        head = Head(lambda: start_response(status, headers), time.monotonic() + FIRST)
         try:
-            state.registry.add(client)
-            yield from _paced(client, _texts(pieces), every, form)
-            reason = "The end."
-            if form:
-                yield client.hand(formats.close(form))
-        except HubClosed as closed:
-            reason = closed
-            if form:
-                yield client.hand(formats.farewell(form, closed, spread_retry()))
-                client.outlet.stop_reading()
-            else:
-                client.outlet.cut()  # plain text has no other way to say that this is not all
-        except (ClientGone, OSError) as gone:
-            reason = gone if isinstance(gone, ClientGone) else ClientGone(str(gone))
+            body.begin(head)
         except Exception as error:
-            _log.exception("A streamed answer failed")
-            reason = f"The producer failed: {type(error).__name__}"
-            if form:
-                yield client.hand(
-                    formats.close(form, StreamingError("The answer failed.").problem())
-                )
-            else:
-                client.outlet.cut()
-        except GeneratorExit:  # the server could not write
-            reason = client.reason or reason
-            raise
-        finally:
-            state.registry.remove(client, reason)
-            close = getattr(pieces, "close", None)
-            if close is not None:
-                close()
-
-    return _response(body(), form.mimetype if form else "text/plain")
+            self.close()
+            return refusal(error)(environ, start_response)
+        if head.claim():
+            start_response(status, headers)
+        return pieces
 
 
-def _paced(
-    client: StreamClient, source: Iterator[str], every: float | None, form: EventFormat | None
-) -> Iterator[bytes]:
-    while True:
-        client.lend()
-        try:
-            piece = next(source, None)
-        except OSError as error:  # its network or disk; the client has not left
-            raise ProducerError(f"{type(error).__name__}: {error}") from error
-        client.outlet.finish()
-        client.check()
-        if piece is None:
-            return
-        if not piece:
-            continue  # the beginning of a character, or nothing behind the last
-        yield client.hand(form.event("message", piece) if form else _utf8(piece))
-        until = time.monotonic() + (every or 0)
-        while every and (beat := client.pause(until - time.monotonic())):
-            yield client.hand(beat)
+def refusal(error: Exception) -> Response:
+    """What a client is answered whose stream failed before its head left.
+
+    An error of an upstream's answer (it has a ``status_code``, or a ``response`` that has one) is
+    ours to the client: 502. Only 429 and 503 mean the same to it, with their ``Retry-After``.
+    """
+    if not isinstance(error, StreamingError | HTTPException):
+        _log.error("A streamed answer failed", exc_info=error)
+        error = _failed(error)
+    return current_app.make_response(current_app.handle_user_exception(error))
 
 
-def _texts(pieces: Iterable[str | bytes]) -> Iterator[str]:
-    """The pieces as text; bytes are decoded without ever cutting a character."""
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    for piece in pieces:
-        yield piece if isinstance(piece, str) else decode(piece)
-    yield decode(b"", True)
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
-def _encode(form: EventFormat, sub: Subscription, items: list[Message | Gap]) -> bytes:
-    several = len(sub.channels) > 1
-    blocks = []
-    for item in items:
-        if isinstance(item, Gap):
-            blocks.append(form.gap(item, sub.step(item)))
-        elif several:
-            blocks.append(form.encode_at(item, sub.step(item)))
-        else:
-            blocks.append(item.encoded(form))
-    return b"".join(blocks)
-
-
-def _response(body: Iterator[bytes], mimetype: str) -> Response:
-    return Response(body, mimetype=mimetype, headers=HEADERS, direct_passthrough=True)
+def _failed(error: BaseException) -> ProducerFailed:
+    error = error.__cause__ if isinstance(error, ProducerError) and error.__cause__ else error
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    if not isinstance(status, int):
+        return ProducerFailed("The answer failed.")
+    if status not in (429, 503):
+        return ProducerFailed("The answer's source has refused.", status=502)
+    after = getattr(response, "headers", {}).get("Retry-After")
+    return ProducerFailed("The answer's source is busy.", status=status, retry_after=after)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, request
 
-from ..clients.websocket import Connection
+from ..clients.websocket import Connection, Take
 from ..errors import HandshakeError, InvalidRequest, StreamingError
-from ..hub.presence import describe
 from ..wire.compact import compact
 from . import protocol
 from .chat import chat
 from .origin import allow_origin
 from .requests import last_seen, read_count, read_json
 from .responses import event_stream
-from .session import Take
 from .sock import Sock
 from .state import current_state
 
@@ -59,12 +57,12 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     return {"channel": channel, "id": str(message.id)}, 201
 
 
-def presence(room: str) -> tuple[dict[str, object], int, dict[str, str]]:
+def presence(room: str) -> Response:
     """``GET /presence/<room>``: who is in a room, over all workers."""
     state = current_state()
     state.check_allowed("subscribe", room)
-    members = describe(state.presence.members(room))
-    return {"room": room, "members": members}, 200, {"Cache-Control": "no-store"}
+    text = f'{{"room":"{room}","members":{state.presence.roster(room)}}}'
+    return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 
 def health() -> tuple[dict[str, object], int, dict[str, str]]:

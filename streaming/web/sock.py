@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator, Sequence
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from typing import Any
 
 import flask_sock
 from flask import Blueprint, Request, Response, request
 
-from ..clients.outlet import client_socket, is_direct, take
+from ..clients import sockets
+from ..clients.sockets import client_socket
 from ..clients.websocket import Connection
-from ..errors import ClientGone, HandshakeError
+from ..errors import ClientGone, HandshakeError, TooManyClients
 from ..wire.deflate import Deflate
 from ..wire.handshake import check_handshake, choose_subprotocol
 from .origin import check_origin
-from .session import Session
 from .state import State, current_state
 
 Handler = Callable[..., object]
@@ -50,9 +51,9 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
             @wraps(handler)
             def view(**variables: Any) -> Response:
                 state = current_state()
-                connection = accept(request, state, subprotocols)
-                Session(connection, state).begin(partial(handler, connection, **variables))
-                return Taken()
+                connection, is_ours = accept(request, state, subprotocols)
+                greet = partial(handler, connection, **variables)
+                return Taken(connection.begin(greet, is_ours=is_ours))
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
             return handler
@@ -67,22 +68,30 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
 
 class Taken(Response):
-    """Says that the socket is used up: the server writes nothing to it."""
+    """Says that the socket is used up: what the server writes meets a peer that is gone.
 
-    def __init__(self) -> None:
+    ``rest`` is what is left of the connection's life in this thread: it is lived when the request
+    is over, so that the view's contexts, and what they hold, are not kept for it.
+    """
+
+    def __init__(self, rest: Callable[[], None] | None) -> None:
         super().__init__(status=101)
+        self._rest = rest
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterator[bytes]:
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("101 Switching Protocols", [])  # for the access log
-        return map(_refuse, (b"",))
+        return self._live()
+
+    def _live(self) -> Iterator[bytes]:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest()
+        yield from ()
 
 
-def _refuse(piece: bytes) -> bytes:
-    raise ConnectionResetError(errno.ECONNRESET, "This connection is a WebSocket.")
-
-
-def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Connection:
-    """Answer a handshake with 101 and return the open connection, in the registry.
+def accept(request: Request, state: State, subprotocols: Sequence[str]) -> tuple[Connection, bool]:
+    """Answer a handshake with 101 and return the open connection, in the registry; and whether its
+    socket is our own.
 
     Raises:
         HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
@@ -96,7 +105,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     )
     check_origin(request, settings.origins)
     state.registry.check_open()  # from ``take`` on nobody can be answered with an error
-    state.registry.check_room()
+    state.registry.check_space()
     sock = client_socket(environ, settings.send_buffer)
     if sock is None:
         raise HandshakeError(
@@ -116,9 +125,11 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
         agreed = Deflate().negotiate(request.headers.get("Sec-WebSocket-Extensions"))
     if agreed:
         head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
+    is_ours = not isinstance(sock, ssl.SSLSocket)
     connection = Connection(
-        take(sock) if is_direct(sock) and settings.direct_writes else sock,
+        state.registry,
         settings,
+        _exchanged(sock) if is_ours else sock,
         peer=request.remote_addr or "",
         subprotocol=protocol,
         compressor=agreed[0].compressor() if agreed else None,
@@ -128,7 +139,14 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> Conne
     connection.line.cork()
     try:
         connection.line.send("\r\n".join([*head, "", ""]).encode("latin-1"))
-    except OSError as error:
-        connection.end(ClientGone(str(error)))
+    except ClientGone as gone:
+        connection.end(gone)
     connection.line.start()
-    return connection
+    return connection, is_ours
+
+
+def _exchanged(sock: socket.socket) -> socket.socket:
+    try:
+        return sockets.exchange(sock)
+    except OSError as error:
+        raise TooManyClients("The server has no file descriptor left. Try again.") from error

@@ -9,12 +9,11 @@ from weakref import WeakSet
 
 from flask import Flask, current_app
 
-from ..clients.poller import Poller
 from ..clients.registry import Registry
 from ..errors import ConfigurationError, Forbidden, HubClosed
 from ..hub.hub import Hub
 from ..hub.presence import Presence, is_presence_channel, room_of
-from ..logs import MemoryLog, open_log
+from ..logs import open_log
 from ..settings import Settings
 
 Action = Literal["publish", "subscribe"]
@@ -34,7 +33,6 @@ class State:
     settings: Settings
     hub: Hub
     registry: Registry = field(default_factory=Registry)
-    poller: Poller = field(default_factory=Poller)
     authorize: Authorize = only_subscribe
     presence: Presence = field(init=False)
 
@@ -52,7 +50,9 @@ class State:
             HubClosed: If it wants to publish to a server that is about to stop.
         """
         if action == "publish" and self.hub.closed.is_set():
-            raise HubClosed("The server is restarting; nothing was published. Try again.")
+            raise HubClosed(
+                "The server is restarting. Nothing was published. Try again in a moment."
+            )
         if action == "publish" and is_presence_channel(channel):
             raise Forbidden(f"Nobody publishes to {channel!r}: only joining and leaving does.")
         if not self.authorize(action, room_of(channel)):
@@ -65,10 +65,11 @@ class State:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
         self.hub.close()
         self.presence.close()
-        self.registry.close(HubClosed("The server is restarting. Come back and resume."))
+        self.registry.close(HubClosed())
 
 
-_states: WeakSet[State] = WeakSet()
+states: WeakSet[State] = WeakSet()
+"""Those of this process."""
 
 
 def check_unset(app: Flask) -> None:
@@ -100,7 +101,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
     state = app.extensions["streaming"] = State(
         settings, hub, Registry(settings.clients), authorize=authorize
     )
-    _states.add(state)
+    states.add(state)
     return state
 
 
@@ -114,26 +115,3 @@ def current_state() -> State:
     if not isinstance(state, State):
         raise ConfigurationError("This app has no streaming yet. Call Streaming(app) at start.")
     return state
-
-
-def close_all() -> None:
-    """Drain every application of this process, which is about to stop."""
-    for state in tuple(_states):
-        state.close()
-
-
-def close_logs() -> None:
-    """Let go of the logs of this process, which is about to end: nothing can be published then."""
-    for state in tuple(_states):
-        state.hub.log.close()
-
-
-def is_any_in_memory() -> bool:
-    """Whether an application of this process has its log in the process's own memory."""
-    return any(isinstance(state.hub.log, MemoryLog) for state in tuple(_states))
-
-
-def is_drained() -> bool:
-    """Whether no client is connected any more to the applications of this process, and all members
-    it had in rooms have left."""
-    return all(not state.registry and state.presence.is_idle for state in tuple(_states))

@@ -7,7 +7,7 @@ import time
 from typing import Protocol
 
 from ..errors import ConfigurationError
-from .state import close_all, close_logs, is_any_in_memory, is_drained
+from .draining import close_all, close_logs, is_any_in_memory, is_drained
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""

@@ -15,10 +15,13 @@ from streaming import (
     Position,
 )
 from streaming.clients import formats
+from streaming.message import print_place
 from tests.live.clients import Event, SseReader
 
 FORMATS = [SSE, NDJSON]
 TEXTS = ["plain", "", "two\nlines", "\r\n", "\r", "end\n", "你好 \u2028 \u0085 \x0b😀", ": x", " "]
+
+PLACE = print_place("a", Position("e", 7))
 
 
 def message(data: str, *, event: str = "message", channel: str = "a") -> Message:
@@ -59,14 +62,26 @@ def test_in_a_stream_of_several_channels_only_the_id_is_another(
     form: formats.EventFormat, text: str
 ) -> None:
     one = message(text, event="tick")
-    alone, among = read(form, form.encode(one)), read(form, form.encode_at(one, "x_e-7.y_f-2"))
-    assert among == alone | {"id": "x_e-7.y_f-2"}
+    alone, among = read(form, form.encode(one)), read(form, form.encode_among(one, b".y_f-2"))
+    assert among == alone | {"id": f"{PLACE}.y_f-2"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_batch_for_several_channels_is_cut_where_the_other_places_go(
+    form: formats.EventFormat,
+) -> None:
+    batch = [message("one"), message("two\n", event="tick"), message("好")]
+    for others in (b".y_f-2", b".y_f-2.z_g-9"):
+        blocks = [form.encode_among(each, others) for each in batch]
+        assert others.join(form.cut(batch)) == b"".join(blocks)
+    assert b".y_f-2".join(form.cut(batch[:1])) == form.encode_among(batch[0], b".y_f-2")
 
 
 def test_the_id_is_the_last_line_of_an_event() -> None:
     block = message("a\nb", event="tick").encoded(SSE)
     assert block == b"event: tick\ndata: a\ndata: b\nid: e-7\n\n"
-    assert SSE.encode_at(message("a"), "c-1") == b"data: a\nid: c-1\n\n"
+    among = SSE.encode_among(message("a"), b".b_c-1")
+    assert among == f"data: a\nid: {PLACE}.b_c-1\n\n".encode()
 
 
 def test_a_line_of_ndjson_names_event_channel_data_and_id() -> None:
@@ -153,5 +168,3 @@ def test_a_line_break_in_an_id_or_event_name_is_refused() -> None:
             SSE.event(breaks, "x")
         with pytest.raises(InvalidMessage):
             SSE.event("message", "x", id=breaks)
-        with pytest.raises(InvalidMessage):
-            SSE.encode_at(message("x"), breaks)

@@ -2,18 +2,22 @@
 
 import random
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 
-from streaming import Bell, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
+from streaming import ClientGone, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
 from streaming.clients.line import Line
+from streaming.clients.outlet import Phase
 from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames
+from tests.greenlets import in_greenlets
 from tests.sites import wait_until
 from tests.sockets import Cooperative, cooperative, fill, read_exactly, tcp_pair
 
@@ -29,6 +33,12 @@ class Numbers:
     def encode_own(self, message: Message, /) -> bytes:
         return frames.encode_text(f"own {message.data}")
 
+    def encode_among(self, message: Message, others: bytes) -> bytes:
+        return frames.encode_text(f"{message.data} among {others.count(b'.')} others")
+
+    def cut(self, messages: Sequence[Message], /) -> list[bytes]:
+        raise NotImplementedError
+
     def frame(self, blocks: bytes, /) -> bytes:
         return blocks
 
@@ -41,7 +51,7 @@ PING = frames.encode(frames.Opcode.PING, b"")
 
 
 def make(sock: socket.socket, end: Callable[[StreamingError], None] = lambda reason: None) -> Line:
-    return Line(sock, "me", bell=Bell(), ping=PING, is_direct=True, end=end)
+    return Line(sock, "me", ping=PING, may=True, end=end)
 
 
 @dataclass
@@ -142,7 +152,7 @@ def test_an_answer_that_is_read_while_a_ping_is_still_being_sent_counts() -> Non
             sent.append(time.monotonic())
 
     with tcp_pair() as (server, peer):
-        line = Slow(server, "me", bell=Bell(), ping=PING, is_direct=False, end=lambda reason: None)
+        line = Slow(server, "me", ping=PING, may=False, end=lambda reason: None)
         line.start()
         line.ping()
         assert peer.recv(100) == PING
@@ -171,7 +181,7 @@ def test_the_close_frame_is_the_last_thing_said(ends: Ends) -> None:
     ends.line.put(text("before"))
     ends.line.say_goodbye(frames.encode_close(1001, "bye"))
     ends.line.say_goodbye(frames.encode_close(1011, "too late"))
-    wait_until(lambda: ends.line.is_finished, "the close frame")
+    wait_until(lambda: ends.line.phase is Phase.OVER, "the close frame")
     ends.line.put(text("after"))
     ends.line.ping()
     assert ends.read(2) == [frames.Text("before"), frames.Close(1001, "bye")]
@@ -186,10 +196,10 @@ def test_the_close_frame_waits_for_the_frame_that_was_begun(ends: Ends) -> None:
     putting.start()
     wait_until(lambda: ends.line.progress, "the line to be full")
     ends.line.say_goodbye(frames.encode_close(1012, ""))  # does not block
-    assert not ends.line.is_finished
+    assert ends.line.phase is Phase.LAST
     assert ends.read(2) == [frames.Text(big), frames.Close(1012, "")]
     putting.join(5)
-    wait_until(lambda: ends.line.is_finished, "the close frame")
+    wait_until(lambda: ends.line.phase is Phase.OVER, "the close frame")
 
 
 def test_a_subscription_is_delivered_from_its_cursor_over_the_seam_to_live(ends: Ends) -> None:
@@ -307,12 +317,104 @@ def test_a_line_whose_client_left_says_so_once_it_writes(ends: Ends) -> None:
     hub = Hub(MemoryLog())
     with hub.subscribe("a", bell=ends.line.bell) as sub:
         ends.line.follow(sub, NUMBERS)
+        ends.peer.close()
+
+        def is_noticed() -> bool:
+            hub.publish("a", "x")
+            return bool(ends.reasons)
+
+        wait_until(is_noticed, "the end")
+        assert isinstance(ends.reasons[0], ClientGone)
+        wait_until(lambda: ends.line.phase is Phase.OVER, "the end of the line")
+
+
+def test_a_line_that_was_cut_writes_nothing_more_and_lets_everybody_go(ends: Ends) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a", bell=ends.line.bell) as sub:
+        ends.line.follow(sub, NUMBERS)
+        putting = threading.Thread(target=_put_or_fail, args=(ends.line, text("b" * 20_000_000)))
+        putting.start()
+        wait_until(lambda: ends.line.progress, "the line to be full")
         ends.line.cut()
+        putting.join(5)
         hub.publish("a", "x")
-        wait_until(lambda: ends.reasons, "the end")
-        assert ends.reasons[0].close_code == 1006
-    with pytest.raises(OSError):
         ends.line.put(text("x"))
+        ends.line.ping()
+        ends.line.say_goodbye(frames.encode_close(1001, "bye"))
+    assert ends.line.phase is Phase.OVER
+
+
+def _put_or_fail(line: Line, frame: bytes) -> None:
+    with suppress(ClientGone):
+        line.put(frame)
+
+
+def test_whoever_waits_for_the_end_of_a_line_is_woken_by_it(ends: Ends) -> None:
+    ends.line.wait_over(time.monotonic())  # returns: its time is up
+    assert ends.line.phase is not Phase.OVER
+    waiting = threading.Thread(target=ends.line.wait_over, args=(time.monotonic() + 60,))
+    waiting.start()
+    ends.line.say_goodbye(frames.encode_close(1001, "bye"))
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert ends.read() == [frames.Close(1001, "bye")]
+    ends.line.wait_over(time.monotonic() + 60)
+
+
+def _start_at(line: Line, gate: threading.Barrier) -> None:
+    gate.wait()
+    line.start()
+
+
+def test_a_goodbye_is_said_although_the_line_starts_in_the_same_moment() -> None:
+    """A draining server ends connections in its own thread, those too that just come."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(400):
+            server, peer = socket.socketpair()
+            with server, peer:
+                peer.settimeout(10)
+                line = Line(server, "me", ping=PING, may=False, end=lambda reason: None)
+                gate = threading.Barrier(2)
+                starting = threading.Thread(target=_start_at, args=(line, gate))
+                starting.start()
+                gate.wait()
+                line.say_goodbye(b"last")
+                assert peer.recv(100) == b"last"
+                starting.join(5)
+                line.wait_over(time.monotonic() + 10)
+                assert line.phase is Phase.OVER
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@in_greenlets
+def test_no_frame_is_torn_when_the_line_opens_while_somebody_waits_for_his_turn() -> None:
+    """The deliverer opens the line between two that wait; the second has a frame too big for it."""
+    hub = Hub(MemoryLog())
+    big, bigger, sent = "b" * 4_000_000, "c" * 8_000_000, 300
+    with tcp_pair() as (server, peer):
+        ends = Ends(make(server), peer)
+        ends.line.start()
+        ends.line.follow(hub.subscribe("a", bell=ends.line.bell), NUMBERS)
+        wait_until(lambda: ends.line.phase is Phase.OPEN, "the line is open")
+        putting = [
+            threading.Thread(target=ends.line.put, args=(text(each),)) for each in (big, bigger)
+        ]
+        for thread in putting:
+            thread.start()
+            wait_until(lambda: ends.line.progress, "the line is full")
+        for n in range(sent):
+            peer.settimeout(10)
+            ends.received += ends.decoder.feed(peer.recv(1 << 16))
+            hub.publish("a", str(n))
+        received = ends.read_texts(sent + 2)
+        assert [each for each in received if len(each) < 10] == [str(n) for n in range(sent)]
+        assert [each for each in received if len(each) > 10] == [big, bigger]
+        for thread in putting:
+            thread.join(5)
+        ends.line.stop()
 
 
 def test_a_stopped_line_lets_its_deliverer_go(ends: Ends) -> None:
@@ -327,20 +429,18 @@ def test_a_stopped_line_lets_its_deliverer_go(ends: Ends) -> None:
     )
 
 
-def test_a_line_that_makes_no_progress_is_stuck_and_one_that_is_idle_is_not() -> None:
+def test_a_line_knows_since_when_something_waits_and_that_nothing_does() -> None:
     with tcp_pair() as (server, peer), cooperative(server) as sock:
         line = make(sock)
         line.start()
-        now = time.monotonic()
-        assert not line.is_stuck(now + 1e6, 10)
+        assert line.progress == 0.0
         filled = fill(sock)
         line.ping()
-        assert not line.is_stuck(now, 10)
-        assert line.is_stuck(now + 11, 10)
-        assert not line.is_stuck(now + 11, None)
+        assert line.phase is Phase.BUSY
+        assert line.progress
         read_exactly(peer, filled)
         assert peer.recv(100) == PING
-        wait_until(lambda: not line.is_stuck(now + 11, 10), "progress")
+        wait_until(lambda: not line.progress, "progress")
         line.stop()
 
 

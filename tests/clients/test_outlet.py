@@ -1,17 +1,20 @@
-"""streaming/clients/outlet.py: direct writes to a socket, and what happens when it would block."""
+"""streaming/clients/outlet.py: who may write to a client's socket now, and how."""
 
+import itertools
 import os
+import re
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from streaming.clients.outlet import PIECE, Outlet, client_socket, is_gone
+from streaming.clients import outlet as outlets
+from streaming.clients.outlet import _MOVES, PIECE, Outlet, Phase
+from streaming.errors import ClientGone
 from tests import sockets
-from tests.pairs import PAIRS, Pair, tcp_pair
+from tests.pairs import PAIRS, Pair
 from tests.polling import PATIENCE, wait_until
 
 
@@ -21,6 +24,12 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     ours, theirs = PAIRS[request.param]()
     with ours, theirs:
         yield ours, theirs
+
+
+def opened(sock: socket.socket) -> Outlet:
+    outlet = Outlet(sock, "client", may=True)
+    outlet.move(Phase.OPEN)
+    return outlet
 
 
 def read(sock: socket.socket, size: int) -> bytes:
@@ -57,92 +66,213 @@ def fill(outlet: Outlet) -> bytes:
 
 BIG = os.urandom(PIECE * 3 + 7)
 
+WAY_TO: dict[Phase, tuple[Phase, ...]] = {
+    Phase.NEW: (),
+    Phase.OPEN: (Phase.OPEN,),
+    Phase.BUSY: (Phase.OPEN, Phase.BUSY),
+    Phase.LAST: (Phase.OPEN, Phase.BUSY, Phase.LAST),
+    Phase.OVER: (Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER),
+}
 
-def test_a_lent_socket_is_written_to_at_once(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
+
+# who may write when
+
+
+def test_an_outlets_story(pair: Pair) -> None:
+    outlet, number = Outlet(pair[0], "client", may=True), pair[0].fileno()
+    story = [(outlet.phase, outlet.fd)]
+    for phase in (Phase.OPEN, Phase.BUSY, Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER):
+        outlet.move(phase)
+        story.append((outlet.phase, outlet.fd))
+    assert story == [
+        (Phase.NEW, -1),
+        (Phase.OPEN, number),
+        (Phase.BUSY, -1),
+        (Phase.OPEN, number),
+        (Phase.BUSY, -1),
+        (Phase.LAST, -1),
+        (Phase.OVER, -1),
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(Phase, Phase)))
+def test_an_outlet_makes_the_moves_of_the_table_and_no_others(before: Phase, after: Phase) -> None:
+    ours, theirs = PAIRS["unix"]()
+    with ours, theirs:
+        outlet = Outlet(ours, "client", may=True)
+        for phase in WAY_TO[before]:
+            outlet.move(phase)
+        if before is Phase.OVER:
+            outlet.move(after)
+            assert outlet.phase is Phase.OVER, "what is over stays so, whoever comes late"
+        elif after in _MOVES[before]:
+            outlet.move(after)
+            assert outlet.phase is after
+        else:
+            with pytest.raises(RuntimeError, match=f"from {before} to {after}"):
+                outlet.move(after)
+            assert outlet.phase is before
+        assert outlet.fd == (ours.fileno() if outlet.phase is Phase.OPEN else -1)
+
+
+def test_the_table_in_the_docstring_is_the_one_in_the_code() -> None:
+    told: set[tuple[Phase, Phase]] = set()
+    names = "|".join(phase.name for phase in Phase)
+    for row in re.finditer(rf"^ +((?:(?:{names}|any) )+) *({names})\b", str(outlets.__doc__), re.M):
+        sources, target = row.group(1).split(), Phase[row.group(2)]
+        for source in Phase if sources == ["any"] else map(Phase.__getitem__, sources):
+            told.add((source, target))
+    assert told == {(source, target) for source, targets in _MOVES.items() for target in targets}
+
+
+def test_the_docstring_says_of_every_phase_who_writes() -> None:
+    table = str(outlets.__doc__).partition("from ")[0]
+    said = re.findall(r"^ +([A-Z]+) .*?(-1|>= 0)$", table, re.M)
+    assert said == [(phase.name, ">= 0" if phase is Phase.OPEN else "-1") for phase in Phase]
+
+
+# direct writes
+
+
+def test_an_open_outlet_is_written_to_at_once(pair: Pair) -> None:
+    outlet = opened(pair[0])
     assert outlet.is_direct
-    outlet.open()
-    assert outlet.fd == pair[0].fileno()
     assert outlet.write(b"hello")
     assert read(pair[1], 5) == b"hello"
-    assert outlet.fd >= 0
+    assert outlet.phase is Phase.OPEN
 
 
-def test_a_socket_that_was_not_lent_cannot_be_written_to(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    for take_back in (lambda: None, outlet.finish, lambda: outlet.hold(b"")):
-        take_back()
-        assert outlet.fd == -1
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            outlet.write(b"not yours")
-        outlet.open()
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.OPEN])
+def test_an_outlet_that_is_not_open_cannot_be_written_to(pair: Pair, phase: Phase) -> None:
+    outlet = Outlet(pair[0], "client", may=True)
+    for step in WAY_TO[phase]:
+        outlet.move(step)
+    with pytest.raises(ClientGone):
+        outlet.write(b"not yours")
+    pair[0].shutdown(socket.SHUT_WR)
+    assert pair[1].recv(10) == b""
 
 
-def test_what_the_kernel_does_not_take_shuts_the_outlet_until_it_is_finished(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    outlet.open()
+def test_what_the_kernel_does_not_take_makes_it_busy_until_it_is_finished(pair: Pair) -> None:
+    outlet = opened(pair[0])
     given = fill(outlet)
-    assert outlet.fd == -1
+    assert outlet.phase is Phase.BUSY
     assert outlet.rest
-    outlet.open()
-    assert outlet.fd == -1, "nothing may be written into a frame that was begun"
     received = read_in_thread(pair[1], len(given))
     outlet.finish()
     assert received() == given
     assert (bytes(outlet.rest), outlet.progress) == (b"", 0.0)
-    outlet.open()
+    outlet.move(Phase.OPEN)
     assert outlet.fd >= 0
 
 
-def test_the_rest_that_the_pump_leaves_is_sent_before_anything_else(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    outlet.open()
-    outlet.hold(memoryview(b"half a frame")[5:])
-    assert outlet.fd == -1
+def test_the_rest_that_was_left_is_sent_before_anything_else(pair: Pair) -> None:
+    outlet = opened(pair[0])
+    outlet.keep(memoryview(b"half a frame")[5:])
+    assert outlet.phase is Phase.BUSY
     assert outlet.progress
     outlet.finish()
     outlet.send(b", more")
     assert read(pair[1], 13) == b"a frame, more"
 
 
-def test_a_pump_that_could_write_nothing_leaves_nothing(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    outlet.open()
-    outlet.hold(b"")
-    assert (outlet.fd, outlet.rest, outlet.progress) == (-1, b"", 0.0)
+def test_one_that_could_write_nothing_leaves_nothing(pair: Pair) -> None:
+    outlet = opened(pair[0])
+    outlet.keep(b"")
+    assert (outlet.phase, outlet.rest, outlet.progress) == (Phase.BUSY, b"", 0.0)
     outlet.finish()
-    outlet.open()
+    outlet.move(Phase.OPEN)
     assert outlet.write(b"whole")
     assert read(pair[1], 5) == b"whole"
 
 
+def test_a_write_to_a_lost_connection_says_so(pair: Pair) -> None:
+    outlet = opened(pair[0])
+    pair[1].close()
+
+    def is_lost() -> bool:
+        try:
+            outlet.write(b"anybody there?")
+        except ClientGone:
+            return True
+        return False
+
+    wait_until(is_lost, "the kernel knows that the peer has gone")
+
+
+def test_sockets_that_cannot_be_written_to_directly_never_are() -> None:
+    timed, blocking = socket.socketpair()
+    with timed, blocking:
+        timed.settimeout(PATIENCE)  # non-blocking for the kernel, but nobody's greenlet
+        for sock in (timed, blocking):
+            assert not Outlet(sock, "client", may=True).is_direct
+
+
+def test_what_is_switched_off_is_not_done(pair: Pair) -> None:
+    assert not Outlet(pair[0], "client", may=False).is_direct
+
+
+# blocking writes
+
+
 def test_a_large_piece_reaches_a_slow_reader_whole(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    received = read_in_thread(pair[1], len(BIG))
+    for may in (True, False):
+        outlet = Outlet(pair[0], "client", may=may)
+        received = read_in_thread(pair[1], len(BIG))
+        outlet.send(BIG)
+        outlet.finish()
+        assert received() == BIG
+        assert outlet.progress == 0.0
+
+
+def test_while_something_waits_to_be_sent_it_is_known_since_when(pair: Pair) -> None:
+    outlet, before = opened(pair[0]), time.monotonic()
+    assert outlet.progress == 0.0
+    given = fill(outlet)
+    since = outlet.progress
+    assert before <= since <= time.monotonic()
+    received = read_in_thread(pair[1], len(given) + len(BIG))
+    outlet.finish()
     outlet.send(BIG)
-    assert received() == BIG
+    received()
     assert outlet.progress == 0.0
 
 
-def test_what_makes_no_progress_is_stuck_after_its_time_and_not_before(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    outlet.open()
-    assert not outlet.is_stuck(time.monotonic() + 1e6, 1.0), "nothing waits to be sent"
-    fill(outlet)
-    since = outlet.progress
-    assert not outlet.is_stuck(since + 0.9, 1.0)
-    assert outlet.is_stuck(since + 1.1, 1.0)
-    assert not outlet.is_stuck(since + 1e6, None)
+class Impatient(socket.socket):
+    """A socket that waits only a moment, and notes how often that was too short."""
+
+    late = 0
+
+    def send(self, data: bytes | memoryview, flags: int = 0) -> int:  # type: ignore[override]
+        try:
+            return super().send(data, flags)
+        except TimeoutError:
+            self.late += 1
+            raise
+
+
+def test_a_read_that_has_a_time_limit_does_not_limit_a_write(pair: Pair) -> None:
+    """Both are of one socket: a handler may wait for a message while others send."""
+    with Impatient(fileno=pair[0].detach()) as sock:
+        sock.settimeout(0.005)
+        outlet = Outlet(sock, "client", may=False)
+        sending = threading.Thread(target=outlet.send, args=(BIG,))
+        sending.start()
+        wait_until(lambda: sock.late > 2, "it has waited in vain several times")
+        assert outlet.progress
+        assert read(pair[1], len(BIG)) == BIG
+        sending.join(PATIENCE)
+        assert outlet.progress == 0.0
 
 
 def test_a_cut_lets_whoever_is_stuck_in_a_send_go(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    faults: list[OSError] = []
+    outlet = opened(pair[0])
+    faults: list[ClientGone] = []
 
     def send() -> None:
         try:
             outlet.send(BIG * 8)
-        except OSError as fault:
+        except ClientGone as fault:
             faults.append(fault)
 
     sender = threading.Thread(target=send)
@@ -152,97 +282,21 @@ def test_a_cut_lets_whoever_is_stuck_in_a_send_go(pair: Pair) -> None:
     sender.join(PATIENCE)
     assert faults
     outlet.cut()
+    assert outlet.phase is Phase.OVER
 
 
-def test_a_write_to_a_lost_connection_says_so(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client")
-    outlet.open()
-    pair[1].close()
-
-    def is_lost() -> bool:
-        try:
-            outlet.write(b"anybody there?")
-        except OSError:
-            return True
-        return False
-
-    wait_until(is_lost, "the kernel knows that the peer has gone")
+def test_nothing_is_written_by_whoever_comes_after_a_cut(pair: Pair) -> None:
+    outlet = opened(pair[0])
+    outlet.cut()
+    with pytest.raises(ClientGone):
+        outlet.write(b"x")
+    outlet.keep(b"rest")
+    with pytest.raises(ClientGone):
+        outlet.finish()
+    assert pair[1].recv(10) == b""
 
 
-def test_sockets_that_cannot_be_written_to_directly_are_never_lent() -> None:
-    timed, blocking = socket.socketpair()
-    with timed, blocking:
-        timed.settimeout(PATIENCE)  # non-blocking for the kernel, but nobody's greenlet
-        for outlet in (Outlet(blocking, "a"), Outlet(timed, "b"), Outlet(None, "c")):
-            assert not outlet.is_direct
-            outlet.open()
-            assert outlet.fd == -1
-            outlet.finish()
-            outlet.cut()
-
-
-def test_a_tls_socket_and_one_that_is_switched_off_are_never_lent(pair: Pair) -> None:
-    off = Outlet(pair[0], "client", may=False)
-    context = ssl.create_default_context()
-    plain, other = socket.socketpair()
-    with plain, other:
-        plain.setblocking(False)
-        with context.wrap_socket(
-            plain, server_hostname="example.org", do_handshake_on_connect=False
-        ) as tls:
-            for outlet in (off, Outlet(tls, "tls")):
-                outlet.open()
-                assert (outlet.is_direct, outlet.fd) == (False, -1)
-
-
-def test_without_a_direct_write_everything_is_still_sent(pair: Pair) -> None:
-    outlet = Outlet(pair[0], "client", may=False)
-    received = read_in_thread(pair[1], len(BIG))
-    outlet.send(BIG)
-    outlet.finish()
-    assert received() == BIG
-
-
-# Whether the peer is there
-
-
-def test_a_peer_that_is_there_is_not_gone_whatever_it_sent(pair: Pair) -> None:
-    assert not is_gone(pair[0])
-    pair[1].sendall(b"input that nobody reads")
-    assert not is_gone(pair[0])
-    assert pair[0].recv(5) == b"input", "looking takes nothing away"
-
-
-@pytest.mark.parametrize("leave", [socket.socket.close, lambda s: s.shutdown(socket.SHUT_WR)])
-def test_a_peer_that_left_is_noticed_without_reading_or_writing(
-    pair: Pair, leave: Callable[[socket.socket], None]
-) -> None:
-    leave(pair[1])
-    wait_until(lambda: is_gone(pair[0]), "the end of file is here")
-
-
-def test_a_socket_that_we_closed_ourselves_is_gone(pair: Pair) -> None:
-    pair[0].close()
-    assert is_gone(pair[0])
-
-
-def test_a_reset_connection_is_gone() -> None:
-    ours, theirs = tcp_pair()
-    with ours:
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        theirs.close()
-        wait_until(lambda: is_gone(ours), "the reset is here")
-
-
-def test_the_clients_socket_is_where_the_server_tells_it() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert client_socket({"gunicorn.socket": ours}, None) is ours
-        assert client_socket({"werkzeug.socket": theirs}, None) is theirs
-        client_socket({"gunicorn.socket": ours}, 20_000)
-        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (20_000, 40_000)
-    assert client_socket({}, None) is None
-    assert client_socket({"gunicorn.socket": "not a socket"}, None) is None
+# packets
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux collects packets, others do not")
@@ -251,7 +305,7 @@ def test_what_is_corked_leaves_as_one_packet() -> None:
         return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
 
     with sockets.tcp_pair() as (server, peer), sockets.cooperative(server) as sock:
-        outlet = Outlet(sock, "me")
+        outlet = Outlet(sock, "me", may=True)
         outlet.cork()
         assert is_corked(sock)
         outlet.send(b"head ")
@@ -265,7 +319,7 @@ def test_what_is_corked_leaves_as_one_packet() -> None:
 def test_a_socket_that_cannot_be_corked_is_written_to_as_ever() -> None:
     server, peer = socket.socketpair()
     with sockets.cooperative(server) as sock, peer:
-        outlet = Outlet(sock, "me")
+        outlet = Outlet(sock, "me", may=True)
         outlet.cork()
         outlet.send(b"text")
         assert peer.recv(100) == b"text"

@@ -1,49 +1,64 @@
-"""streaming/clients/registry.py: who is connected, who was, and the sweep over them."""
+"""streaming/clients/registry.py: who is connected, who was, and who looks after them."""
 
-import logging
+import socket
 import threading
-import time
-from collections.abc import Mapping
+from unittest import mock
 
 import pytest
 
-from streaming.clients.registry import REMEMBERED, Registry, new_client_id
-from streaming.errors import ClientGone, HubClosed, StreamingError
+from streaming import Registry, Settings
+from streaming.clients.client import Client
+from streaming.clients.registry import REMEMBERED
+from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
 from tests.polling import wait_until
 
 
-class FakeClient:
+class FakeClient(Client):
     transport = "fake"
 
-    def __init__(self, registry: Registry | None = None) -> None:
-        self.id = new_client_id()
-        self.since = time.time()
+    def __init__(self, registry: Registry, *, is_busy: bool = False) -> None:
+        super().__init__(registry.deadlines, Settings(), "192.0.2.1")
         self.registry = registry
-        self.sweeps: list[float] = []
         self.ended: list[StreamingError] = []
+        self.beats = 0
+        self._is_busy = is_busy
 
-    def describe(self) -> Mapping[str, object]:
+    def describe(self) -> dict[str, object]:
         self._use()
         return {"channels": ["a"], "position": "e-1"}
 
-    def sweep(self, now: float) -> None:
-        self._use()
-        self.sweeps.append(now)
-
-    def end(self, reason: StreamingError) -> None:
+    def _say_goodbye(self, reason: StreamingError) -> None:
         self._use()
         self.ended.append(reason)
-        if self.registry is not None:
+        if not self._is_busy:
             self.registry.remove(self, reason)
+
+    def _cut(self) -> None:
+        self._use()
+        if self.reason is not None:
+            self.registry.remove(self, self.reason)
+
+    def _is_finished(self) -> bool:
+        return False
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+    def _stuck_since(self) -> float:
+        return 0.0
+
+    def _socket(self) -> socket.socket | None:
+        return None
 
     def _use(self) -> None:
         """Use the registry as clients may: a lock that is held now would hang for ever."""
-        if self.registry is not None:
-            self.registry.clients()
+        self.registry.clients()
+        len(self.registry.deadlines)
 
 
 def test_a_client_is_there_until_it_is_removed_and_then_remembered() -> None:
-    registry, client = Registry(), FakeClient()
+    registry = Registry()
+    client = FakeClient(registry)
     registry.add(client)
     try:
         assert (len(registry), registry.clients()) == (1, (client,))
@@ -75,22 +90,39 @@ def test_a_client_is_there_until_it_is_removed_and_then_remembered() -> None:
 
 
 def test_a_client_that_is_removed_again_is_remembered_once_with_its_first_reason() -> None:
-    registry, client = Registry(), FakeClient()
+    registry = Registry()
+    client = FakeClient(registry)
     registry.add(client)
     registry.remove(client, "first")
     registry.remove(client, "second")
-    registry.remove(FakeClient(), "never was here")
+    registry.remove(FakeClient(registry), "never was here")
     assert [row["reason"] for row in registry.snapshot()["ended"]] == ["first"]
 
 
 def test_only_the_last_endings_are_remembered() -> None:
     registry = Registry()
     for n in range(REMEMBERED + 20):
-        client = FakeClient()
+        client = FakeClient(registry)
         registry.add(client)
         registry.remove(client, str(n))
     reasons = [row["reason"] for row in registry.snapshot()["ended"]]
     assert reasons == [str(n) for n in range(20, REMEMBERED + 20)]
+
+
+def test_there_is_space_for_as_many_as_are_allowed() -> None:
+    registry, clients = Registry(limit=2), []
+    for _ in range(2):
+        registry.check_space()
+        clients.append(FakeClient(registry))
+        registry.add(clients[-1])
+    with pytest.raises(TooManyClients, match="2 clients"):
+        registry.check_space()
+    registry.remove(clients[0], "left")
+    registry.check_space()
+    registry.remove(clients[1], "left")
+
+
+# the end of all
 
 
 def test_closing_ends_everybody_and_refuses_newcomers_until_the_end() -> None:
@@ -98,14 +130,18 @@ def test_closing_ends_everybody_and_refuses_newcomers_until_the_end() -> None:
     clients = [FakeClient(registry) for _ in range(5)]
     for client in clients:
         registry.add(client)
+    registry.check_open()
     reason = HubClosed("restart")
     registry.close(reason)
     registry.close(reason)
     assert [client.ended for client in clients] == [[reason]] * 5
     assert len(registry) == 0
     with pytest.raises(HubClosed, match="restart"):
-        registry.add(FakeClient())
+        registry.check_open()
+    with pytest.raises(HubClosed, match="restart"):
+        registry.add(FakeClient(registry))
     assert len(registry) == 0
+    assert len(registry.deadlines) == 0
 
 
 def test_nobody_slips_in_while_the_registry_closes() -> None:
@@ -132,59 +168,104 @@ def test_nobody_slips_in_while_the_registry_closes() -> None:
         for client in mine:
             assert bool(client.ended) != (client in refused)
     assert len(registry) == 0
+    assert len(registry.deadlines) == 0
 
 
-def test_the_sweep_visits_everybody_again_and_again_and_ends_with_the_last() -> None:
+def test_whoever_does_not_go_when_all_are_ended_is_cut_soon() -> None:
+    registry = Registry()
+    client = FakeClient(registry, is_busy=True)
+    registry.add(client)
+    registry.close(HubClosed("restart"))
+    assert len(registry) == 1
+    wait_until(lambda: not len(registry), "it is cut")
+
+
+# looking after them
+
+
+def test_a_client_is_looked_at_from_its_coming_to_its_going() -> None:
     registry = Registry()
     clients = [FakeClient(registry) for _ in range(3)]
     for client in clients:
         registry.add(client)
-    wait_until(lambda: all(len(c.sweeps) >= 2 for c in clients), "everybody was swept twice")
+    assert len(registry.deadlines) == 3
     for client in clients:
-        assert client.sweeps == sorted(client.sweeps)
-        assert client.sweeps[-1] <= time.monotonic()
         registry.remove(client, "left")
-    swept = "streaming sweep"
-    wait_until(lambda: swept not in [t.name for t in threading.enumerate()], "the sweep has ended")
-    again = FakeClient()
+    assert len(registry.deadlines) == 0
+
+
+def test_a_client_that_nobody_can_look_at_is_refused_and_not_kept() -> None:
+    registry = Registry()
+    client = FakeClient(registry)
+    with (
+        mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")),
+        pytest.raises(TooManyClients, match="cannot start another thread"),
+    ):
+        registry.add(client)
+    assert len(registry) == 0
+    assert len(registry.deadlines) == 0
+    again = FakeClient(registry)
     registry.add(again)
-    wait_until(lambda: again.sweeps, "the sweep is back for the next client")
     registry.remove(again, "left")
 
 
-def test_a_registry_has_one_sweep_and_none_without_clients() -> None:
-    def sweeps() -> int:
-        return [t.name for t in threading.enumerate()].count("streaming sweep")
+# another object of the same client
 
+
+def test_a_client_may_go_on_as_another_object() -> None:
     registry = Registry()
-    assert sweeps() == 0
-    clients = [FakeClient() for _ in range(20)]
-    for client in clients:
-        registry.add(client)
-    assert sweeps() == 1
-    for client in clients:
-        registry.remove(client, "left")
+    before, after = FakeClient(registry), FakeClient(registry)
+    registry.add(before)
+    registry.replace(before, after)
+    assert registry.clients() == (after,)
+    assert registry.snapshot()["ended"] == []
+    assert len(registry.deadlines) == 1
+    registry.remove(before, "it is another now")
+    assert registry.clients() == (after,)
+    registry.remove(after, "left")
 
 
-def test_a_client_whose_sweep_fails_is_reported_and_stops_nobody_elses(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Broken(FakeClient):
-        def sweep(self, now: float) -> None:
-            super().sweep(now)
-            raise RuntimeError("broken sweep")
-
-    registry, broken, sound = Registry(), Broken(), FakeClient()
-    registry.add(broken)
-    registry.add(sound)
-    with caplog.at_level(logging.ERROR, "streaming.clients.registry"):
-        wait_until(lambda: len(sound.sweeps) >= 2 and len(broken.sweeps) >= 2, "two sweeps")
-    assert broken.id in caplog.text
-    registry.remove(broken, "left")
-    registry.remove(sound, "left")
+def test_a_client_that_was_ended_is_ended_as_another_object_too() -> None:
+    registry, reason = Registry(), HubClosed("restart")
+    before, after = FakeClient(registry, is_busy=True), FakeClient(registry)
+    registry.add(before)
+    before.end(reason)
+    registry.replace(before, after)
+    assert after.ended == [reason]
+    assert len(registry) == 0
 
 
-def test_clients_have_names_of_their_own() -> None:
-    names = {new_client_id() for _ in range(1000)}
-    assert len(names) == 1000
-    assert all(len(name) == 16 and int(name, 16) >= 0 for name in names)
+def test_a_client_that_goes_on_while_all_are_ended_is_ended() -> None:
+    registry, reason = Registry(), HubClosed("restart")
+    before, after = FakeClient(registry), FakeClient(registry)
+    registry.add(before)
+    before.reason = reason  # its end is under way, in another thread
+    registry.close(reason)
+    registry.replace(before, after)
+    assert after.ended == [reason]
+    assert len(registry) == 0
+
+
+def test_a_client_that_went_does_not_come_back_as_another_object() -> None:
+    registry = Registry()
+    before, after = FakeClient(registry), FakeClient(registry)
+    registry.add(before)
+    registry.remove(before, "left")
+    registry.replace(before, after)
+    assert len(registry) == 0
+    registry.remove(after, "left")
+    assert [row["reason"] for row in registry.snapshot()["ended"]] == ["left"]
+
+
+def test_a_client_that_nobody_can_look_at_as_another_object_is_not_kept() -> None:
+    registry = Registry()
+    before, after = FakeClient(registry), FakeClient(registry)
+    registry.add(before)
+    before.leave()
+    wait_until(lambda: not registry.deadlines._is_running, "nobody has a deadline")
+    with (
+        mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("no thread")),
+        pytest.raises(TooManyClients, match="cannot start another thread"),
+    ):
+        registry.replace(before, after)
+    assert len(registry) == 0

@@ -1,229 +1,337 @@
-"""The whole road under a storm: stalls, torn writes, kills and restarts, in greenlets."""
+"""The whole engine under a storm: stalls, torn writes, cuts at any byte, and restarts.
+
+Clients of one and of several channels read real streams, as Server-Sent Events and as lines of
+JSON, and come back with the last id they saw.
+"""
 
 import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 import pytest
-from flask import Request
-from werkzeug.test import EnvironBuilder
 
-from streaming.clients.outlet import Outlet
+from streaming.clients import formats
+from streaming.clients.formats import EventFormat
+from streaming.errors import StreamingError
 from streaming.hub.hub import Hub
+from streaming.hub.subscription import Phase, Subscription
 from streaming.logs import MemoryLog, Retention
-from streaming.message import Position
-from streaming.settings import Settings
-from streaming.web.responses import event_stream
-from streaming.web.state import State
-from streaming.web.tail import HandedOver, Tail
+from streaming.message import Cursor, Gap, Message, Position
 from streaming.wire import sse
 from tests.greenlets import in_greenlets
+from tests.hub.engine import Crew, check_nothing_is_left, hurried
+from tests.hub.seats import SocketSink, encode
+from tests.hub.streams import FORMS, Chunks, reader
 from tests.polling import PATIENCE, wait_until
 
 ROUNDS = int(os.environ.get("STALL_ROUNDS", "2"))
 """How many storms, each with another seed."""
 
-CLIENTS = 150
-PUBLISHERS = 3
-EACH = 70
-TOTAL = PUBLISHERS * EACH + 1
+CHANNELS = ("a", "b", "c")
+PUBLISHERS = 4
+EACH = 80
 END = "the end"
-
-
-class Chunks:
-    """Chunked bodies (RFC 9112 section 7.1), and not one byte out of its place."""
-
-    def __init__(self) -> None:
-        self._data = b""
-        self.is_over = False
-
-    def feed(self, data: bytes) -> bytes:
-        assert not self.is_over, f"behind the last chunk: {data[:40]!r}"
-        self._data += data
-        body = b""
-        while b"\r\n" in self._data[:12] and not self.is_over:
-            head, rest = self._data.split(b"\r\n", 1)
-            size = int(head, 16)
-            if len(rest) < size + 2:
-                return body
-            assert rest[size : size + 2] == b"\r\n", (
-                f"torn: {rest[max(size - 20, 0) : size + 20]!r}"
-            )
-            body += rest[:size]
-            self._data = rest[size + 2 :]
-            self.is_over = size == 0
-        assert len(self._data) < (1 if self.is_over else 12), f"torn: {self._data[:40]!r}"
-        return body
-
-
-class Site:
-    """The application and what a server does with each request; workers may be replaced."""
-
-    def __init__(self, retention: Retention) -> None:
-        self.log = MemoryLog(retention)
-        self.settings = Settings(heartbeat=0.002, send_buffer=None)
-        self.state = self._new_worker()
-        self.states = [self.state]
-        self.done = False
-
-    def _new_worker(self) -> State:
-        return State(self.settings, Hub(self.log))
-
-    def restart(self) -> None:
-        """Another worker on the same log; everybody has to come back."""
-        old, self.state = self.state, self._new_worker()
-        self.states.append(self.state)
-        old.close()
-
-    def serve(self, sock: socket.socket, cursor: str) -> None:
-        """One request and its response, as the server handles them."""
-        environ = EnvironBuilder(headers={"Last-Event-ID": cursor}).get_environ()
-        environ |= {"gunicorn.socket": sock, "SERVER_PROTOCOL": "HTTP/1.1"}
-        with sock:
-            body: Any = event_stream(Request(environ), self.state, ["a"], after=cursor).response
-            try:
-                for data in body:
-                    sock.sendall(b"%x\r\n%b\r\n" % (len(data), data))
-                sock.sendall(b"0\r\n\r\n")
-            except HandedOver:
-                pass  # it goes on without us; we close our descriptor
-            except OSError:
-                body.close()
-
-    def sweep(self) -> None:
-        """The registry's sweep, without its pauses: heartbeats wherever one fits."""
-        while not self.done:
-            for state in self.states:
-                for client in state.registry.clients():
-                    client.sweep(time.monotonic())
-            time.sleep(0.001)
-
-
-def listen(site: Site, cursor: str, dice: random.Random) -> list[sse.Event]:
-    """All events of a client that stalls, leaves and comes back, up to the last one."""
-    events: list[sse.Event] = []
-    while not events or events[-1].data != END:
-        ours, theirs = socket.socketpair()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, dice.choice([1, 10_000, 100_000]))
-        theirs.settimeout(PATIENCE)
-        server = threading.Thread(target=site.serve, args=(ours, cursor))
-        server.start()
-        chunks, decoder = Chunks(), sse.Decoder()
-        life = dice.choice([5, 50, 500, 100_000])
-        with theirs:
-            while life and (not events or events[-1].data != END):
-                life -= 1
-                if dice.random() < 0.1:
-                    time.sleep(dice.random() * 0.05)  # the stall itself, nothing waits for it
-                data = theirs.recv(dice.choice([10, 3000, 100_000]))
-                if not data:
-                    break
-                events += decoder.feed(chunks.feed(data))
-                cursor = decoder.last_event_id or cursor
-        server.join(PATIENCE)
-        assert not server.is_alive(), "the server did not notice that the client left"
-    return events
-
-
-def publish(site: Site, dice: random.Random, log: dict[str, str]) -> None:
-    for _ in range(EACH):
-        for _ in range(dice.choice([1, 1, 1, 20])):
-            time.sleep(0)
-        if dice.random() < 0.6:  # time to come back to the head
-            time.sleep(dice.random() * 0.08)
-        text = f"{dice.random()} " * dice.choice([0, 0, 1, 1, 10, 10, 300, 1500])
-        message = site.state.hub.publish("a", text)
-        log[str(message.id)] = text
-
-
-def check_story(events: list[sse.Event], log: dict[str, str]) -> int:
-    """Nothing lost, doubled, reordered or changed, but for what a gap said; how many were lost."""
-    last, lost = 0, 0
-    for event in events:
-        if event.event == "ready":
-            assert Position.parse(event.id).offset == last
-        elif event.event == "gap":
-            place = Position.parse(event.id).offset
-            assert place > last, "a gap in which nothing is missing"
-            lost += place - last
-            last = place
-        elif event.event != "restart":
-            assert Position.parse(event.id).offset == last + 1
-            assert (event.event, event.data) == ("message", log[event.id])
-            last += 1
-    assert last == TOTAL
-    return lost
+LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Counts:
     """What the storm did, so that a calm one is no proof."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.torn = self.full = self.rests = 0
-        hold, start = Outlet.hold, Tail.start
-
-        def counted_hold(outlet: Outlet, rest: bytes | memoryview) -> None:
-            self.torn += bool(rest)
-            self.full += not rest
-            hold(outlet, rest)
-
-        def counted_start(tail: Tail) -> bool:
-            rests = start(tail)
-            self.rests += rests
-            return rests
-
-        patch.setattr(Outlet, "hold", counted_hold)
-        patch.setattr(Tail, "start", counted_start)
+    def __init__(self) -> None:
+        self.parked = self.torn = self.full = self.shut = self.cut = self.gaps = 0
 
 
-@pytest.mark.parametrize("held", [100_000, 25])
+class Connection:
+    """One response: what a server does with a stream, in a thread of its own.
+
+    Everything is sent in chunks. Where it may, it parks, and its owner writes only when the
+    dispatcher has stalled, or to send a heartbeat.
+    """
+
+    def __init__(self, sock: socket.socket, form: EventFormat, counts: Counts) -> None:
+        self._sock = sock
+        self._form = form
+        self._counts = counts
+        self._is_direct = not os.get_blocking(sock.fileno())
+        self._sink = SocketSink(sock) if self._is_direct else None
+
+    def serve(self, hub: Hub, channels: tuple[str, ...], cursor: str) -> None:
+        with suppress(OSError), self._sock:
+            try:
+                with hub.subscribe(channels, after=cursor) as sub:
+                    self._send(formats.ready(self._form, sub.channels, sub.id))
+                    while True:
+                        self._step(sub)
+            except StreamingError as reason:
+                self._finish()
+                self._send(formats.farewell(self._form, reason, 0))
+                self._sock.sendall(LAST_CHUNK)
+
+    def _step(self, sub: Subscription) -> None:
+        if sub.reason is not None:
+            raise sub.reason
+        if sub.phase is Phase.LAGGING:
+            self._finish()
+            items = sub.read_on()
+            if items:
+                self._send(b"".join(self._encode(sub, item) for item in items))
+                return
+        self._park(sub)
+        if not sub.bell.wait(0.02):
+            self._beat()
+
+    def _park(self, sub: Subscription) -> None:
+        """Lend the socket, if the subscriber is at the head; there is no switch in here."""
+        if self._sink is None or (self._sink.rest and sub.phase is Phase.LIVE):
+            return
+        if sub.phase is Phase.LIVE or sub.park(self._form, self._sink):
+            self._counts.parked += 1
+            self._sink.open()
+
+    def _beat(self) -> None:
+        """A heartbeat; while it is under way the dispatcher finds the socket shut."""
+        self._finish()
+        self._counts.shut += self._sink is not None
+        self._send(self._form.heartbeat)
+
+    def _finish(self) -> None:
+        if self._sink is not None:
+            self._counts.torn += self._sink.torn
+            self._counts.full += self._sink.full
+            self._sink.torn = self._sink.full = 0
+            self._sink.finish()
+
+    def _send(self, blocks: bytes) -> None:
+        self._sock.sendall(self._form.frame(blocks))
+
+    def _encode(self, sub: Subscription, item: Message | Gap) -> bytes:
+        if isinstance(item, Gap):
+            self._counts.gaps += 1
+            return self._form.gap(item, sub.step(item))
+        return encode(sub, self._form, item)
+
+
+class Site:
+    """One log, and the workers that serve it one after the other."""
+
+    def __init__(self, retention: Retention, counts: Counts) -> None:
+        self.log = MemoryLog(retention)
+        self.counts = counts
+        self.hubs = [Hub(self.log)]
+
+    @property
+    def hub(self) -> Hub:
+        return self.hubs[-1]
+
+    def restart(self) -> None:
+        """Another worker on the same log; everybody has to come back."""
+        old = self.hub
+        self.hubs.append(Hub(self.log))
+        old.close()
+
+
+class Listener:
+    """A client that stalls, is cut off at any byte and comes back, until it has all the ends."""
+
+    def __init__(self, site: Site, channels: tuple[str, ...], cursor: str, seed: float) -> None:
+        self.channels = channels
+        self.events: list[sse.Event] = []
+        self._site = site
+        self._cursor = cursor
+        self._dice = random.Random(seed)
+        self._form = self._dice.choice(list(FORMS.values()))
+
+    @property
+    def is_over(self) -> bool:
+        return sum(event.data.endswith(END) for event in self.events) == len(self.channels)
+
+    def listen(self) -> None:
+        while not self.is_over:
+            ours, theirs = socket.socketpair()
+            size = self._dice.choice([1, 10_000, 100_000])
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+            theirs.settimeout(PATIENCE)
+            connection = Connection(ours, self._form, self._site.counts)
+            server = threading.Thread(
+                target=connection.serve, args=(self._site.hub, self._shuffled(), self._cursor)
+            )
+            server.start()
+            with theirs:
+                self._read(theirs)
+            server.join(PATIENCE)
+            assert not server.is_alive(), "the server did not notice that the client left"
+
+    def _shuffled(self) -> tuple[str, ...]:
+        """The order in which a client names its channels is not part of its cursor."""
+        return tuple(self._dice.sample(self.channels, len(self.channels)))
+
+    def _read(self, theirs: socket.socket) -> None:
+        """One connection, up to its end or ours."""
+        chunks, events = Chunks(), reader(self._form)
+        left = self._dice.choice([50, 1000, 20_000, 300_000, 1 << 30])  # bytes, then it is cut
+        while left and not self.is_over:
+            if self._dice.random() < 0.05:
+                time.sleep(self._dice.random() * 0.05)  # the stall itself, nothing waits for it
+            data = theirs.recv(min(left, self._dice.choice([10, 3000, 100_000])))
+            if not data:
+                return
+            left -= len(data)
+            self.events += events.feed(chunks.feed(data))
+            self._cursor = events.last_id or self._cursor
+        self._site.counts.cut += not left
+
+
+Texts = dict[tuple[str, int], str]
+"""What was published, by channel and offset."""
+
+
+def publish(site: Site, seed: float, is_here: bool, texts: Texts) -> None:
+    """Publish at random; ``is_here`` as a publisher of this process, which waits for slow ones."""
+    dice = random.Random(seed)
+    for _ in range(EACH):
+        if dice.random() < 0.6:  # time to come back to the head
+            time.sleep(dice.random() * 0.06)
+        for _ in range(dice.choice([1, 1, 3])):
+            channel = dice.choice(CHANNELS)
+            text = f"{channel} " + f"{dice.random()} " * dice.choice(
+                [0, 0, 1, 1, 10, 10, 300, 1500]
+            )
+            append = site.hub.publish if is_here else site.log.append
+            message = append(channel, text)
+            texts[channel, message.id.offset] = text
+
+
+class Story:
+    """What a client was told, checked: nothing lost, doubled, reordered or changed, but for what a
+    gap said; and every id names the place of each channel up to there."""
+
+    def __init__(self, listener: Listener, texts: Texts) -> None:
+        self._texts = texts
+        self._channels = listener.channels
+        self.last = dict.fromkeys(listener.channels, 0)
+        self.lost = 0
+        for event in listener.events:
+            self._check(event)
+
+    def _check(self, event: sse.Event) -> None:
+        if event.event == "restart":
+            return
+        places = dict(self._places(event.id))
+        moved = [name for name, place in places.items() if place != self.last[name]]
+        if event.event == "ready":
+            assert not moved, "it does not go on where it stopped"
+        elif event.event == "gap":
+            (name,) = moved
+            assert places[name] > self.last[name], "a gap in which nothing is missing"
+            self.lost += places[name] - self.last[name]
+        else:
+            (name,) = moved
+            assert places[name] == self.last[name] + 1, f"not the next in {name}"
+            assert event.event == "message"
+            assert event.data == self._texts[name, places[name]]
+        self.last = places
+
+    def _places(self, id: str) -> Iterator[tuple[str, int]]:
+        cursor = Cursor.parse(id)
+        assert (cursor.single is None) == (len(self._channels) > 1)
+        for name in self._channels:
+            place = cursor.get(name)
+            assert place is not None
+            yield name, 0 if place.is_mark else place.offset
+
+
+def storm(seed: float, held: int, clients: int) -> tuple[Counts, list[Story]]:
+    """One storm from its beginning to its end."""
+    dice, counts, crew, texts = random.Random(seed), Counts(), Crew(), {}
+    site = Site(Retention(messages=held, size=1 << 30), counts)
+    listeners = [new_listener(site, dice) for _ in range(clients)]
+    for listener in listeners:
+        crew.start(listener.listen)
+    writers = Crew()
+    for n in range(PUBLISHERS):
+        seed = dice.random()
+        writers.start(lambda seed=seed, n=n: publish(site, seed, n % 2 == 0, texts))
+    for part in (1, 2):
+        wanted = PUBLISHERS * EACH * part // 3
+        wait_until(lambda wanted=wanted: len(texts) > wanted, "a part is published", 60)
+        site.restart()
+    writers.join()
+    heads: dict[str, Position] = {}
+    for name in CHANNELS:
+        text = f"{name} {END}"
+        heads[name] = site.hub.publish(name, text).id
+        texts[name, heads[name].offset] = text
+    crew.join(100)
+    for hub in site.hubs:
+        check_nothing_is_left(hub)
+    stories = [Story(listener, texts) for listener in listeners]
+    check_all_is_told(stories, heads)
+    return counts, stories
+
+
+def new_listener(site: Site, dice: random.Random) -> Listener:
+    channels = tuple(dice.sample(CHANNELS, dice.choice([1, 1, 2, 3])))
+    with site.hub.subscribe(channels) as sub:
+        return Listener(site, channels, sub.id, dice.random())
+
+
+def check_all_is_told(stories: list[Story], heads: Mapping[str, Position]) -> None:
+    for story in stories:
+        assert story.last == {name: heads[name].offset for name in story.last}
+
+
+@pytest.mark.parametrize("held", [100_000, 10])
 @pytest.mark.parametrize("seed", range(ROUNDS))
 @in_greenlets
 def test_whatever_stalls_tears_or_dies_every_stream_tells_what_the_log_says(
     seed: int, held: int
 ) -> None:
-    dice = random.Random(seed)
-    site = Site(Retention(messages=held, size=1 << 30))
-    origin = str(site.log.tail("a"))
-    log: dict[str, str] = {}
-    stories: list[list[sse.Event]] = []
-
-    def work(target: Callable[..., object], *arguments: object) -> threading.Thread:
-        thread = threading.Thread(target=target, args=arguments)
-        thread.start()
-        return thread
-
-    def dices(count: int) -> list[random.Random]:
-        return [random.Random(dice.random()) for _ in range(count)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        counts = Counts(patch)
-        sweeper = work(site.sweep)
-        listeners = [
-            work(lambda d: stories.append(listen(site, origin, d)), d) for d in dices(CLIENTS)
-        ]
-        writers = [work(publish, site, d, log) for d in dices(PUBLISHERS)]
-        for part in (TOTAL // 3, TOTAL * 2 // 3):
-            wait_until(lambda part=part: len(log) > part, "a part is published", 60)
-            site.restart()
-        for writer in writers:
-            writer.join()
-        log[str(site.state.hub.publish("a", END).id)] = END
-        wait_until(lambda: not any(t.is_alive() for t in listeners), "all have the end", 60)
-        for state in site.states:
-            wait_until(lambda state=state: len(state.registry) == 0, "everybody has left")
-            assert state.hub.subscribers("a") == 0
-        site.done = True
-        sweeper.join()
-
-    assert len(log) == TOTAL
-    assert len(stories) == CLIENTS, "a client failed; see below"
-    lost = [check_story(events, log) for events in stories]
-    assert any(lost) == (held < TOTAL)
-    assert counts.rests > CLIENTS, "hardly anybody came to rest"
+    counts, stories = storm(seed, held, clients=120)
+    assert any(story.lost for story in stories) == (held < 100_000)
+    assert bool(counts.gaps) == (held < 100_000)
+    assert counts.parked > len(stories), "hardly anybody came to rest"
     assert counts.torn, "no write was torn"
     assert counts.full, "no write found the socket full"
+    assert counts.shut, "no write found the socket shut"
+    assert counts.cut > len(stories), "hardly anybody was cut"
+
+
+@pytest.mark.parametrize("held", [100_000, 10])
+@pytest.mark.parametrize("seed", range(ROUNDS))
+def test_the_same_holds_for_threads_which_read_the_log_themselves(seed: int, held: int) -> None:
+    with hurried(seed % 2 == 1):
+        counts, stories = storm(seed, held, clients=20)
+    assert any(story.lost for story in stories) == (held < 100_000)
+    assert counts.parked == 0
+    assert counts.cut > len(stories)
+
+
+def test_a_story_with_a_fault_is_noticed() -> None:
+    """What checks the storm is checked itself."""
+    texts = {("a", n): f"a {n}" for n in range(1, 4)}
+    good = [sse.Event("ready", "{}", "f-0")]
+    good += [sse.Event("message", f"a {n}", f"f-{n}") for n in range(1, 4)]
+    bad: list[Callable[[list[sse.Event]], object]] = [
+        lambda events: events.pop(2),
+        lambda events: events.insert(2, events[2]),
+        lambda events: events.insert(1, events.pop(2)),
+        lambda events: events.insert(2, sse.Event("ready", "{}", "f-0")),
+        lambda events: events.insert(2, sse.Event("gap", "{}", "f-1")),
+        lambda events: events.insert(2, sse.Event("message", "a 1", "f-2")),
+    ]
+
+    def tell(events: list[sse.Event]) -> Story:
+        listener = Listener.__new__(Listener)
+        listener.channels, listener.events = ("a",), events
+        return Story(listener, texts)
+
+    assert tell(good).last == {"a": 3}
+    for spoil in bad:
+        events = list(good)
+        spoil(events)
+        with pytest.raises((AssertionError, ValueError)):
+            tell(events)

@@ -1,21 +1,24 @@
 """streaming/hub/subscription.py: a cursor, how it moves, how it ends."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
 from streaming.bell import Bell
-from streaming.clients.formats import SSE
-from streaming.clients.outlet import Outlet
 from streaming.errors import HubClosed, Lagged
 from streaming.hub.hub import Hub
-from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Subscription
+from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Head, Phase, Subscription
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Cursor, Gap, Message
 from tests.broken_log import BrokenLog
-from tests.pairs import unix_pair
+from tests.greenlets import in_greenlets
+from tests.hub.engine import Crew, channel_of, check_nothing_is_left, settle
+from tests.hub.renamed_log import RenamedLog
+from tests.hub.seats import Client, Lines, NullSink
 from tests.polling import PATIENCE, wait_until
 
 
@@ -29,15 +32,7 @@ def hub() -> Iterator[Hub]:
     with ExitStack() as stack:
         hub.stack = stack  # type: ignore[attr-defined]
         yield hub
-    assert hub._pumps == {}, "a subscription was left open"
-
-
-@pytest.fixture
-def outlet() -> Iterator[Outlet]:
-    """An outlet that could be written to directly."""
-    ours, theirs = unix_pair()
-    with ours, theirs:
-        yield Outlet(ours, "client")
+    check_nothing_is_left(hub)
 
 
 def follow(hub: Hub, *channels: str, **options: object) -> Subscription:
@@ -102,7 +97,7 @@ def test_a_take_waits_for_the_next_message(hub: Hub) -> None:
 
 def test_a_take_gives_nothing_when_its_time_is_over(hub: Hub) -> None:
     sub = follow(hub, "a")
-    wait_until(lambda: sub.take(0.001) == [] and not sub.bell.wait(0), "the pump's first ring")
+    wait_until(lambda: sub.take(0.001) == [] and not sub.bell.wait(0), "the first ring")
     assert sub.take(0.001) == []
 
 
@@ -161,7 +156,7 @@ def test_a_subscription_may_be_closed_twice_and_keeps_its_cursor(hub: Hub) -> No
         message = hub.publish("a", "text")
         sub.read()
         sub.close()
-        assert sub.state == "closed"
+        assert sub.phase is Phase.CLOSED
     assert sub.id == str(message.id)
     assert hub.subscribers("a") == 0
 
@@ -218,6 +213,41 @@ def test_the_id_of_a_single_channel_nobody_knows_is_a_gap_in_all(hub: Hub) -> No
     fill(hub, "a", 1)
     sub = follow(hub, "a", "b", after="0123abcd-5")
     assert [item.channel for item in sub.read() if isinstance(item, Gap)] == ["a", "b"]
+
+
+def test_the_id_of_a_single_channel_counts_for_the_channel_it_belongs_to() -> None:
+    """Also if it is of an earlier epoch, which the log can tell; the others begin at the head."""
+    log = RenamedLog()
+    hub = Hub(log)
+    for name in "ab":
+        fill(hub, name, 3)
+    with hub.subscribe("b") as single:
+        earlier = single.id
+        log.rename("b")
+        hub.publish("b", "more")
+        log.rename("b")
+        single.read()
+        now = single.id
+    for cursor, expected in ((earlier, ["more"]), (now, [])):
+        with hub.subscribe(["a", "b", "c"], after=cursor) as sub:
+            assert texts(sub.read()) == expected
+            for name in "ac":
+                fill(hub, name, 1)
+            assert texts(sub.read()) == ["0", "0"]
+    check_nothing_is_left(hub)
+
+
+def test_a_mark_of_a_single_channel_counts_for_all_that_had_no_message_then(hub: Hub) -> None:
+    """It does not say which channel it belongs to; none of them may lose anything."""
+    fill(hub, "old", 1)
+    cursor = follow(hub, "a").id
+    messages = fill(hub, "a", 3)
+    fill(hub, "old", 1)
+    assert follow(hub, "a", "c", after=cursor).read() == messages
+    assert follow(hub, "old", "a", after=cursor).read() == messages
+    assert follow(hub, "c", "d", after=cursor).read() == []
+    lost = follow(hub, "old", "c", after="nother-1").read()
+    assert [type(item) for item in lost] == [Gap, Message, Message, Gap]
 
 
 # Gaps
@@ -340,22 +370,27 @@ def test_a_log_that_is_away_costs_time_but_no_message() -> None:
 # Live
 
 
-def test_a_thread_of_another_core_is_never_written_to_by_the_pump(hub: Hub, outlet: Outlet) -> None:
+SINK = NullSink(-1)
+
+
+def test_a_thread_of_another_core_is_never_written_to(hub: Hub) -> None:
     sub = follow(hub, "a")
     hub.publish("a", "text")
-    wait_until(lambda: sub._pumps["a"].position == sub._log.tail("a"), "the pump is at the head")
+    settle(hub)
     sub.read()
-    assert not sub.park(SSE, outlet)
-    assert sub.state == "lagging"
+    assert sub.is_at_head
+    assert not sub.park(Lines(), SINK)
+    assert sub.phase is Phase.LAGGING
+    assert sub.seat is None
 
 
-def test_an_ended_subscription_and_one_of_several_channels_do_not_park(
-    hub: Hub, outlet: Outlet
-) -> None:
-    assert not follow(hub, "a", "b").park(SSE, outlet)
+def test_an_ended_subscription_does_not_park(hub: Hub) -> None:
     sub = follow(hub, "a")
+    settle(hub)
+    assert sub.is_at_head
     sub.end(HubClosed("stop"))
-    assert not sub.park(SSE, outlet)
+    assert not sub.is_at_head
+    assert not sub.park(Lines(), SINK)
 
 
 def test_what_was_marked_as_sent_is_past(hub: Hub) -> None:
@@ -372,14 +407,232 @@ def test_what_was_marked_as_sent_is_past(hub: Hub) -> None:
     assert sub.is_past(log.append("a", "of another life").id), "it never will be sent"
 
 
-def test_at_the_pumps_place_reading_on_asks_the_log_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    hub = Hub(MemoryLog())
-    with hub.subscribe("a") as subscription:
-        wait_until(lambda: subscription.is_at_head, "the pump is at the head")
-        with monkeypatch.context() as without:
-            without.setattr(subscription, "_log", None)
-            assert subscription.read_on() == []
+def test_where_the_dispatcher_stands_reading_on_asks_the_log_nothing() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        settle(hub)
+        log.calls.clear()
+        assert sub.read_on() == []
+        assert log.calls == []
         message = hub.publish("a", "text")
-        assert wait_until(subscription.read_on, "the pump sees it too") == [message]
+        assert wait_until(sub.read_on, "the dispatcher sees it too") == [message]
+        assert log.calls.count("read:a") == 1
+
+
+def test_reading_on_asks_only_in_channels_that_have_something_new() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    with hub.subscribe(["a", "b", "c"]) as sub:
+        settle(hub, "a", "b", "c")
+        sub.read_on()
+        log.calls.clear()
+        message = hub.publish("b", "text")
+        assert wait_until(sub.read_on, "the dispatcher sees it too") == [message]
+        assert sub.read_on() == []
+        assert log.calls == ["read:b"]
+        sub.read()
+        assert sorted(log.calls[1:]) == ["read:a", "read:b", "read:c"]
+
+
+def test_reading_on_goes_on_behind_a_page_that_was_not_all(hub: Hub) -> None:
+    hub = Hub(MemoryLog())
+    with hub.subscribe("a") as sub:
+        settle(hub)
+        for n in range(READ_MESSAGES * 2 + 10):
+            hub.log.append("a", str(n))
+        settle(hub)
+        assert [len(sub.read_on()) for _ in range(4)] == [READ_MESSAGES, READ_MESSAGES, 10, 0]
+
+
+# The machine
+
+
+def test_nothing_else_moves_a_subscription_than_the_table_says(hub: Hub) -> None:
+    legal = {
+        (Phase.LAGGING, Phase.LIVE),
+        (Phase.LIVE, Phase.LAGGING),
+        (Phase.LAGGING, Phase.CLOSED),
+        (Phase.LIVE, Phase.CLOSED),
+    }
+    for before in Phase:
+        for after in Phase:
+            sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies={})
+            sub.phase = before
+            if (before, after) in legal:
+                sub.move(after)
+                assert sub.phase is after
+            else:
+                with pytest.raises(RuntimeError, match=f"from {before} to {after}"):
+                    sub.move(after)
+                assert sub.phase is before
+
+
+@in_greenlets
+def test_the_story_of_a_subscription_from_its_start_to_its_end() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    sub = hub.subscribe(["a", "b"])
+    assert (sub.phase, sub.seat) == (Phase.LAGGING, None)
+    client = Client(hub, form, channels="c")
+    sink = client.sink
+
+    def park() -> bool:
+        sub.read_on()
+        return sub.park(form, sink)
+
+    wait_until(park, "it is live")
+    seat = sub.seat
+    assert seat is not None
+    assert (sub.phase, seat.sink) == (Phase.LIVE, sink)
+    assert not sub.park(form, sink), "it is parked already"
+    assert sub.seat is seat
+
+    sink.fd = -1  # shut
+    hub.publish("b", "one")
+    settle(hub, "b")
+    assert (sub.phase, sub.seat) == (Phase.LAGGING, None)
+    hub._dispatcher.stall(sub, seat, channel_of(hub, "a"), hub.log.tail("a"), b"")
+    assert sub.phase is Phase.LAGGING, "an old seat moves nobody"
+
+    assert texts(sub.read_on()) == ["one"]
+    wait_until(park, "it is live again")
+    assert sub.seat is not seat
+    sub.close()
+    sub.close()
+    assert (sub.phase, sub.seat, sub.is_closed) == (Phase.CLOSED, None, True)
+    assert not sub.park(form, sink)
+    hub._dispatcher.stall(sub, seat, channel_of(hub, "c"), hub.log.tail("c"), b"")
+    hub._dispatcher.leave(sub)
+    assert sub.phase is Phase.CLOSED
+    client.close()
+    check_nothing_is_left(hub)
+
+
+# Marks
+
+
+def test_an_unknown_channel_has_a_cursor_that_resumes_with_its_first_message(hub: Hub) -> None:
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+    assert Cursor.parse(cursor).single.is_mark  # type: ignore[union-attr]
+    assert len(hub.log) == 0, "nothing is written for reading"  # type: ignore[arg-type]
+    fill(hub, "b", 3)
+    again = follow(hub, "a", after=cursor)
+    assert again.read() == []
+    messages = fill(hub, "a", 3)
+    assert again.read() == messages
+    assert follow(hub, "a", after=cursor).read() == messages
+
+
+def test_marks_of_different_times_are_all_at_the_head(hub: Hub) -> None:
+    first = follow(hub, "a")
+    settle(hub)
+    fill(hub, "other", 3)
+    later = follow(hub, "a")
+    assert first.id != later.id
+    for sub in (first, later):
+        assert sub.read_on() == []
+        assert sub.is_at_head
+    message = hub.publish("a", "text")
+    settle(hub)
+    for sub in (first, later):
+        assert not sub.is_at_head
+        assert sub.read_on() == [message]
+        assert sub.is_at_head
+
+
+def forget(hub: Hub, channel: str) -> None:
+    """Have the log forget a channel that nobody follows."""
+    names = (f"new{n}" for n in itertools.count())
+    log = hub.log
+    assert isinstance(log, MemoryLog)
+    wait_until(lambda: hub.publish(next(names), "") and channel not in log._channels, "forgotten")
+
+
+def test_whoever_returns_with_a_mark_is_told_that_its_channel_was_forgotten_since() -> None:
+    """Another one follows the channel, whose newer mark does not stand for the same place."""
+    log = BrokenLog(Retention(channels=1))
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+    hub.publish("a", "lost")
+    forget(hub, "a")
+    with hub.subscribe("a"), hub.subscribe("a", after=cursor) as back:
+        settle(hub)
+        log.broken = {"read"}
+        assert back.read_on() == []
+        assert not back.is_at_head, "nobody knows yet"
+        log.broken = set()
+        assert [type(item) for item in back.read_on()] == [Gap]
+        assert back.is_at_head
+    check_nothing_is_left(hub)
+
+
+def test_a_mark_from_before_the_dispatcher_came_costs_one_look_into_the_log() -> None:
+    log = BrokenLog()
+    hub = Hub(log)
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+    hub.publish("b", "moves the log on")
+    with hub.subscribe("a") as first, hub.subscribe("a", after=cursor) as back:
+        settle(hub)
+        log.calls.clear()
+        for _ in range(3):
+            assert back.read_on() == first.read_on() == []
+        assert back.is_at_head
+        assert log.calls == ["read:a"]
+        message = hub.publish("a", "text")
+        settle(hub)
+        assert back.read_on() == first.read_on() == [message]
+    check_nothing_is_left(hub)
+
+
+# Races
+
+
+@pytest.mark.usefixtures("hurry")
+def test_what_is_told_while_a_subscriber_reads_is_not_lost(hub: Hub) -> None:
+    """Channels are told of by the dispatcher in the midst of a read, in each of its steps."""
+    names, each, crew = [f"c{n}" for n in range(32)], 200, Crew()
+    hub = Hub(MemoryLog(Retention(messages=1000)))
+    got: dict[str, list[str]] = {name: [] for name in names}
+
+    def publish(mine: list[str]) -> None:
+        for n in range(each):
+            for name in mine:
+                hub.publish(name, str(n))
+
+    with hub.subscribe(names) as sub:
+        for part in range(4):
+            crew.start(lambda part=part: publish(names[part::4]))
+        while sum(map(len, got.values())) < each * len(names):
+            items = sub.read_on()
+            for item in items:
+                assert isinstance(item, Message)
+                got[item.channel].append(item.data)
+            if not items:
+                assert sub.bell.wait(PATIENCE), "it was not told of all"
+        crew.join()
+    assert got == {name: [str(n) for n in range(each)] for name in names}
+    check_nothing_is_left(hub)
+
+
+def test_a_subscriber_may_be_told_of_a_channel_while_it_looks_where_to_read(hub: Hub) -> None:
+    class Telling(dict[str, Head]):
+        def __getitem__(self, name: str) -> Head:
+            sub.notice("b")  # as another thread does at this very moment
+            return super().__getitem__(name)
+
+    sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies={})
+    places = {name: hub.log.tail(name) for name in "ab"}
+    sub.heads = {n: SimpleNamespace(position=p, written=p, offered=0.0) for n, p in places.items()}
+    sub.start(places)
+    sub.read()
+    one, two = hub.publish("a", "one"), hub.publish("b", "two")
+    heads = {
+        m.channel: SimpleNamespace(position=m.id, written=m.id, offered=0.0) for m in (one, two)
+    }
+    sub.heads = Telling(heads)
+    sub.notice("a")
+    assert sub.read_on() == [one]
+    assert sub.read_on() == [two]

@@ -6,6 +6,7 @@ The SSE decoder here is written from the WHATWG text and shares no code with the
 import json
 import re
 import socket
+import ssl
 import struct
 import time
 import urllib.parse
@@ -86,7 +87,7 @@ def post_json(url: str, value: Any) -> tuple[int, Any]:
 
 
 class RawClient:
-    """One HTTP/1.1 request on a bare socket; the response is read piece by piece, on demand.
+    """One HTTP request on a bare socket; the response is read piece by piece, on demand.
 
     ``receive_buffer`` makes the kernel's buffer small, so that a client that does not read is
     felt by the server soon. ``ending`` says how the body ended: ``"whole"`` (the last chunk or the
@@ -102,6 +103,8 @@ class RawClient:
         body: bytes = b"",
         receive_buffer: int | None = None,
         timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+        version: str = "1.1",
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         assert parts.hostname is not None
@@ -116,11 +119,13 @@ class RawClient:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect((parts.hostname, parts.port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"Host": parts.netloc, **(headers or {})}
         if body:
             fields["Content-Length"] = str(len(body))
-        lines = [f"{method} {target} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
+        lines = [f"{method} {target} HTTP/{version}", *(f"{k}: {v}" for k, v in fields.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
         self.status, self.headers, self._raw = read_head(self.socket)
         self._chunked = self.headers.get("transfer-encoding") == "chunked"

@@ -13,10 +13,10 @@ import pytest
 
 from streaming.errors import LogUnavailable
 from streaming.hub.hub import Hub
-from streaming.logs import Retention
+from streaming.logs import Page, Retention
 from streaming.logs.redis import RedisLog
 from streaming.logs.redis.commands import TIMEOUT
-from streaming.message import Message
+from streaming.message import Message, Position
 from tests.greenlets import in_greenlets
 from tests.polling import wait_until
 from tests.redis_server import RedisServer, redis_server
@@ -113,7 +113,7 @@ def test_a_lost_tail_is_a_gap_for_those_who_saw_it_and_for_nobody_else(
 ) -> None:
     with redis_server(tmp_path / "first") as first:
         log = RedisLog(first.url("p:"))
-        start = log.tail("a")
+        mark = log.tail("a")
         held = [log.append("a", f"kept {n}").id for n in range(3)]
         first.ask("SAVE")
         lost = [log.append("a", f"lost {n}").id for n in range(3)]
@@ -125,10 +125,10 @@ def test_a_lost_tail_is_a_gap_for_those_who_saw_it_and_for_nobody_else(
         with closing(RedisLog(second.url("p:"))) as log:
             new = [log.append("a", f"new {n}") for n in range(4)]
             assert [m.id.offset for m in new] == [4, 5, 6, 7], "the same offsets again"
-            for place in (start, *held):
+            for seen, place in enumerate([mark, *held]):
                 page = log.read("a", place, limit=100, size=1 << 20)
                 assert page.gap is None
-                assert len(page.messages) == 7 - place.offset
+                assert len(page.messages) == 7 - seen
                 assert page.position == new[-1].id
             for place in lost:
                 page = log.read("a", place, limit=100, size=1 << 20)
@@ -151,6 +151,47 @@ def test_many_restarts_leave_the_cursors_of_the_last_ones_good(kept: RedisServer
         for place in places:
             page = log.read("a", place, limit=100, size=1 << 20)
             assert (page.gap, len(page.messages)) == (None, last.offset - place.offset)
+
+
+def test_who_waited_for_a_first_message_since_before_a_restart_gets_it_without_a_gap(
+    kept: RedisServer,
+) -> None:
+    with closing(RedisLog(kept.url())) as log:
+        mark = log.tail("a")
+        kept.kill()
+        kept.start()
+        page = wait_until(lambda: read(log, mark), "it is read")
+        assert (page.gap, list(page.messages)) == (None, [])
+        message = log.append("a", "first")
+        kept.kill()
+        kept.start()
+        for place in (mark, page.position):
+            page = wait_until(lambda place=place: read(log, place), "it is read")
+            assert (page.gap, [m.data for m in page.messages]) == (None, ["first"])
+            assert page.messages[0].id.epoch != message.id.epoch
+
+
+def test_who_was_there_before_all_was_flushed_is_told_whatever_was_there(
+    forgetful: RedisServer,
+) -> None:
+    with closing(RedisLog(forgetful.url())) as log:
+        place = log.append("a", "text").id
+        forgetful.ask("FLUSHALL")
+        page = log.read("a", place, limit=9, size=1 << 20)
+        assert page.gap is not None
+        assert page.position.is_mark
+        message = log.append("a", "more")
+        for after, is_gap in ((place, True), (page.position, False)):
+            page = log.read("a", after, limit=9, size=1 << 20)
+            assert (page.gap is not None, list(page.messages)) == (is_gap, [message])
+
+
+def read(log: RedisLog, place: Position) -> Page | None:
+    try:
+        return log.read("a", place, limit=100, size=1 << 20)
+    except LogUnavailable:
+        time.sleep(0.02)
+        return None
 
 
 def append(log: RedisLog, text: str) -> Message | None:
@@ -230,7 +271,7 @@ def test_a_server_without_memory_takes_nothing_and_breaks_nothing(forgetful: Red
             log.check()
         assert log.tail("a") == head
         assert len(log.read("a", log.tail("a", 9), limit=9, size=1 << 20).messages) == 3
-        assert log.tail("asked for in need").offset == 0, "reading goes on"
+        assert log.tail("asked for in need").is_mark, "reading goes on"
         forgetful.ask("CONFIG", "SET", "maxmemory", "0")
         assert log.append("a", "3", key="k").id.offset == 4
         seen_by(witness, "3")

@@ -70,4 +70,4 @@ def test_many_messages_leave_no_trace_but_the_last(tmp_path: Path) -> None:
         (redis_before, before), (redis_after, after) = sizes[1], sizes[-1]
         assert redis_after < redis_before + (2 << 20)
         assert after < before + (32 << 20)
-        assert server.ask("XLEN", f"{log._prefix}{{a}}:log") == KEPT
+        assert server.ask("XLEN", f"{log._url.prefix}{{a}}:log") == KEPT

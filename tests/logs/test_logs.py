@@ -9,9 +9,10 @@ import pytest
 
 from streaming.errors import ConfigurationError
 from streaming.logs import Log, Member, MemoryLog, Retention, open_log
-from streaming.logs.memory import MAX_KEYS
-from streaming.message import Message, Position
-from tests.homes import HOMES, Open
+from streaming.logs.contract import MAX_KEYS
+from streaming.message import MARK, Message, Position
+from tests.homes import COUNTING, HOMES, Open
+from tests.listener import Listener, follow
 from tests.polling import PATIENCE
 
 MUCH = 1 << 30
@@ -20,6 +21,13 @@ MUCH = 1 << 30
 @pytest.fixture(params=HOMES)
 def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens an empty log with the given retention; closes it after the test."""
+    with HOMES[request.param](tmp_path) as open_log:
+        yield lambda **retention: open_log(Retention(**retention))
+
+
+@pytest.fixture(params=COUNTING)
+def open_counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """The same where channels are counted."""
     with HOMES[request.param](tmp_path) as open_log:
         yield lambda **retention: open_log(Retention(**retention))
 
@@ -61,9 +69,9 @@ def test_offsets_count_from_one_in_each_channel(log: Log) -> None:
 
 
 def test_all_messages_of_a_channel_share_its_epoch(log: Log) -> None:
-    start = log.tail("a")
-    assert {m.id.epoch for m in fill(log, "a", 5)} == {start.epoch}
-    assert log.tail("b").epoch != start.epoch
+    (epoch,) = {m.id.epoch for m in fill(log, "a", 5)}
+    assert log.tail("a").epoch == epoch
+    assert log.append("b", "text").id.epoch != epoch
 
 
 def test_an_epoch_can_be_printed_in_a_cursor(log: Log) -> None:
@@ -124,13 +132,13 @@ def test_a_page_ends_where_the_next_read_begins(log: Log) -> None:
 
 def test_a_page_stays_within_its_bytes_but_is_never_empty(log: Log) -> None:
     place = log.tail("a")
-    fill(log, "a", 6, size=100)
+    epoch = fill(log, "a", 6, size=100)[0].id.epoch
     log.append("a", "x" * 1000)
     for size, count in ((350, 3), (300, 3), (99, 1), (0, 1)):
         page = log.read("a", place, limit=10, size=size)
         assert offsets(list(page.messages)) == list(range(1, count + 1))
         assert page.position.offset == count
-    behind = log.read("a", Position(place.epoch, 6), limit=10, size=10)
+    behind = log.read("a", Position(epoch, 6), limit=10, size=10)
     assert offsets(list(behind.messages)) == [7]
 
 
@@ -143,8 +151,6 @@ def test_channels_do_not_see_each_other(log: Log) -> None:
 
 
 def test_the_tail_is_the_head_or_so_many_messages_before_it(log: Log) -> None:
-    assert log.tail("a").offset == 0
-    assert log.tail("a", 50).offset == 0
     fill(log, "a", 10)
     assert [log.tail("a", n).offset for n in (0, 1, 3, 10, 50)] == [10, 9, 7, 0, 0]
     assert offsets(read(log, "a", log.tail("a", 3))) == [8, 9, 10]
@@ -245,8 +251,9 @@ def test_a_gap_in_an_empty_channel_says_that_nothing_is_held(log: Log) -> None:
     page = log.read("a", Position("0123abcd", 7), limit=10, size=MUCH)
     assert page.gap is not None
     assert (page.gap.oldest, page.gap.newest) == (None, None)
-    assert (list(page.messages), page.position) == ([], head)
-    assert log.read("a", page.position, limit=10, size=MUCH).gap is None
+    assert list(page.messages) == []
+    assert page.position.is_same(head)
+    assert read(log, "a", page.position) == []
 
 
 def test_a_position_ahead_of_the_head_is_a_gap(log: Log) -> None:
@@ -263,8 +270,8 @@ def test_a_reader_beside_trimming_appenders_is_told_of_exactly_what_it_missed(
 ) -> None:
     log = open_empty(messages=20)
     total = 4000
-    place = log.tail("a")
-    (writer,) = start(lambda: [log.append("a", str(n)) for n in range(1, total + 1)] and None)
+    place = log.append("a", "1").id
+    (writer,) = start(lambda: [log.append("a", str(n)) for n in range(2, total + 1)] and None)
     seen, missed, gaps = 0, 0, 0
     while place.offset < total:
         page = log.read("a", place, limit=7, size=MUCH)
@@ -283,7 +290,7 @@ def test_a_reader_beside_trimming_appenders_is_told_of_exactly_what_it_missed(
             seen += 1
         assert page.position == place
     writer.join()
-    assert seen + missed == total
+    assert 1 + seen + missed == total
 
 
 # Idempotency keys
@@ -314,12 +321,13 @@ def test_a_key_is_remembered_longer_than_its_message(open_empty: Open) -> None:
     assert log.tail("a").offset == 6
 
 
-def test_a_repetition_wakes_nobody(log: Log) -> None:
+def test_a_repetition_is_not_heard_of(log: Log) -> None:
+    first = log.append("a", "one", key="k")
+    listener = follow(log, "a")
     log.append("a", "one", key="k")
-    follower = log.follow("a")
-    log.append("a", "one", key="k")
-    assert not follower.wait(0)
-    follower.close()
+    second = log.append("a", "two")
+    hear(listener, second)
+    assert first not in listener.messages
 
 
 def test_one_key_from_many_threads_at_once_is_one_message(log: Log) -> None:
@@ -337,85 +345,299 @@ def test_one_key_from_many_threads_at_once_is_one_message(log: Log) -> None:
     assert log.tail("a").offset == 50
 
 
+# Marks: places in channels that nobody has published to
+
+
+def test_an_unknown_channel_has_no_head_but_a_mark(log: Log) -> None:
+    for mark in (log.tail("a"), log.tail("a", 50)):
+        assert mark.is_mark
+        assert Position.parse(str(mark)) == mark
+        assert mark.is_same(log.tail("b"))
+        page = log.read("a", mark, limit=10, size=MUCH)
+        assert (list(page.messages), page.gap) == ([], None)
+        assert page.position.is_same(mark)
+    assert not log.append("a", "text").id.is_mark
+    assert not log.tail("a", 50).is_mark
+
+
+def test_a_mark_is_good_across_the_first_message_whatever_else_happens(log: Log) -> None:
+    fill(log, "before", 3)
+    mark = log.tail("a")
+    fill(log, "between", 3)
+    later = log.tail("a")
+    messages = fill(log, "a", 2)
+    fill(log, "behind", 3)
+    assert read(log, "a", mark) == read(log, "a", later) == messages
+    assert log.read("a", mark, limit=1, size=0).position == messages[0].id
+
+
+def test_a_mark_before_what_is_no_longer_held_is_a_gap(open_empty: Open) -> None:
+    log = open_empty(messages=3)
+    mark = log.tail("a")
+    messages = fill(log, "a", 3)
+    assert read(log, "a", mark) == messages
+    messages += fill(log, "a", 1)
+    page = log.read("a", mark, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.requested, page.gap.oldest) == (mark, messages[1].id)
+    assert list(page.messages) == messages[1:]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_mark_that_was_never_given_is_a_gap(log: Log, is_there: bool) -> None:
+    fill(log, "other", 3)
+    mark = log.tail("a")
+    messages = fill(log, "a", 2) if is_there else []
+    for forged in (
+        Position(mark.epoch, mark.offset + 10**6),
+        Position(mark.epoch, 10**18 - 1),
+        Position(MARK + "0123abcd", mark.offset),
+        Position(MARK, mark.offset),
+    ):
+        page = log.read("a", forged, limit=10, size=MUCH)
+        assert page.gap is not None
+        assert page.gap.requested == forged
+        assert list(page.messages) == messages
+        assert read(log, "a", page.position) == []
+
+
+def test_a_mark_given_behind_the_first_message_does_not_hide_it(log: Log) -> None:
+    message = log.append("a", "text")
+    mark = log.tail("b")
+    page = log.read("a", mark, limit=10, size=MUCH)
+    assert list(page.messages) == [message]
+
+
+def test_a_mark_before_a_forgetting_of_its_channel_is_a_gap(open_counting: Open) -> None:
+    log = open_counting(channels=2)
+    mark = log.tail("a")
+    log.append("a", "first life")
+    fill_each(log, [f"other{n}" for n in range(5)])
+    page = log.read("a", mark, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.requested, page.gap.oldest, list(page.messages)) == (mark, None, [])
+    fresh = page.position
+    assert fresh.is_mark
+    second = log.append("a", "second life")
+    page = log.read("a", mark, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.oldest, list(page.messages)) == (second.id, [second])
+    assert read(log, "a", fresh) == [second], "this one was given after the forgetting"
+
+
+def test_a_mark_before_a_forgetting_of_longer_unused_channels_is_good(open_counting: Open) -> None:
+    log = open_counting(channels=5)
+    fill_each(log, [f"old{n}" for n in range(5)])
+    mark = log.tail("a")
+    fill_each(log, [f"new{n}" for n in range(5)])
+    assert log.tail("old4").is_mark, "it was forgotten"
+    assert read(log, "a", mark) == []
+    message = log.append("a", "text")
+    assert log.tail("new0").is_mark, "it was forgotten for the new one"
+    assert read(log, "a", mark) == [message]
+
+
+# Nothing is written for reading
+
+
+MADE_UP = [f"made-up{n}" for n in range(1000)]
+
+
+def fill_each(log: Log, channels: list[str]) -> dict[str, Message]:
+    return {channel: log.append(channel, channel, key="k") for channel in channels}
+
+
+def test_asking_for_made_up_channels_makes_the_log_forget_nothing(open_empty: Open) -> None:
+    log = open_empty(channels=20)
+    first = fill_each(log, [f"a{n}" for n in range(20)])
+    second = {channel: log.append(channel, "second") for channel in first}
+    listener = Listener()
+    for name in MADE_UP:
+        mark = log.tail(name)
+        assert mark.is_mark
+        assert log.tail(name, 50).is_mark
+        assert log.read(name, mark, limit=10, size=MUCH).gap is None
+        assert log.read(name, Position("0123abcd", 1), limit=10, size=MUCH).gap is not None
+        log.follow(name, listener)
+        log.unfollow(name, listener)
+        assert log.members(name) == []
+        assert not log.leave(name, "ann")
+    for channel, message in first.items():
+        assert log.tail(channel) == second[channel].id
+        assert read(log, channel, log.tail(channel, 9)) == [message, second[channel]]
+        assert log.append(channel, "again", key="k") == message
+
+
+def test_following_made_up_channels_makes_the_log_forget_nothing(open_empty: Open) -> None:
+    log = open_empty(channels=20)
+    first = fill_each(log, [f"a{n}" for n in range(20)])
+    listener = follow(log, *MADE_UP)
+    for channel, message in first.items():
+        assert read(log, channel, message.id) == []
+        assert log.append(channel, "again", key="k") == message
+    message = log.append(MADE_UP[500], "text")
+    assert listener.wait()
+    assert listener.channels == {MADE_UP[500]}
+    assert read(log, MADE_UP[500], log.tail(MADE_UP[500], 9)) == [message]
+    for name in MADE_UP:
+        log.unfollow(name, listener)
+
+
 # Following
 
 
-def test_what_was_appended_before_the_wait_lets_it_return_at_once(log: Log) -> None:
-    follower = log.follow("a")
-    log.append("a", "text")
-    assert follower.wait(0 if isinstance(log, MemoryLog) else PATIENCE)
-    follower.close()
+def hear(listener: Listener, message: Message) -> None:
+    """Wait until the listener was given this one, or called without any."""
+    while not any(m is None or m == message for _, m in listener.calls):
+        assert listener.wait(), f"did not hear of {message}"
 
 
-def test_the_first_message_of_a_new_channel_wakes_its_follower(log: Log) -> None:
-    follower = log.follow("never seen before")
-    woken = threading.Event()
-    (thread,) = start(lambda: woken.set() if follower.wait(PATIENCE) else None)
-    log.append("never seen before", "text")
-    thread.join()
-    assert woken.is_set()
-    follower.close()
+def test_each_append_is_heard_of_with_the_message_or_without(log: Log) -> None:
+    listener = follow(log, "a")
+    appended: list[Message] = []
+    for n in range(20):
+        listener.calls.clear()
+        appended.append(log.append("a", str(n)))
+        hear(listener, appended[-1])
+        assert listener.channels == {"a"}
+        assert all(message in appended for message in listener.messages)
+    log.unfollow("a", listener)
 
 
-def test_a_wake_before_the_wait_is_not_missed(log: Log) -> None:
-    follower = log.follow("a")
-    follower.wake()
-    assert follower.wait(PATIENCE)
-    assert not follower.wait(0)
-    follower.close()
+def test_the_first_message_of_a_channel_is_heard_of(log: Log) -> None:
+    listeners = [follow(log, "never-seen-before") for _ in range(3)]
+    log.append("never-seen-before", "text")
+    for listener in listeners:
+        assert listener.wait()
+        log.unfollow("never-seen-before", listener)
 
 
-def test_a_wake_reaches_a_follower_that_waits_without_a_limit(log: Log) -> None:
-    follower = log.follow("a")
-    woken = threading.Event()
-    (thread,) = start(lambda: woken.set() if follower.wait() else None)
-    follower.wake()
-    thread.join(PATIENCE)
-    assert woken.is_set()
-    follower.close()
+def test_each_hears_of_its_own_channels_only(log: Log) -> None:
+    one, two, both = follow(log, "a"), follow(log, "b"), follow(log, "a", "b")
+    for channel in "cab":
+        fill(log, channel, 5)
+    for listener, channels in ((one, "a"), (two, "b"), (both, "ab")):
+        while listener.channels != set(channels):
+            assert listener.wait()
+        assert {m.channel for m in listener.messages} <= set(channels)
+        for channel in channels:
+            log.unfollow(channel, listener)
 
 
-def test_followers_hear_of_their_own_channel_only(log: Log) -> None:
-    one, two, other = log.follow("a"), log.follow("a"), log.follow("b")
-    log.append("a", "text")
-    assert one.wait(PATIENCE)
-    assert two.wait(PATIENCE)
-    assert not other.wait(0.01)
-    for follower in (one, two, other):
-        follower.close()
+def test_who_follows_twice_has_to_unfollow_twice(log: Log) -> None:
+    listener, other = Listener(), follow(log, "a")
+    log.follow("a", listener)
+    log.follow("a", listener)
+    log.unfollow("a", listener)
+    log.append("a", "once more")
+    assert listener.wait()
+    log.unfollow("a", listener)
+    silent_from_now(log, listener, other)
+    log.unfollow("a", listener)
+    log.unfollow("never-followed", listener)
+    log.follow("a", listener)
+    log.append("a", "and again")
+    assert listener.wait()
+    log.unfollow("a", listener)
+    log.unfollow("a", other)
 
 
-def test_a_closed_follower_hears_nothing_and_may_be_closed_again(log: Log) -> None:
-    follower = log.follow("a")
-    follower.close()
-    follower.close()
-    log.append("a", "text")
-    assert not follower.wait(0.01)
+def silent_from_now(log: Log, listener: Listener, other: Listener) -> None:
+    """``listener`` hears nothing of what ``other`` hears."""
+    before = 0
+    for n in range(4):
+        other.calls.clear()
+        hear(other, log.append("a", str(n)))
+        if n == 0:  # what was on its way has arrived
+            before = len(listener.calls)
+    assert len(listener.calls) == before
 
 
-def test_a_follower_that_reads_after_each_wait_misses_nothing(log: Log) -> None:
+def test_one_that_stays_misses_nothing_while_others_come_and_go(log: Log) -> None:
+    place = log.append("a", "first").id
+    is_over = threading.Event()
+    errors: list[Exception] = []
+
+    def come_and_go() -> None:
+        passing = Listener()
+        try:
+            while not is_over.is_set():
+                log.follow("a", passing)
+                log.unfollow("a", passing)
+        except Exception as error:
+            errors.append(error)
+
+    listener = follow(log, "a")
+    threads = start(come_and_go, come_and_go, lambda: fill(log, "a", 300) and None)
+    while place.offset < 301:
+        assert listener.wait(), f"asleep at {place}"
+        for message in read(log, "a", place):
+            assert message.id.offset == place.offset + 1
+            place = message.id
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    log.unfollow("a", listener)
+
+
+def test_who_reads_whenever_it_hears_misses_nothing(log: Log) -> None:
     total, readers = 500, 4
-    place = log.tail("a")
+    mark = log.tail("a")
     seen: list[list[int]] = [[] for _ in range(readers)]
-    followers = [log.follow("a") for _ in range(readers)]
+    listeners = [follow(log, "a") for _ in range(readers)]
 
-    def follow(n: int) -> None:
-        here = place
-        while here.offset < total:
-            assert followers[n].wait(PATIENCE), f"asleep at {here}"
+    def listen(n: int) -> None:
+        here = mark
+        while len(seen[n]) < total:
+            assert listeners[n].wait(), f"asleep at {here}"
             while messages := read(log, "a", here, limit=3):
                 seen[n] += offsets(messages)
                 here = messages[-1].id
 
     threads = start(
-        *[lambda n=n: follow(n) for n in range(readers)],
+        *[lambda n=n: listen(n) for n in range(readers)],
         *[lambda: fill(log, "a", total // 2) and None] * 2,
     )
     for thread in threads:
         thread.join()
     assert seen == [list(range(1, total + 1))] * readers
-    for follower in followers:
-        follower.close()
+    for listener in listeners:
+        log.unfollow("a", listener)
+
+
+def test_each_message_that_is_heard_is_one_that_was_appended(log: Log) -> None:
+    listener = follow(log, "a")
+    written: list[Message] = []
+    for thread in start(*[lambda: written.extend(fill(log, "a", 50))] * 3):
+        thread.join()
+    assert listener.wait()
+    by_id = {message.id: message for message in written}
+    assert all(by_id[message.id] == message for message in listener.messages)
+    log.unfollow("a", listener)
+
+
+def test_what_is_followed_is_not_forgotten_and_does_not_count(open_counting: Open) -> None:
+    log = open_counting(channels=10)
+    others = fill_each(log, [f"other{n}" for n in range(10)])
+    names = [f"followed{n}" for n in range(20)]
+    listener = follow(log, *names[:10])
+    heads = fill_each(log, names[:10])  # they come to be while they are followed
+    assert {c: log.tail(c) for c in others} == {c: m.id for c, m in others.items()}
+    for name in names[10:]:
+        heads |= fill_each(log, [name])
+        log.follow(name, listener)  # these were there
+    for n in range(300):
+        log.append(f"run:{n}", "text")
+    assert {name: log.tail(name) for name in names} == {c: m.id for c, m in heads.items()}
+    held = [n for n in range(300) if not log.tail(f"run:{n}").is_mark]
+    assert held == list(range(290, 300)), "the longest unused go first"
+    for name in names:
+        log.unfollow(name, listener)
+    for n in range(300):
+        log.append(f"more:{n}", "text")
+    assert all(log.tail(name).is_mark for name in names)
+    assert sum(not log.tail(f"more:{n}").is_mark for n in range(300)) == 10
 
 
 # Who is in a room
@@ -550,7 +772,7 @@ def test_without_an_age_nothing_grows_old(clock: Clock) -> None:
     fill(log, "a", 3)
     clock.now += 1e9
     assert len(read(log, "a", place)) == 3
-    log.tail("b")
+    log.append("b", "text")
     assert len(log) == 2
 
 
@@ -617,12 +839,23 @@ def test_channels_that_nobody_follows_are_forgotten_beyond_their_number() -> Non
     assert [m.data for m in read(log, "run:1999", log.tail("run:1999", 9))] == ["1999"]
 
 
-def test_asking_for_channels_does_not_keep_them() -> None:
-    log = MemoryLog(Retention(channels=50))
-    for n in range(500):
-        log.tail(f"a{n}")
-        log.read(f"b{n}", Position("e", 1), limit=1, size=1)
-    assert len(log) <= 50
+def test_asking_for_channels_leaves_no_trace() -> None:
+    log = MemoryLog()
+    listener = follow(log, *MADE_UP)
+    for name in MADE_UP:
+        log.read(name, log.tail(name), limit=1, size=1)
+    assert len(log) == 0
+    for name in MADE_UP:
+        log.unfollow(name, listener)
+
+
+def test_appends_are_told_at_once_with_the_message_and_repetitions_are_not() -> None:
+    log = MemoryLog()
+    listener = follow(log, "a")
+    message = log.append("a", "text", key="k")
+    assert listener.calls == [("a", message)]
+    log.append("a", "text", key="k")
+    assert len(listener.calls) == 1
 
 
 def test_the_longest_unused_channel_is_forgotten_first() -> None:
@@ -645,15 +878,16 @@ def test_an_idle_channel_is_forgotten_when_all_of_it_has_aged(clock: Clock) -> N
 
 def test_a_followed_channel_is_never_forgotten(clock: Clock) -> None:
     log = aged(clock, channels=10, age=60.0)
-    followers = [log.follow(f"followed{n}") for n in range(20)]
-    heads = [log.append(f"followed{n}", "text").id for n in range(20)]
+    names = [f"followed{n}" for n in range(20)]
+    listener = follow(log, *names)
+    heads = [log.append(name, "text").id for name in names]
     clock.now += 1000
     for n in range(500):
         log.append(f"run:{n}", "text")
     assert len(log) <= 20 + 10
-    assert [log.tail(f"followed{n}") for n in range(20)] == heads
-    for follower in followers:
-        follower.close()
+    assert [log.tail(name) for name in names] == heads
+    for name in names:
+        log.unfollow(name, listener)
     for n in range(500):
         log.append(f"more:{n}", "text")
     assert len(log) <= 10

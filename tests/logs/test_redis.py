@@ -4,22 +4,23 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 import redis
 
 from streaming.errors import ConfigurationError, LogUnavailable
-from streaming.hub.hub import Hub
 from streaming.logs import Member, Retention, open_log
+from streaming.logs.contract import MAX_KEYS
 from streaming.logs.redis import RedisLog, commands, rooms
 from streaming.logs.redis.commands import CONNECTIONS
-from streaming.logs.redis.scripts import MAX_KEYS, PAST
+from streaming.logs.redis.scripts import CARRIED, NONE, PAST, SLACK
 from streaming.message import Position
 from tests.greenlets import in_greenlets
+from tests.listener import Listener
 from tests.polling import PATIENCE, wait_until
-from tests.redis_server import RedisServer, shared_server
-from tests.witness import seen_by, watching
+from tests.redis_server import RedisServer, redis_server, shared_server
 
 MUCH = 1 << 30
 
@@ -41,11 +42,21 @@ def log(url: str) -> Iterator[RedisLog]:
 
 
 def name(log: RedisLog, kind: str, channel: str = "a") -> str:
-    return f"{log._prefix}{{{channel}}}:{kind}"
+    return log._url.key(channel, kind)
+
+
+@contextmanager
+def following(log: RedisLog, channel: str) -> Iterator[Listener]:
+    listener = Listener()
+    log.follow(channel, listener)
+    yield listener
+    log.unfollow(channel, listener)
 
 
 def names(server: RedisServer, log: RedisLog) -> list[str]:
-    return sorted(n.removeprefix(log._prefix) for n in server.ask("KEYS", f"{log._prefix}*"))
+    return sorted(
+        n.removeprefix(log._url.prefix) for n in server.ask("KEYS", f"{log._url.prefix}*")
+    )
 
 
 def new_run(server: RedisServer, log: RedisLog) -> None:
@@ -73,15 +84,15 @@ def test_the_names_of_a_channel_share_a_hash_tag_and_begin_with_the_prefix(
 
 def test_a_message_is_held_for_its_age_and_no_longer(url: str) -> None:
     with closing(RedisLog(url, Retention(age=0.3))) as log:
-        place = log.tail("a")
-        log.append("a", "old")
+        mark = log.tail("a")
+        head = log.append("a", "old").id
         page = wait_until(
-            lambda: (p := log.read("a", place, limit=9, size=MUCH)).gap and p, "it has aged away"
+            lambda: (p := log.read("a", mark, limit=9, size=MUCH)).gap and p, "it has aged away"
         )
         assert page.gap is not None
         assert (page.gap.oldest, page.gap.newest, list(page.messages)) == (None, None, [])
-        assert page.position == log.tail("a", 50) == Position(place.epoch, 1)
-        assert log.append("a", "next").id == Position(place.epoch, 2)
+        assert page.position == log.tail("a", 50) == head
+        assert log.append("a", "next").id == Position(head.epoch, 2)
 
 
 def test_a_key_is_forgotten_when_its_window_has_passed(url: str) -> None:
@@ -111,22 +122,16 @@ def test_what_nobody_uses_any_more_is_forgotten_by_redis(
     server: RedisServer, log: RedisLog
 ) -> None:
     log.append("a", "text", key="k")
-    log.tail("empty")
     log.enter("a", Member("ann"))
     log.check()
-    prefix = log._prefix
+    prefix = log._url.prefix
     ttls = {n: server.ask("PTTL", prefix + n) for n in names(server, log)}
     assert all(ttl > 0 for ttl in ttls.values()), ttls
     assert ttls["{a}:log"] == pytest.approx((3600 + 120) * 1000, abs=60_000)
-    assert ttls["{empty}:meta"] == pytest.approx(600_000, abs=60_000)
 
 
-def test_without_an_age_nothing_is_forgotten_but_what_never_had_a_message(
-    server: RedisServer, url: str
-) -> None:
+def test_without_an_age_nothing_is_forgotten(server: RedisServer, url: str) -> None:
     with closing(RedisLog(url, Retention(age=None))) as log:
-        log.tail("a")
-        assert server.ask("PTTL", name(log, "meta")) > 0
         log.append("a", "text")
         assert server.ask("PTTL", name(log, "meta")) == server.ask("PTTL", name(log, "log")) == -1
 
@@ -136,34 +141,284 @@ def test_a_channel_that_is_followed_is_kept(
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
     log.append("a", "text")
-    follower = log.follow("a")
-    for kind in ("log", "meta"):
-        server.ask("PEXPIRE", name(log, kind), 30_000)
-    for kind in ("log", "meta"):
-        wait_until(lambda k=kind: server.ask("PTTL", name(log, k)) > 60_000, "it is kept")
-    follower.close()
+    with following(log, "a"):
+        for kind in ("log", "meta"):
+            server.ask("PEXPIRE", name(log, kind), 30_000)
+        for kind in ("log", "meta"):
+            wait_until(lambda k=kind: server.ask("PTTL", name(log, k)) > 60_000, "it is kept")
 
 
-def test_a_channel_that_vanishes_under_its_followers_is_noticed(
+def test_a_channel_that_vanishes_under_its_followers_is_told(
     server: RedisServer, log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
-    with watching(Hub(log)) as witness:
-        first = witness.hub.publish("a", "text")
-        seen_by(witness, "text")
+    with following(log, "a") as listener:
+        head = log.append("a", "text").id
+        assert listener.wait(PATIENCE)
         server.ask("DEL", name(log, "meta"))
-        wait_until(lambda: witness.gaps, "the gap is told")
-        assert witness.gaps[0].requested == first.id
+        assert listener.wait(PATIENCE)
+        assert log.read("a", head, limit=9, size=MUCH).gap is not None
 
 
-def test_what_was_not_announced_arrives_all_the_same(
-    server: RedisServer, log: RedisLog, url: str, monkeypatch: pytest.MonkeyPatch
+def test_what_was_not_announced_is_told_all_the_same(
+    log: RedisLog, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
-    with closing(RedisLog(url)) as deaf, watching(Hub(log)) as witness:
-        monkeypatch.setattr(log._announcements, "_announced", lambda name: None)
-        deaf.append("a", "text")
-        seen_by(witness, "text")
+    monkeypatch.setattr(log._announcements, "_announced", lambda channel, said: None)
+    with closing(RedisLog(url)) as other, following(log, "a") as listener:
+        for n in range(3):
+            other.append("a", str(n))
+            assert listener.wait(PATIENCE)
+
+
+# Marks, and what is not written
+
+
+def test_nothing_is_written_for_reading(server: RedisServer, log: RedisLog) -> None:
+    log.append("there", "text")
+    before = names(server, log)
+    listener = Listener()
+    for n in range(500):
+        channel = f"made-up:{n}"
+        mark = log.tail(channel, n % 3)
+        for after in (mark, Position("0123abcd", 7), Position(NONE, 10**17)):
+            log.read(channel, after, limit=9, size=MUCH)
+        log.follow(channel, listener)
+        log._look(channel)
+        log.unfollow(channel, listener)
+        assert log.members(channel) == []
+        assert not log.leave(channel, "ann")
+    assert names(server, log) == before
+
+
+def test_reading_lets_nobody_live_longer(server: RedisServer, log: RedisLog) -> None:
+    head = log.append("a", "text").id
+    for kind in ("log", "meta"):
+        server.ask("PEXPIRE", name(log, kind), 30_000)
+    log.read("a", head, limit=9, size=MUCH)
+    log.read("a", Position(head.epoch, 0), limit=9, size=MUCH)
+    log.tail("a", 9)
+    for kind in ("log", "meta"):
+        assert server.ask("PTTL", name(log, kind)) <= 30_000
+
+
+def test_a_mark_is_good_until_the_first_message_and_behind_it(log: RedisLog, url: str) -> None:
+    with closing(RedisLog(url)) as other:
+        mark = log.tail("a")
+        assert mark.is_mark
+        page = log.read("a", mark, limit=9, size=MUCH)
+        assert (page.gap, list(page.messages)) == (None, [])
+        assert page.position.is_same(mark)
+        messages = [other.append("a", "first"), log.append("a", "second")]
+        for each in (log, other):
+            for place in (mark, page.position):
+                found = each.read("a", place, limit=9, size=MUCH)
+                assert (found.gap, list(found.messages)) == (None, messages)
+                assert found.position == messages[-1].id
+
+
+def test_reading_behind_a_mark_keeps_it_young(log: RedisLog) -> None:
+    mark = log.tail("a")
+    wait_until(
+        lambda: log.read("a", mark, limit=9, size=MUCH).position.offset > mark.offset,
+        "it is a later one",
+    )
+
+
+def now(server: RedisServer) -> int:
+    seconds, micros = server.ask("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def is_whole(log: RedisLog, mark: Position) -> bool:
+    page = log.read("a", mark, limit=9, size=MUCH)
+    assert page.gap is None or page.gap.requested == mark
+    return page.gap is None
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_mark_that_is_older_than_a_channel_may_live_is_a_gap(
+    server: RedisServer, log: RedisLog, is_there: bool
+) -> None:
+    if is_there:
+        log.append("a", "text")
+    oldest = now(server) - log._keep + SLACK
+    assert is_whole(log, Position(NONE, oldest + 10_000))
+    assert not is_whole(log, Position(NONE, oldest - 10_000))
+    assert not is_whole(log, Position(NONE, 0))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_where_nothing_grows_old_no_mark_does(url: str, is_there: bool) -> None:
+    with closing(RedisLog(url, Retention(age=None))) as log:
+        if is_there:
+            log.append("a", "text")
+        assert is_whole(log, Position(NONE, 0))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_mark_of_the_future_or_of_another_log_is_a_gap(
+    server: RedisServer, log: RedisLog, is_there: bool
+) -> None:
+    if is_there:
+        log.append("a", "text")
+    early = now(server) - 10_000
+    assert is_whole(log, Position(NONE, early))
+    for forged in (Position(NONE, 10**17), Position("n1", early), Position("n0a", early)):
+        page = log.read("a", forged, limit=9, size=MUCH)
+        assert page.gap is not None
+        assert (page.gap.oldest is not None) == is_there == bool(page.messages)
+        assert page.position.is_mark != is_there
+        assert log.read("a", page.position, limit=9, size=MUCH).gap is None
+
+
+def test_a_mark_given_while_a_channel_was_gone_knows_its_second_life_only(
+    server: RedisServer, log: RedisLog
+) -> None:
+    early = Position(NONE, now(server) - 10_000)
+    first = log.append("a", "first life").id
+    for kind in ("log", "meta"):
+        server.ask("DEL", name(log, kind))
+    page = log.read("a", first, limit=9, size=MUCH)
+    assert page.gap is not None
+    assert page.position.is_mark
+    second = log.append("a", "second life")
+    assert list(log.read("a", page.position, limit=9, size=MUCH).messages) == [second]
+    assert is_whole(log, page.position)
+    assert is_whole(log, early), "no trace is left: nobody can tell"
+
+
+def test_a_mark_before_a_channel_of_which_a_rest_was_found_is_a_gap(
+    server: RedisServer, log: RedisLog
+) -> None:
+    mark = log.tail("a")
+    log.append("a", "first life")
+    server.ask("DEL", name(log, "meta"))
+    log.append("a", "second life")
+    assert not is_whole(log, mark)
+
+
+def test_who_follows_where_nothing_is_said_is_told_before_its_mark_is_too_old(
+    server: RedisServer, log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
+    monkeypatch.setattr(log, "_keep", 2000)
+    with following(log, "a") as listener:
+        wait_until(lambda: len(listener.calls) > 2, "it is told to look again and again")
+    assert names(server, log) == []
+
+
+def test_who_follows_where_nothing_is_said_is_left_alone_if_marks_stay_good(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.01)
+    looks: list[str] = []
+    with closing(RedisLog(url, Retention(age=None))) as log:
+        look = log._look
+        monkeypatch.setattr(log._announcements, "_look", lambda a: looks.append(a) or look(a))
+        with following(log, "a") as listener:
+            wait_until(lambda: len(looks) > 5, "it looks again and again")
+            assert len(listener.calls) == 1, "the first look is news"
+
+
+# What is told
+
+
+def test_a_message_is_told_once_in_every_process(log: RedisLog, url: str) -> None:
+    with (
+        closing(RedisLog(url)) as other,
+        following(log, "a") as own,
+        following(other, "a") as others,
+    ):
+        for n in range(20):
+            log.append("a", str(n), key=str(n))
+            log.append("a", "again", key=str(n))
+        for each in (log, other):
+            each.append("a", "last")
+        for listener in (own, others):
+            wait_until(lambda who=listener: len(who.calls) >= 22, "all is told")
+    assert len(own.calls) == len(others.calls) == 22
+
+
+def test_when_the_listening_connection_is_lost_all_are_told(
+    server: RedisServer, log: RedisLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    with following(log, "a") as a, following(log, "b") as b:
+        server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        assert a.wait(PATIENCE)
+        assert b.wait(PATIENCE)
+    assert "not heard of" in caplog.text
+
+
+def test_own_messages_are_told_before_append_returns_whatever_their_length(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(RedisLog(url, Retention(messages=1))) as log:
+        monkeypatch.setattr(log._announcements, "_announced", lambda channel, said: None)
+        log.append("a", "no longer held", key="k")
+        log.append("a", "held")
+        with following(log, "a") as listener:
+            log.append("a", "no longer held", key="k")
+            assert listener.calls == [], "a repetition is no news"
+            messages = [log.append("a", text) for text in ("short", "x" * 100_000)]
+            assert listener.calls == [("a", message) for message in messages]
+
+
+def test_a_short_message_is_told_as_it_is_read(log: RedisLog, url: str) -> None:
+    start = log.append("a", "").id
+    with closing(RedisLog(url)) as other, following(other, "a") as listener:
+        for text in ("", "text", "x" * CARRIED, "中 😀 \0 \r\n\n \u2028 \x85", '["a"] "b"', "\n"):
+            log.append("a", text)
+            log.append("a", text, event='tick "价格"', key=f"k\n \0{text[:9]}", sender="c-1")
+        wait_until(lambda: len(listener.calls) == 12, "all is told")
+    assert listener.messages == list(log.read("a", start, limit=99, size=MUCH).messages)
+
+
+def test_of_a_long_message_others_are_told_the_place_only(log: RedisLog, url: str) -> None:
+    with closing(RedisLog(url)) as other, following(other, "a") as listener:
+        log.append("a", "x" * (CARRIED + 1))
+        log.append("a", "中" * (CARRIED // 3 + 1))
+        wait_until(lambda: len(listener.calls) == 2, "both are told")
+    assert listener.messages == []
+
+
+def test_what_others_publish_under_our_name_is_told_and_harms_nobody(
+    server: RedisServer, log: RedisLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    epoch = log.append("a", "text").id.epoch
+    forged = [
+        b"",
+        b"5",
+        b"\xff\xfe",
+        b"a-1-2 [",
+        f"{epoch}-3 nothing\n\xff".encode("latin-1"),
+        f"{epoch}-4 {'[' * 100_000}\n".encode(),
+        f'{epoch}-5 ["one"]\ntext'.encode(),
+        f'{epoch}-6 ["one", 2, null]\ntext'.encode(),
+    ]
+    with following(log, "a") as listener:
+        for count, said in enumerate(forged, start=1):
+            server.ask("PUBLISH", name(log, "log"), said)
+            wait_until(lambda c=count: len(listener.calls) == c, f"{said[:50]!r} is told")
+        assert listener.messages == []
+    assert caplog.text == ""
+
+
+def test_what_was_not_stored_is_not_announced(tmp_path: Path) -> None:
+    with (
+        redis_server(tmp_path) as server,
+        closing(RedisLog(server.url())) as log,
+        closing(RedisLog(f"{log._url}?prefix={log._url.prefix}")) as other,
+        following(other, "a") as listener,
+    ):
+        server.ask("CONFIG", "SET", "maxmemory", "1mb")
+        with pytest.raises(LogUnavailable, match="out of memory"):
+            log.append("a", "refused")
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        message = log.append("a", "stored")
+        assert message.id.offset == 1
+        wait_until(lambda: listener.calls, "it is told")
+        assert listener.calls == [("a", message)]
 
 
 # What others, or memory that runs short, do to our keys
@@ -172,10 +427,10 @@ def test_what_was_not_announced_arrives_all_the_same(
 def test_a_log_that_was_evicted_is_a_gap_with_nothing_held(
     server: RedisServer, log: RedisLog
 ) -> None:
-    place = log.tail("a")
+    mark = log.tail("a")
     head = [log.append("a", str(n)).id for n in range(3)][-1]
     server.ask("DEL", name(log, "log"))
-    page = log.read("a", place, limit=9, size=MUCH)
+    page = log.read("a", mark, limit=9, size=MUCH)
     assert page.gap is not None
     assert (page.gap.oldest, page.position) == (None, head)
     assert log.read("a", head, limit=9, size=MUCH).gap is None
@@ -222,16 +477,16 @@ def test_something_else_under_our_name_is_an_unavailable_log(
 def test_a_new_run_begins_an_epoch_in_which_old_positions_are_good(
     server: RedisServer, log: RedisLog
 ) -> None:
-    places = [log.tail("a"), *(log.append("a", str(n)).id for n in range(3))]
+    mark, places = log.tail("a"), [log.append("a", str(n)).id for n in range(3)]
     new_run(server, log)
     last = log.append("a", "3")
     assert last.id.offset == 4
     assert last.id.epoch != places[0].epoch
-    for place in places:
+    for seen, place in enumerate([mark, *places]):
         page = log.read("a", place, limit=9, size=MUCH)
         assert page.gap is None
         assert {m.id.epoch for m in page.messages} == {last.id.epoch}
-        assert len(page.messages) == 4 - place.offset
+        assert len(page.messages) == 4 - seen
 
 
 def test_at_the_head_a_new_run_only_renames_the_place(server: RedisServer, log: RedisLog) -> None:
@@ -336,7 +591,9 @@ def test_a_process_needs_few_connections_however_many_follow_and_publish(
         return str(server.ask("CLIENT", "LIST", "TYPE", "pubsub")).count("id=")
 
     wait_until(lambda: ours() == 0, "the tests before have let go")
-    followers = [log.follow(f"c{n}") for n in range(300)]
+    listeners = {f"c{n}": Listener() for n in range(300)}
+    for channel, listener in listeners.items():
+        log.follow(channel, listener)
     assert ours() == 1
     before = server.ask("INFO", "clients")["connected_clients"]
 
@@ -350,9 +607,9 @@ def test_a_process_needs_few_connections_however_many_follow_and_publish(
     for thread in threads:
         thread.join()
     assert server.ask("INFO", "clients")["connected_clients"] <= before + CONNECTIONS
-    assert all(follower.wait(PATIENCE) for follower in followers[:20])
-    for follower in followers:
-        follower.close()
+    assert all(listeners[f"c{n}"].wait(PATIENCE) for n in range(20))
+    for channel, listener in listeners.items():
+        log.unfollow(channel, listener)
 
 
 def test_whoever_waits_too_long_for_a_turn_is_told(
@@ -369,41 +626,48 @@ def test_whoever_waits_too_long_for_a_turn_is_told(
 
 
 def test_a_child_of_a_process_that_follows_has_its_own_connections(log: RedisLog) -> None:
-    follower = log.follow("a")
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            mine = log.follow("a")
-            log.append("a", "from the child")
-            os.write(writer, b"woken" if mine.wait(PATIENCE) else b"asleep")
-        finally:
-            os._exit(0)
-    os.close(writer)
-    assert os.read(reader, 10) == b"woken"
-    os.close(reader)
-    os.waitpid(child, 0)
-    assert follower.wait(PATIENCE)
-    message = log.append("a", "from the parent")
-    assert message.id.offset == 2
-    assert follower.wait(PATIENCE)
-    follower.close()
+    with following(log, "a") as listener:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                log.append("a", "before the child follows")
+                mine = Listener()
+                log.follow("a", mine)
+                log.append("a", "from the child")
+                heard = mine.wait(PATIENCE) and not listener.calls
+                os.write(writer, b"told" if heard else b"deaf")
+            finally:
+                os._exit(0)
+        os.close(writer)
+        assert os.read(reader, 10) == b"told"
+        os.close(reader)
+        os.waitpid(child, 0)
+        wait_until(lambda: len(listener.calls) == 2, "the parent is told of both")
+        message = log.append("a", "from the parent")
+        assert message.id.offset == 3
+        wait_until(lambda: listener.calls[2:] == [("a", message)], "its own is told")
 
 
 @in_greenlets
-def test_a_hub_on_redis_works_in_greenlets() -> None:
+def test_in_greenlets_whoever_reads_when_told_misses_nothing() -> None:
     url = shared_server().url()
-    with closing(RedisLog(url)) as log, watching(Hub(log)) as witness:
-        threads = [
-            threading.Thread(target=lambda: [witness.hub.publish("a", "x") for _ in range(20)])
-            for _ in range(50)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        wait_until(lambda: len(witness.messages) == 1000, "all have arrived")
-        assert witness.gaps == []
+    with closing(RedisLog(url)) as log, closing(RedisLog(url)) as other:
+        place, seen = log.tail("a"), 0
+        with following(other, "a") as listener:
+            threads = [
+                threading.Thread(target=lambda: [log.append("a", "x") for _ in range(20)])
+                for _ in range(50)
+            ]
+            for thread in threads:
+                thread.start()
+            while seen < 1000:
+                assert listener.wait(PATIENCE), f"asleep at {place}"
+                while (page := other.read("a", place, limit=99, size=MUCH)).messages:
+                    assert page.gap is None
+                    place, seen = page.position, seen + len(page.messages)
+            for thread in threads:
+                thread.join()
 
 
 # Rooms
@@ -427,7 +691,7 @@ def test_a_flushed_server_knows_the_rooms_again_after_a_beat_and_an_enter(
     lease = 0.2
     with closing(RedisLog(url, lease=lease)) as dead, closing(RedisLog(url, lease=lease)) as one:
         dead.enter("a", Member("ann"))
-        for key in server.ask("KEYS", f"{one._prefix}*"):
+        for key in server.ask("KEYS", f"{one._url.prefix}*"):
             server.ask("DEL", key)
         assert dead.beat() == []
         assert dead.enter("a", Member("ann"))

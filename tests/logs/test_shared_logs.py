@@ -9,9 +9,9 @@ import pytest
 
 from streaming.logs import Log, Member, Retention
 from streaming.logs.contract import LEASE
-from streaming.logs.redis import RedisLog
 from streaming.message import Message, Position
-from tests.homes import SHARED
+from tests.homes import COUNTING, SHARED
+from tests.listener import follow
 from tests.polling import PATIENCE, wait_until
 
 MUCH = 1 << 30
@@ -25,6 +25,13 @@ Opener = Callable[..., Log]
 @pytest.fixture(params=SHARED)
 def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens the same store once more, as another process would; closes all after the test."""
+    with SHARED[request.param](tmp_path) as again:
+        yield lambda lease=LEASE, **retention: again(Retention(**retention), lease=lease)
+
+
+@pytest.fixture(params=[home for home in SHARED if home in COUNTING])
+def open_counting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """The same where channels are counted."""
     with SHARED[request.param](tmp_path) as again:
         yield lambda lease=LEASE, **retention: again(Retention(**retention), lease=lease)
 
@@ -58,7 +65,7 @@ def start(*targets: Callable[[], object]) -> list[threading.Thread]:
 
 def test_what_one_appends_the_other_reads_with_the_same_ids(one: Log, two: Log) -> None:
     place = one.tail("a")
-    assert two.tail("a") == place
+    assert two.tail("a").is_same(place)
     first = one.append("a", "text 中文 😀 \0", event="tick", key="k", sender="client-1")
     second = two.append("a", "")
     assert read(one, "a", place) == read(two, "a", place) == [first, second]
@@ -66,10 +73,29 @@ def test_what_one_appends_the_other_reads_with_the_same_ids(one: Log, two: Log) 
     assert one.tail("a", 1) == two.tail("a", 1) == first.id
 
 
-def test_both_know_a_channel_that_only_one_was_asked_for(one: Log, two: Log) -> None:
+def test_a_mark_of_one_is_good_at_both_across_the_first_message_of_either(
+    open_again: Opener,
+) -> None:
+    one, two = open_again(), open_again()
+    for first, second in ((one, two), (two, one)):
+        channel = f"a{first is one}"
+        marks = [one.tail(channel), two.tail(channel)]
+        assert marks[0].is_same(marks[1])
+        marks += [two.read(channel, marks[0], limit=9, size=MUCH).position]
+        messages = [first.append(channel, "first"), second.append(channel, "second")]
+        for log in (one, two):
+            for mark in marks:
+                assert read(log, channel, mark) == messages
+
+
+def test_a_position_of_another_log_in_an_unknown_channel_gives_both_one_mark(
+    one: Log, two: Log
+) -> None:
     page = one.read("a", Position("0123abcd", 7), limit=1, size=1)
-    assert two.tail("a") == page.position
-    assert two.append("a", "text").id == Position(page.position.epoch, 1)
+    assert page.gap is not None
+    assert two.tail("a").is_same(page.position)
+    message = two.append("a", "text")
+    assert read(one, "a", page.position) == [message]
 
 
 def test_concurrent_appends_through_both_keep_one_order_with_every_offset_once(
@@ -113,37 +139,58 @@ def test_both_count_the_bytes_that_the_other_has_appended(open_again: Opener) ->
     assert read(one, "a", one.tail("a", 100)) == [large]
 
 
-def test_what_one_forgets_is_forgotten_for_both(open_again: Opener) -> None:
-    one, two = open_again(channels=3), open_again(channels=3)
-    if isinstance(one, RedisLog):
-        return  # it does not count channels; see its own tests
+def test_what_one_forgets_is_forgotten_for_both(open_counting: Opener) -> None:
+    one, two = open_counting(channels=3), open_counting(channels=3)
+    mark = one.tail("a")
     before = one.append("a", "first life").id
     for n in range(20):
         two.append(f"other:{n}", "text")
-    page = one.read("a", before, limit=10, size=MUCH)
-    assert page.gap is not None
-    assert (page.gap.oldest, page.position.offset) == (None, 0)
-    assert page.position.epoch != before.epoch
-    assert two.append("a", "second life").id == Position(page.position.epoch, 1)
+    for place in (before, mark):
+        page = one.read("a", place, limit=10, size=MUCH)
+        assert page.gap is not None
+        assert (page.gap.oldest, page.position.is_mark) == (None, True)
+    again = two.append("a", "second life")
+    assert again.id.epoch != before.epoch
+    assert read(one, "a", page.position) == [again]
+    assert one.read("a", mark, limit=10, size=MUCH).gap is not None
 
 
-def test_a_channel_that_one_follows_is_not_forgotten_by_the_other(open_again: Opener) -> None:
-    one, two = open_again(channels=3), open_again(channels=3)
-    follower = one.follow("a")
+def test_a_channel_that_one_follows_is_not_forgotten_by_the_other(open_counting: Opener) -> None:
+    one, two = open_counting(channels=3), open_counting(channels=3)
+    listener = follow(one, "a")
     head = one.append("a", "text").id
     for n in range(20):
         two.append(f"other:{n}", "text")
     assert two.tail("a") == one.tail("a") == head
-    follower.close()
+    one.unfollow("a", listener)
+    one.append("b", "text")
+    for n in range(20):
+        two.append(f"more:{n}", "text")
+    assert two.tail("a").is_mark
+    assert one.tail("a").is_mark
+
+
+def test_asking_one_for_made_up_channels_makes_the_other_forget_nothing(
+    open_again: Opener,
+) -> None:
+    one, two = open_again(channels=5), open_again(channels=5)
+    first = {name: one.append(name, "text", key="k") for name in "abcde"}
+    listener = follow(two, *[f"made-up{n}" for n in range(200)])
+    for n in range(200):
+        two.tail(f"another{n}")
+        two.unfollow(f"made-up{n}", listener)
+    for name, message in first.items():
+        assert read(one, name, one.tail(name, 9)) == [message]
+        assert two.append(name, "again", key="k") == message
 
 
 def test_a_reader_beside_the_trimming_of_another_misses_only_what_it_is_told(
     open_again: Opener,
 ) -> None:
     one, two = open_again(messages=20), open_again(messages=20)
-    total, missed, seen = 1000, 0, 0
-    place = one.tail("a")
-    (writer,) = start(lambda: [one.append("a", str(n)) for n in range(1, total + 1)])
+    total, missed, seen = 1000, 0, 1
+    place = one.append("a", "1").id
+    (writer,) = start(lambda: [one.append("a", str(n)) for n in range(2, total + 1)])
     while place.offset < total:
         page = two.read("a", place, limit=7, size=MUCH)
         if page.gap is not None:
@@ -172,17 +219,29 @@ def test_closed_and_opened_again_it_goes_on_where_it_was(open_again: Opener) -> 
     log = open_again()
     assert read(log, "a", place) == messages
     assert log.append("a", "again", key="k1").id == messages[1].id
-    assert log.append("a", "next").id == Position(place.epoch, 4)
+    assert log.append("a", "next").id == Position(messages[0].id.epoch, 4)
+
+
+def test_a_mark_outlives_a_process(open_again: Opener) -> None:
+    log = open_again()
+    mark = log.tail("a")
+    log.close()
+    log = open_again()
+    assert log.tail("a").is_same(mark)
+    assert read(log, "a", mark) == []
+    log.append("b", "text")
+    message = log.append("a", "text")
+    log.close()
+    assert read(open_again(), "a", mark) == [message]
 
 
 def test_closing_one_leaves_the_other_open(one: Log, two: Log) -> None:
     message = one.append("a", "text")
-    follower = two.follow("a")
+    listener = follow(two, "a")
     one.close()
     assert read(two, "a", two.tail("a", 1)) == [message]
     two.append("a", "more")
-    assert follower.wait(PATIENCE)
-    follower.close()
+    assert listener.wait()
 
 
 # Keys
@@ -214,44 +273,37 @@ def test_a_key_used_by_both_at_once_is_one_message(one: Log, two: Log) -> None:
 # Following
 
 
-def test_a_follower_is_woken_by_an_append_of_another(one: Log, two: Log) -> None:
+def test_an_append_of_another_is_heard_of(one: Log, two: Log) -> None:
     one.append("a", "there already")
-    follower, other = two.follow("a"), two.follow("b")
-    wait_until(lambda: settled(follower), "the follower is at rest")
-    message = one.append("a", "text")
-    assert follower.wait(PATIENCE)
-    assert read(two, "a", two.tail("a", 1)) == [message]
-    assert not other.wait(0.01)
-    follower.close()
-    other.close()
+    listener, other = follow(two, "a"), follow(two, "b")
+    messages = {"a": one.append("a", "text"), "b": one.append("b", "text")}
+    for channel, heard in (("a", listener), ("b", other)):
+        assert heard.wait()
+        assert heard.channels == {channel}
+        assert all(message == messages[channel] for message in heard.messages)
+        assert read(two, channel, two.tail(channel, 1)) == [messages[channel]]
 
 
-def settled(follower: object) -> bool:
-    """Whether nothing wakes the follower any more: beginning to follow may do so once."""
-    return not follower.wait(0.05)  # type: ignore[attr-defined]
+def test_the_first_message_of_a_channel_is_heard_of_everywhere(one: Log, two: Log) -> None:
+    listeners = [follow(log, "never-seen-before") for log in (one, two, two)]
+    one.append("never-seen-before", "text")
+    for listener in listeners:
+        assert listener.wait()
 
 
-def test_the_first_message_of_a_new_channel_wakes_followers_everywhere(one: Log, two: Log) -> None:
-    followers = [log.follow("never seen before") for log in (one, two, two)]
-    one.append("never seen before", "text")
-    for follower in followers:
-        assert follower.wait(PATIENCE)
-        follower.close()
-
-
-def test_all_who_read_after_each_wait_miss_nothing_wherever_it_is_appended(
+def test_all_who_read_whenever_they_hear_miss_nothing_wherever_it_is_appended(
     open_again: Opener,
 ) -> None:
     logs = [open_again() for _ in range(3)]
     total = 300
-    place = logs[0].tail("a")
-    followers = [log.follow("a") for log in logs]
+    mark = logs[0].tail("a")
+    listeners = [follow(log, "a") for log in logs]
     seen: list[list[int]] = [[] for _ in logs]
 
-    def follow(n: int) -> None:
-        here = place
-        while here.offset < total:
-            assert followers[n].wait(PATIENCE), f"asleep at {here}"
+    def listen(n: int) -> None:
+        here = mark
+        while len(seen[n]) < total:
+            assert listeners[n].wait(), f"asleep at {here}"
             while messages := read(logs[n], "a", here, limit=7):
                 seen[n] += [message.id.offset for message in messages]
                 here = messages[-1].id
@@ -260,22 +312,21 @@ def test_all_who_read_after_each_wait_miss_nothing_wherever_it_is_appended(
         for n in range(total // 3):
             log.append("a", str(n))
 
-    threads = start(*[lambda n=n: follow(n) for n in range(3)])
+    threads = start(*[lambda n=n: listen(n) for n in range(3)])
     threads += start(*[lambda log=log: write(log) for log in logs])
     for thread in threads:
         thread.join()
     assert seen == [list(range(1, total + 1))] * 3
-    for follower in followers:
-        follower.close()
 
 
-def test_a_follower_may_come_and_go_while_another_appends(one: Log, two: Log) -> None:
+def test_who_comes_and_goes_hears_of_what_another_appends_meanwhile(one: Log, two: Log) -> None:
     for n in range(20):
-        follower = two.follow(f"a{n % 3}")
-        message = one.append(f"a{n % 3}", str(n))
-        assert follower.wait(PATIENCE)
-        assert read(two, f"a{n % 3}", two.tail(f"a{n % 3}", 1)) == [message]
-        follower.close()
+        channel = f"a{n % 3}"
+        listener = follow(two, channel)
+        message = one.append(channel, str(n))
+        assert listener.wait()
+        assert read(two, channel, two.tail(channel, 1)) == [message]
+        two.unfollow(channel, listener)
 
 
 # Who is in a room

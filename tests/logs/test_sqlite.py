@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import secrets
 import signal
 import sqlite3
@@ -27,6 +28,7 @@ from streaming.logs.sqlite.connection import Connection
 from streaming.logs.sqlite.turns import GROUP, Turns
 from streaming.message import Message, Position
 from tests.greenlets import ROOT, in_greenlets
+from tests.listener import Listener, follow
 from tests.polling import PATIENCE, wait_until
 
 MUCH = 1 << 30
@@ -176,7 +178,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(log: SqliteLog, path: Path)
     for use in (lambda: log.append("a", "text"), lambda: log.tail("a"), log.check):
         with pytest.raises(LogUnavailable, match="no SQLite file"):
             use()
-    log.follow("a").close()
+    log.unfollow("a", follow(log, "a"))
     assert path.read_text() == "a letter to somebody " * 1000
     path.unlink()
     assert log.append("a", "text").id.offset == 1
@@ -192,11 +194,12 @@ def test_a_database_of_something_else_is_left_as_it_is(log: SqliteLog, path: Pat
     assert path.read_bytes() == before
 
 
-def test_a_file_of_a_newer_version_is_refused(log: SqliteLog, path: Path) -> None:
+@pytest.mark.parametrize("version", [schema.VERSION - 1, schema.VERSION + 1])
+def test_a_file_of_another_version_is_refused(log: SqliteLog, path: Path, version: int) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-    with pytest.raises(LogUnavailable, match=f"version {schema.VERSION + 1}"):
+        db.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(LogUnavailable, match=f"version {version}"):
         log.append("a", "text")
 
 
@@ -268,13 +271,13 @@ def test_a_file_that_is_deleted_begins_anew_and_everybody_is_told(
 ) -> None:
     one, two = open_file(), open_file()
     before = one.append("a", "old").id
-    follower = two.follow("a")
+    listener = follow(two, "a")
     for suffix in ("", "-wal", "-shm") if with_its_side_files else ("",):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     after = one.append("a", "new")
     assert after.id.offset == 1
     assert after.id.epoch != before.epoch
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     for log in (one, two):
         page = log.read("a", before, limit=10, size=MUCH)
         assert page.gap is not None
@@ -292,11 +295,11 @@ def test_a_file_that_is_replaced_by_an_older_one_is_noticed(
     with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(tmp_path / "copy")) as copy:
         db.backup(copy)
     log.append("a", "lost")
-    follower = log.follow("a")
+    listener = follow(log, "a")
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     os.replace(tmp_path / "copy", path)
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     assert log.tail("a").offset == old.id.offset
     page = log.read("a", old.id, limit=10, size=MUCH)
     assert (list(page.messages), page.gap) == ([], None)
@@ -439,11 +442,11 @@ def test_processes_that_open_a_new_file_at_once_share_it(path: Path, log: Sqlite
     assert log.tail("a").offset == 120
 
 
-def test_a_message_of_another_process_wakes_a_follower_here(log: SqliteLog, path: Path) -> None:
-    follower = log.follow("a")
+def test_a_message_of_another_process_wakes_a_listener_here(log: SqliteLog, path: Path) -> None:
+    listener = follow(log, "a")
     other = child("sys.stdin.readline(); print(log.append('a', 'from afar').id); log.close()", path)
     said, _ = other.communicate("go\n", timeout=PATIENCE)
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     assert texts(log) == ["from afar"]
     assert said.strip() == str(log.tail("a"))
 
@@ -489,7 +492,7 @@ def test_members_and_sockets_of_a_killed_process_are_cleared_away(
     open_file: Opener, path: Path
 ) -> None:
     code = (
-        "f = log.follow('a'); log.enter('room', Member('ann'))\n"
+        "log.append('a', 'text'); log.follow('a', print); log.enter('room', Member('ann'))\n"
         "wake = sys.argv[1] + '-wake'\n"
         "while not (os.path.isdir(wake) and os.listdir(wake)): time.sleep(0.01)\n"
         "print('there', flush=True); time.sleep(600)"
@@ -529,34 +532,178 @@ def test_a_clock_that_is_put_back_does_not_let_the_dead_live_on(open_file: Opene
 
 def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
     log.append("a", "from the parent")
-    follower = log.follow("a")
+    listener = follow(log, "a")
     pid = os.fork()
     if pid == 0:  # no pytest in here: leave by _exit, whatever happens
         try:
-            own = log.follow("a")
+            own = follow(log, "a")
             log.append("a", "from the child")
-            heard = own.wait(PATIENCE) and texts(log) == ["from the parent", "from the child"]
+            heard = own.wait() and texts(log) == ["from the parent", "from the child"]
             log.close()
             os._exit(0 if heard else 1)
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     assert log.append("a", "again").id.offset == 3
     assert texts(log)[1] == "from the child"
 
 
+def test_a_child_forked_in_the_midst_of_writes_can_write(log: SqliteLog) -> None:
+    follow(log, "a")
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            log.append("a", "from the parent")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    codes = []
+    for n in range(30):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                log.append("b", str(n))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        codes.append(os.waitpid(pid, 0)[1])
+    is_over.set()
+    writer.join()
+    assert codes == [0] * 30
+    assert texts(log, "b") == [str(n) for n in range(30)]
+
+
 # Waking
+
+
+def test_own_appends_are_told_at_once_with_the_message_and_only_once(open_file: Opener) -> None:
+    one, two = open_file(), open_file()
+    listener = follow(one, "a", "b")
+    message = one.append("a", "text", key="k")
+    assert listener.calls == [("a", message)]
+    assert one.append("a", "again", key="k") == message
+    looks = one.process.looks
+    wait_until(lambda: one.process.looks > looks + 1, "the watch has seen it")
+    assert listener.calls == [("a", message)]
+    two.append("a", "of another")
+    wait_until(lambda: len(listener.calls) > 1, "it is heard of")
+    assert listener.calls[1] == ("a", None)
+
+
+def test_a_group_is_told_message_by_message(log: SqliteLog, path: Path) -> None:
+    log.append("a", "first")
+    listener = follow(log, "a")
+    wait_until(lambda: log.process.looks, "it listens")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        threads = [threading.Thread(target=lambda n=n: log.append("a", str(n))) for n in range(20)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(log.process.turns._pending) == 20, "all wait")
+        db.execute("ROLLBACK")
+    for thread in threads:
+        thread.join()
+    assert [m.id.offset for m in listener.messages] == list(range(2, 22))
+
+
+def test_who_follows_while_the_file_is_away_hears_when_it_is_back(
+    open_file: Opener, path: Path
+) -> None:
+    path.parent.mkdir()
+    path.write_text("no database " * 1000)
+    one, two = open_file(), open_file()
+    listener = follow(two, "a", "b")
+    path.unlink()
+    one.append("a", "text")
+    wait_until(lambda: "a" in listener.channels, "it is heard of")
+
+
+@pytest.fixture
+def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[SqliteLog], None]]:
+    """No watch looks by itself or is woken, but by calling this."""
+    send = wakeups.Wakeups.send
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
+    monkeypatch.setattr(wakeups.Wakeups, "send", lambda self, own: None)
+    folders: list[wakeups.Wakeups] = []
+
+    def wake(log: SqliteLog) -> None:
+        folders.append(wakeups.Wakeups(f"{log.path}-wake"))
+        send(folders[-1], None)
+
+    yield wake
+    monkeypatch.setattr(process, "BACKSTOP", 0.5)
+    for folder in folders:
+        folder.close()
+
+
+Wake = Callable[[SqliteLog], None]
+
+
+def test_what_an_older_file_got_before_it_was_noticed_is_heard_of(
+    open_file: Opener, path: Path, tmp_path: Path, silence: Wake
+) -> None:
+    one, two = open_file(), open_file()
+    one.append("a", "kept")
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        db.backup(copy)
+    for n in range(10):
+        one.append("b", f"lost {n}")
+    listener = follow(two, "a", "b")
+    wait_until(lambda: two.process.looks, "it listens")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    os.replace(tmp_path / "copy", path)
+    message = one.append("a", "new")
+    for n in range(20):  # the numbers go beyond those of before
+        one.append("c", str(n))
+    silence(two)
+    wait_until(lambda: "a" in listener.channels, "it is heard of")
+    page = two.read("a", two.tail("a", 1), limit=1, size=MUCH)
+    assert list(page.messages) == [message]
+
+
+def test_what_is_forgotten_before_it_was_noticed_is_heard_of(
+    open_file: Opener, silence: Wake
+) -> None:
+    one, two = open_file(channels=3), open_file(channels=3)
+    mark = two.tail("a")
+    listener = follow(two, "a", "other:9")
+    wait_until(lambda: two.process.looks, "it listens")
+    settle(two)
+    one.append("a", "text")
+    for n in range(10):
+        one.append(f"other:{n}", "text")
+    assert one.tail("a").is_mark
+    silence(two)
+    wait_until(lambda: listener.channels == {"a", "other:9"}, "it is heard of")
+    assert two.read("a", mark, limit=1, size=MUCH).gap is not None
+    wait_until(lambda: count(one, "follows") == 1, "what is still there is noted")
+
+
+def test_a_watch_that_ends_and_begins_again_misses_nothing(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BACKSTOP", 0.001)
+    one, two = open_file(), open_file()
+    for n in range(200):
+        listener = follow(two, "a")
+        one.append("a", str(n))
+        assert listener.wait(), n
+        two.unfollow("a", listener)
+        if n % 2:
+            wait_until(lambda: two.process._watch is None, "the watch has ended")
 
 
 def test_a_lost_datagram_delays_and_loses_nothing(
     open_file: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = open_file(), open_file()
-    follower = two.follow("a")
+    listener = follow(two, "a")
     monkeypatch.setattr(wakeups.Wakeups, "send", lambda self, own: None)
     one.append("a", "text")
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
 
 
 def test_a_wake_up_does_not_wait_for_the_next_look(
@@ -564,11 +711,11 @@ def test_a_wake_up_does_not_wait_for_the_next_look(
 ) -> None:
     monkeypatch.setattr(process, "BACKSTOP", 1000.0)
     one, two = open_file(), open_file()
-    follower = two.follow("a")
+    listener = follow(two, "a")
     wait_until(lambda: two.process.looks, "it listens")
     for _ in range(10):
         one.append("a", "text")
-        assert follower.wait(PATIENCE)
+        assert listener.wait()
 
 
 @in_greenlets
@@ -577,14 +724,13 @@ def test_greenlets_are_woken_as_threads_are() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/log.db"
         with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
-            follower = two.follow("a")
+            listener = follow(two, "a")
             wait_until(lambda: two.process.looks, "it listens")
             for n in range(3):
                 other = child("log.append('a', sys.argv[2]); log.close()", path, n)
-                assert follower.wait(PATIENCE)
+                assert listener.wait()
                 assert texts(one)[-1] == str(n)
                 other.communicate()
-            follower.close()
 
 
 def test_a_path_too_long_for_a_socket_wakes_all_the_same(
@@ -593,68 +739,65 @@ def test_a_path_too_long_for_a_socket_wakes_all_the_same(
     monkeypatch.setattr(process, "BACKSTOP", 1000.0)
     path = tmp_path / ("x" * 120) / "log.db"
     with closing(SqliteLog(path)) as one, closing(SqliteLog(path)) as two:
-        follower = two.follow("a")
+        listener = follow(two, "a")
         ear = two.process._ear
         assert ear is not None
         wait_until(lambda: two.process.looks, "it listens")
         assert not ear.is_deaf
         one.append("a", "text")
-        assert follower.wait(PATIENCE)
+        assert listener.wait()
 
 
 def test_without_unix_sockets_it_polls(open_file: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(wakeups.socket, "AF_UNIX")
     one, two = open_file(), open_file()
-    follower = two.follow("a")
+    listener = follow(two, "a")
     one.append("a", "text")
-    assert follower.wait(PATIENCE)
-    follower.close()
+    assert listener.wait()
 
 
 def test_the_sockets_are_for_this_user_only_and_go_with_their_process(
     log: SqliteLog, path: Path
 ) -> None:
     folder = Path(f"{path}-wake")
-    follower = log.follow("a")
+    listener = follow(log, "a")
     wait_until(lambda: folder.exists() and os.listdir(folder), "it listens")
     assert folder.stat().st_mode & 0o077 == 0
-    follower.close()
+    log.unfollow("a", listener)
     wait_until(lambda: not os.listdir(folder), "it listens no more")
-    again = log.follow("a")
+    log.follow("a", listener)
     wait_until(lambda: os.listdir(folder), "it listens again")
-    again.close()
 
 
 def test_a_socket_that_was_tidied_away_comes_back(
     open_file: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = open_file(), open_file()
-    follower = two.follow("a")
+    listener = follow(two, "a")
     folder = Path(f"{path}-wake")
     (name,) = wait_until(lambda: folder.exists() and os.listdir(folder), "it listens")
     (folder / name).unlink()
     folder.rmdir()
     one.append("a", "text")
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     wait_until(lambda: folder.exists() and os.listdir(folder) == [name], "it listens again")
 
 
 def test_an_idle_watch_does_not_turn_in_circles(log: SqliteLog) -> None:
-    follower = log.follow("a")
+    listener = follow(log, "a")
     log.append("a", "text")
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
     before, began = log.process.looks, time.monotonic()
-    assert not follower.wait(1.0)
+    assert not listener.wait(1.0)
     most = (time.monotonic() - began) / process.BACKSTOP + 2
     assert log.process.looks - before <= most
-    follower.close()
 
 
 def test_the_watch_outlives_a_file_that_cannot_be_read(
     open_file: Opener, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     one, two = open_file(), open_file()
-    follower = two.follow("a")
+    listener = follow(two, "a")
     broken = path.with_suffix(".broken")
     broken.write_text("no database " * 1000)
     for suffix in ("-wal", "-shm"):
@@ -664,7 +807,7 @@ def test_the_watch_outlives_a_file_that_cannot_be_read(
         wait_until(lambda: "waits" in caplog.text, "it tells")
     path.unlink()
     one.append("a", "text")
-    assert follower.wait(PATIENCE)
+    assert listener.wait()
 
 
 def test_closing_lets_go_of_every_file(path: Path) -> None:
@@ -676,9 +819,9 @@ def test_closing_lets_go_of_every_file(path: Path) -> None:
     before = len(opened())
     for _ in range(3):
         log = SqliteLog(path)
-        follower = log.follow("a")
+        listener = follow(log, "a")
         log.append("a", "text")
-        assert follower.wait(PATIENCE)
+        assert listener.wait()
         log.close()
         with pytest.raises(LogUnavailable, match="closed"):
             log.append("a", "text")
@@ -753,43 +896,131 @@ def test_an_idle_channel_is_forgotten_when_all_of_it_has_aged(open_file: Opener)
     log.append("new", "text")
     assert rows(Path(log.path), "SELECT name FROM channels") == [("new",)]
     assert count(log, "messages") == 2
-    assert log.tail("a").epoch != before.epoch
-
-
-def test_the_longest_unused_go_first_and_those_followed_stay(open_file: Opener) -> None:
-    log = open_file(channels=10)
-    followers = [log.follow(f"followed{n}") for n in range(20)]
-    heads = [log.append(f"followed{n}", "text").id for n in range(20)]
-    for n in range(300):
-        log.append(f"run:{n}", "text")
-    assert [log.tail(f"followed{n}") for n in range(20)] == heads
-    assert count(log, "channels") <= 30
-    for follower in followers:
-        follower.close()
-    for n in range(300):
-        log.append(f"more:{n}", "text")
-    assert count(log, "channels") <= 10
-    assert texts(log, "more:299") == ["text"]
-    assert count(log, "forgotten") <= 1
+    page = log.read("a", before, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert page.position.is_mark
 
 
 def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file: Opener) -> None:
     clock = Clock()
     log = open_file(clock=clock, channels=5)
     before = log.append("a", "text").id
-
-    def follow(db: sqlite3.Connection) -> None:
-        rooms.live(db, "another process", clock.now)
-        rooms.follow(db, "another process", {"a": True})
-
-    log.process.turns.write(follow)
+    log.process.turns.write(lambda db: another_follows(db, ["a"], clock.now))
     for n in range(20):
         log.append(f"other:{n}", "text")
     assert log.tail("a") == before
     clock.now += LEASE + 1
     for n in range(20):
         log.append(f"more:{n}", "text")
-    assert log.tail("a").epoch != before.epoch
+    assert log.tail("a").is_mark
+    assert count(log, "follows") == count(log, "workers") == 0
+    whole(log)
+
+
+def another_follows(db: sqlite3.Connection, channels: list[str], now: float) -> None:
+    rooms.live(db, "another process", now, now)
+    for channel in channels:
+        assert rooms.follow(db, "another process", channel)
+
+
+def whole(log: SqliteLog) -> None:
+    """What is counted is so, and all that is passed is followed."""
+
+    def look(db: sqlite3.Connection) -> None:
+        unfollowed, passed, forgotten = db.execute(
+            "SELECT unfollowed, passed, forgotten FROM life"
+        ).fetchone()
+        found = db.execute(
+            "SELECT count(*), ifnull(min(seq), 1 << 60) FROM channels"
+            " WHERE id NOT IN (SELECT channel FROM follows)"
+        ).fetchone()
+        assert (unfollowed, found[1] > passed) == (found[0], True)
+        assert passed >= forgotten
+        lost = "SELECT * FROM follows WHERE channel NOT IN (SELECT id FROM channels)"
+        assert db.execute(lost).fetchall() == []
+
+    log.process.reader.read(look)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_counted_stays_right_whatever_happens(
+    open_file: Opener, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "AT_ONCE", 3)
+    chance, clock, listener = random.Random(seed), Clock(), Listener()
+    logs = [open_file(clock=clock, channels=5, age=100.0) for _ in range(3)]
+    followed: list[tuple[SqliteLog, str]] = []
+    for _ in range(400):
+        log, channel = chance.choice(logs), f"a{chance.randrange(30)}"
+        if chance.random() < 0.5:
+            log.append(channel, "text")
+        elif chance.random() < 0.5:
+            log.follow(channel, listener)
+            followed.append((log, channel))
+        elif followed and chance.random() < 0.9:
+            log, channel = followed.pop(chance.randrange(len(followed)))
+            log.unfollow(channel, listener)
+        else:
+            clock.now += chance.choice([1.0, LEASE + 1])
+            log.beat()
+        whole(log)
+    for log, channel in followed:
+        log.unfollow(channel, listener)
+    for log in logs:
+        wait_until(lambda log=log: not log.process._follows.is_untold, "all is noted")
+    for n in range(100):
+        logs[0].append(f"more:{n}", "text")
+    whole(logs[0])
+    assert count(logs[0], "follows") == 0
+    assert count(logs[0], "channels") == 5
+
+
+def test_a_new_channel_costs_the_same_however_many_there_are(open_file: Opener) -> None:
+    log = open_file(channels=100, synchronous="off")
+    costs: list[int] = []
+
+    def watch(db: sqlite3.Connection) -> None:
+        db.set_progress_handler(lambda: costs.append(1) and None, 10)
+
+    def cost(name: str) -> int:
+        costs.clear()
+        log.append(name, "text")
+        return len(costs)
+
+    for n in range(150):
+        log.append(f"a{n}", "text")
+    log.process.turns.write(watch)
+    few = max(cost(f"b{n}") for n in range(50))
+    names = [f"followed{n}" for n in range(2000)]
+    log.process.turns.write(lambda db: db.set_progress_handler(None, 0))
+    for name in names:
+        log.append(name, "text")
+        log.process.turns.write(lambda db, name=name: another_follows(db, [name], time.time()))
+    assert count(log, "channels") > 2000
+    log.process.turns.write(watch)
+    assert max(cost(f"c{n}") for n in range(400)) < 2 * few
+    log.process.turns.write(lambda db: db.set_progress_handler(None, 0))
+    whole(log)
+
+
+def test_what_a_dead_process_followed_is_cleared_away_in_portions(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "AT_ONCE", 5)
+    clock = Clock()
+    log = open_file(clock=clock)
+    names = [f"a{n}" for n in range(20)]
+    for name in names:
+        log.append(name, "text")
+    log.process.turns.write(lambda db: another_follows(db, names, clock.now))
+    clock.now += LEASE + 1
+    left = [20]
+    for n in range(5):
+        log.append(f"new{n}", "text")
+        left.append(count(log, "follows"))
+        whole(log)
+    assert left == [20, 15, 10, 5, 0, 0]
+    assert count(log, "workers") == 0
 
 
 def test_a_process_taken_for_dead_that_enters_somebody_follows_as_before(
@@ -797,27 +1028,201 @@ def test_a_process_taken_for_dead_that_enters_somebody_follows_as_before(
 ) -> None:
     clock = Clock()
     stopped, other = open_file(clock=clock), open_file(clock=clock)
-    follower = stopped.follow("a")
-    wait_until(lambda: count(other, "follows") == 1, "it is noted")
+    other.append("a", "text")
+    follow(stopped, "a")
+    wait_until(lambda: count(other, "follows") == 1 and stopped.process._beat_at, "it is noted")
     clock.now += LEASE + 1
     other.beat()
     assert count(other, "follows") == 0
     stopped.enter("room", Member("ann"))
     stopped.append("b", "text")
     assert count(other, "follows") == 1, "the next that enters somebody would hide it for good"
-    follower.close()
+
+
+# What is followed, in the file
+
+
+def test_a_channel_that_comes_to_be_while_it_is_followed_is_noted(open_file: Opener) -> None:
+    one, two = open_file(), open_file()
+    listener = follow(one, "own", "of-another")
+    one.append("own", "text")
+    assert count(one, "follows") == 1, "in the same turn"
+    two.append("of-another", "text")
+    wait_until(lambda: count(one, "follows") == 2, "it is noted")
+    for channel in ("own", "of-another"):
+        one.unfollow(channel, listener)
+    wait_until(lambda: count(one, "follows") == 0, "it is followed no more")
+
+
+def test_a_channel_that_was_there_is_noted_when_it_is_followed(log: SqliteLog) -> None:
+    log.append("a", "text")
+    one, two = follow(log, "a"), follow(log, "a")
+    wait_until(lambda: count(log, "follows") == 1, "it is noted")
+    log.unfollow("a", one)
+    log.append("b", "text")
+    assert count(log, "follows") == 1
+    log.unfollow("a", two)
+    log.append("b", "text")
+    assert count(log, "follows") == 0
+
+
+def test_what_is_followed_is_noted_again_in_another_file(open_file: Opener, path: Path) -> None:
+    one, two = open_file(), open_file()
+    one.append("a", "text")
+    listener = follow(two, "a")
+    wait_until(lambda: count(one, "follows") == 1, "it is noted")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink()
+    one.append("a", "text")
+    assert listener.wait()
+    wait_until(lambda: count(one, "follows") == 1, "it is noted there too")
 
 
 def test_what_is_followed_is_noted_however_much_it_is(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "TOLD", 7)
-    followers = [log.follow(f"a{n}") for n in range(50)]
+    monkeypatch.setattr(rooms, "AT_ONCE", 7)
+    names = [f"a{n}" for n in range(50)]
+    for name in names:
+        log.append(name, "text")
+    listener = follow(log, *names)
     wait_until(lambda: count(log, "follows") == 50, "all are noted")
-    for follower in followers[1:]:
-        follower.close()
+    for name in names[1:]:
+        log.unfollow(name, listener)
     wait_until(lambda: count(log, "follows") == 1, "one is left")
-    followers[0].close()
+    whole(log)
+
+
+class Failure(Exception):
+    pass
+
+
+def fail(db: sqlite3.Connection) -> None:
+    raise Failure
+
+
+def test_a_turn_that_fails_is_made_up_for_by_the_next(log: SqliteLog) -> None:
+    log.append("a", "text")
+    log.append("b", "text")
+    follows, listener = log.process._follows, Listener()
+    follows.add("a", listener)  # here no watch helps
+    with pytest.raises(Failure):
+        log.process.turns.write(fail)
+    assert (count(log, "follows"), follows.is_untold) == (0, True)
+    follows.add("b", listener)
+    settle(log)
+    assert count(log, "follows") == 2
+    follows.remove("a", listener)
+    with pytest.raises(Failure):
+        log.process.turns.write(fail)
+    follows.add("made-up", listener)
+    settle(log)
+    assert count(log, "follows") == 1
+
+
+def settle(log: SqliteLog) -> None:
+    """Some turns, until the file has been told everything."""
+    for _ in range(9):
+        log.process.turns.write(lambda db: None)
+    assert not log.process._follows.is_untold
+
+
+def test_what_changes_during_a_turn_is_noted_by_the_next(log: SqliteLog) -> None:
+    log.append("a", "text")
+    follows, listener = log.process._follows, Listener()
+    follows.add("a", listener)
+    log.process.turns.write(lambda db: follows.remove("a", listener))
+    settle(log)
+    assert count(log, "follows") == 0
+    follows.add("a", listener)
+    settle(log)
+    follows.remove("a", listener)
+    log.process.turns.write(lambda db: follows.add("a", listener))
+    settle(log)
+    assert count(log, "follows") == 1
+
+
+def test_a_process_taken_for_dead_notes_again_what_was_cleared_away(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "AT_ONCE", 3)
+    clock = Clock()
+    stopped, other = open_file(clock=clock), open_file(clock=clock)
+    follows, listener = stopped.process._follows, Listener()
+    for n in range(10):
+        stopped.append(f"a{n}", "text")
+        follows.add(f"a{n}", listener)
+    settle(stopped)
+    assert count(other, "follows") == 10
+    clock.now += LEASE + 1
+    other.append("new", "text")
+    assert count(other, "follows") == 7
+    stopped.check()
+    follows.remove("a0", listener)
+    settle(stopped)
+    assert count(other, "follows") == 9
+    whole(other)
+
+
+# Nothing is written for reading
+
+
+@pytest.fixture
+def unchanged(log: SqliteLog, path: Path) -> Iterator[SqliteLog]:
+    """Another process's log on a file with a message; it must be the same after the test."""
+    log.append("a", "text")
+    with closing(sqlite3.connect(path)) as db:
+
+        def state() -> tuple[object, ...]:
+            version = db.execute("PRAGMA data_version").fetchone()
+            return version, path.read_bytes(), Path(f"{path}-wal").read_bytes()
+
+        before = state()
+        reader = SqliteLog(path)
+        yield reader
+        assert state() == before
+        reader.close()
+        assert state() == before
+        log.append("a", "more")
+        assert state() != before, "this would be noticed"
+
+
+def test_what_is_made_up_leaves_the_file_as_it_is(unchanged: SqliteLog) -> None:
+    for n in range(100):
+        name = f"made-up{n}"
+        mark = unchanged.tail(name, n)
+        unchanged.read(name, mark, limit=10, size=MUCH)
+        unchanged.read(name, Position("0123abcd", n), limit=10, size=MUCH)
+        unchanged.unfollow(name, follow(unchanged, name))
+        assert unchanged.members(name) == []
+        assert not unchanged.leave(name, "ann")
+    assert texts(unchanged) == ["text"]
+
+
+def test_following_what_is_made_up_leaves_no_rows(unchanged: SqliteLog) -> None:
+    names = [f"made-up{n}" for n in range(MANY)]
+    listener = follow(unchanged, *names)
+    looks = unchanged.process.looks
+    wait_until(lambda: not unchanged.process._follows.is_untold, "all are looked up")
+    wait_until(lambda: unchanged.process.looks > looks + 1, "the watch goes on")
+    assert count(unchanged, "follows") == count(unchanged, "workers") == 0
+    assert count(unchanged, "channels") == 1
+    for name in names:
+        unchanged.unfollow(name, listener)
+    assert listener.calls == []
+
+
+def test_readers_and_strangers_do_not_wait_for_a_writer(log: SqliteLog, path: Path) -> None:
+    log.append("a", "text")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        mark = log.tail("made-up")
+        assert log.read("made-up", mark, limit=1, size=1).gap is None
+        assert log.members("room") == []
+        assert not log.leave("room", "ann")
+        log.unfollow("made-up", follow(log, "made-up"))
+        assert texts(log) == ["text"]
+        db.execute("ROLLBACK")
 
 
 def test_the_number_of_channels_ever_made_is_not_limited(
@@ -948,3 +1353,102 @@ def test_epochs_of_many_lives_are_remembered_up_to_a_bound(
 
 def test_processes_of_one_life_share_its_epochs(open_file: Opener) -> None:
     assert open_file().append("a", "1").id.epoch == open_file().append("a", "2").id.epoch
+
+
+# Marks, and what a file forgets
+
+
+def test_a_mark_is_good_after_a_restart_of_the_machine(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_file()
+    before.append("b", "text")
+    mark = before.tail("a")
+    before.close()
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    after = open_file()
+    page = after.read("a", mark, limit=10, size=MUCH)
+    assert (list(page.messages), page.gap) == ([], None)
+    assert page.position.is_same(after.tail("a"))
+    assert not page.position.is_same(mark)
+    message = after.append("a", "text")
+    for place in (mark, page.position):
+        page = after.read("a", place, limit=10, size=MUCH)
+        assert (list(page.messages), page.gap) == ([message], None)
+
+
+def test_a_mark_given_behind_what_a_power_cut_left_is_a_gap_and_no_other(
+    open_file: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_file()
+    log.append("b", "text")
+    early = log.tail("a")
+    log.close()
+    kept = path.read_bytes()
+    log = open_file()
+    log.append("a", "lost")
+    log.append("b", "lost")
+    late = log.tail("c")
+    log.close()
+    path.write_bytes(kept)  # the disk never got the last two
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    log = open_file()
+    new = {channel: log.append(channel, "new") for channel in "dca"}
+    for channel in "ac":
+        page = log.read(channel, late, limit=10, size=MUCH)
+        assert page.gap is not None
+        assert list(page.messages) == [new[channel]]
+        page = log.read(channel, early, limit=10, size=MUCH)
+        assert (page.gap, list(page.messages)) == (None, [new[channel]])
+    assert log.read("e", late, limit=10, size=MUCH).gap is not None
+    assert log.read("e", early, limit=10, size=MUCH).gap is None
+
+
+def test_marks_of_many_lives_are_remembered_up_to_a_bound(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = []
+    for life in range(schema.PAST + 2):
+        monkeypatch.setattr(schema, "_life", lambda path, life=life: f"life {life}")
+        log = open_file()
+        marks.append(log.tail("a"))
+        log.append("b", "text")
+        log.close()
+    log = open_file()
+    gaps = [log.read("a", mark, limit=9, size=MUCH).gap is not None for mark in marks]
+    assert gaps == [True] + [False] * (schema.PAST + 1)
+
+
+def test_a_mark_that_is_younger_than_its_channel_is_a_gap(log: SqliteLog) -> None:
+    message = log.append("a", "text")
+    page = log.read("a", log.tail("b"), limit=9, size=MUCH)
+    assert page.gap is not None
+    assert list(page.messages) == [message]
+
+
+def test_a_mark_of_a_file_that_is_gone_is_a_gap(log: SqliteLog, path: Path) -> None:
+    mark = log.tail("a")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    page = log.read("a", mark, limit=9, size=MUCH)
+    assert page.gap is not None
+    assert log.read("a", page.position, limit=9, size=MUCH).gap is None
+
+
+def test_a_channel_that_was_followed_for_long_is_not_forgotten_unsaid(open_file: Opener) -> None:
+    log = open_file(channels=3)
+    listener = follow(log, "a")
+    mark = log.tail("a")
+    log.append("a", "text")
+    later = log.tail("made-up")
+    for n in range(10):
+        log.append(f"other:{n}", "text")
+    log.unfollow("a", listener)
+    log.append("other:9", "text")
+    assert not log.tail("a").is_mark, "it was in use up to now"
+    for n in range(10):
+        log.append(f"more:{n}", "text")
+    assert log.tail("a").is_mark
+    assert log.read("a", mark, limit=9, size=MUCH).gap is not None
+    assert later.is_mark
+    assert log.read("a", log.tail("a"), limit=9, size=MUCH).gap is None

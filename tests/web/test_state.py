@@ -9,7 +9,8 @@ from flask import Flask
 
 from streaming import ConfigurationError, Forbidden, HubClosed, State, current_state
 from streaming.web import state
-from streaming.web.state import close_all, create_state, only_subscribe
+from streaming.web.draining import close_all
+from streaming.web.state import create_state, only_subscribe
 from tests.sites import make_app, serve
 
 
@@ -87,7 +88,7 @@ def test_closing_ends_subscriptions_refuses_new_ones_and_may_be_repeated() -> No
 def test_all_applications_of_the_process_are_drained_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(state, "_states", weakref.WeakSet())
+    monkeypatch.setattr(state, "states", weakref.WeakSet())
     apps = [make_app() for _ in range(3)]
     close_all()
     assert all(state_of(app).hub.closed.is_set() for app in apps)
@@ -95,7 +96,7 @@ def test_all_applications_of_the_process_are_drained_together(
 
 def test_an_application_that_is_dropped_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: weakref.WeakSet[State] = weakref.WeakSet()
-    monkeypatch.setattr(state, "_states", kept)
+    monkeypatch.setattr(state, "states", kept)
     app = make_app()
     assert len(kept) == 1
     del app

@@ -37,7 +37,7 @@ class Worker:
 
 @pytest.fixture(autouse=True)
 def only_apps_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "_states", weakref.WeakSet())
+    monkeypatch.setattr(state, "states", weakref.WeakSet())
 
 
 def watchers() -> list[threading.Thread]:

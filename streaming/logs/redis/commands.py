@@ -5,19 +5,20 @@ from __future__ import annotations
 import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from ...errors import LogUnavailable
 from .backoff import Backoff, Outage
-from .errors import explain, is_outage
+from .ear import Ear
+from .errors import FAILURES, explain, is_outage
 from .scripts import Script
 from .url import RedisURL
 
@@ -29,8 +30,6 @@ SENTINEL_TIMEOUT = 0.5
 
 CONNECTIONS = 16
 """Commands that are on their way at the same time; the others wait their turn, ``TIMEOUT`` long."""
-
-FAILURES = (RedisError, RedisClusterException, OSError)
 
 
 class Commands:
@@ -101,7 +100,7 @@ class Commands:
             client = self._open()
             if self._url.kind == "cluster":  # each node passes on what any of them announces
                 client = client.get_redis_connection(client.get_random_node())
-            return Ear(client.connection_pool, str(self._url))
+            return Ear(client.connection_pool, self._url)
         except FAILURES as error:
             raise LogUnavailable(f"Redis ({self._url}) {explain(error)}.") from error
 
@@ -165,55 +164,6 @@ class Commands:
                     raise self._failure(outage, error) from error
                 outage.succeed()
             return self._client
-
-
-class Ear:
-    """A connection that is subscribed to names. For one thread, which waits for ``sock``."""
-
-    def __init__(self, pool: Any, where: str) -> None:
-        self._pool = pool
-        self._where = where
-        self._connection = pool.get_connection()
-        self.sock = self._connection._sock
-
-    def subscribe(self, names: Iterable[str]) -> None:
-        """Ask for what is announced under ``names``; ``receive`` says when each is heard."""
-        self._say("SUBSCRIBE", *names)
-
-    def unsubscribe(self, names: Iterable[str]) -> None:
-        """Ask for no more of it."""
-        self._say("UNSUBSCRIBE", *names)
-
-    def ping(self) -> None:
-        """Ask the server for a sign of life."""
-        self._say("PING")
-
-    def receive(self) -> tuple[str, str] | None:
-        """What arrived, such as ``("message", name)`` or ``("subscribe", name)``; None: nothing.
-
-        Raises:
-            LogUnavailable: If the connection is lost.
-        """
-        try:
-            if not self._connection.can_read(timeout=0):
-                return None
-            said = self._connection.read_response()
-        except FAILURES as error:
-            raise LogUnavailable(f"Redis ({self._where}) {explain(error)}.") from error
-        return (str(said[0]), str(said[1])) if isinstance(said, list) else (str(said), "")
-
-    def close(self) -> None:
-        """Give the connection up. Idempotent."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.disconnect()
-            self._pool.release(connection)
-
-    def _say(self, *words: str) -> None:
-        try:
-            self._connection.send_command(*words, check_health=False)
-        except FAILURES as error:
-            raise LogUnavailable(f"Redis ({self._where}) {explain(error)}.") from error
 
 
 def _outage() -> Outage:

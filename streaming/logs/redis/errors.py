@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from redis import exceptions
 
+FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+"""What talking to Redis raises."""
+
 MEANINGS: tuple[tuple[str, type[Exception] | None, str], ...] = (
     (
         "OOM",

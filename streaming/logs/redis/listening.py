@@ -6,32 +6,22 @@ import os
 import selectors
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
+from ...bell import give_turn
 from ...errors import LogUnavailable
+from .ear import Ear
 
 SILENCE = 2.0
 """Seconds without a word after which the server is asked for one, and it has as long to answer."""
 
+TURN = 0.001
+"""Seconds of taking in after which others get a turn."""
+
 SOME = 200
-"""Names in one command."""
-
-
-class Ear(Protocol):
-    """A connection that is subscribed to names. All verbs raise ``LogUnavailable`` when it breaks.
-
-    ``receive`` gives what has arrived, such as ``("message", name)`` or ``("subscribe", name)``.
-    """
-
-    sock: Any
-
-    def subscribe(self, names: Iterable[str]) -> None: ...
-    def unsubscribe(self, names: Iterable[str]) -> None: ...
-    def ping(self) -> None: ...
-    def receive(self) -> tuple[str, str] | None: ...
-    def close(self) -> None: ...
+"""Channels in one command."""
 
 
 class Waker:
@@ -81,12 +71,12 @@ class Session:
 
     Args:
         ear: The connection.
-        announced: Called with the name of each announcement.
-        confirmed: Called with a name from which on nothing announced under it is missed.
+        announced: Called with the channel and text of each announcement.
+        confirmed: Called with a channel of which nothing announced is missed from now on.
     """
 
     def __init__(
-        self, ear: Ear, *, announced: Callable[[str], None], confirmed: Callable[[str], None]
+        self, ear: Ear, *, announced: Callable[[str, str], None], confirmed: Callable[[str], None]
     ) -> None:
         self._ear = ear
         self._announced = announced
@@ -102,15 +92,15 @@ class Session:
         return self._spoke + SILENCE * (1 + self._is_asked)
 
     def change(self, wanted: Mapping[str, bool]) -> None:
-        """Ask for the names that are wanted, and no more for those that are not."""
+        """Ask for the channels that are wanted, and no more for those that are not."""
         more, less = [], []
-        for name, is_wanted in wanted.items():
-            if is_wanted and name not in self._asked:
-                more.append(name)
-            elif is_wanted and not self._awaited[name]:
-                self._confirmed(name)
-            elif not is_wanted and name in self._asked:
-                less.append(name)
+        for channel, is_wanted in wanted.items():
+            if is_wanted and channel not in self._asked:
+                more.append(channel)
+            elif is_wanted and not self._awaited[channel]:
+                self._confirmed(channel)
+            elif not is_wanted and channel in self._asked:
+                less.append(channel)
         self._asked.difference_update(less)
         self._asked.update(more)
         self._awaited.update(more)
@@ -120,19 +110,22 @@ class Session:
             self._ear.unsubscribe(less[start : start + SOME])
 
     def hear(self) -> bool:
-        """Take in all that has arrived; False if nothing has."""
-        has_heard = False
+        """Take in what has arrived, for a moment at most; False if nothing has."""
+        has_heard, until = False, time.monotonic() + TURN
         while (said := self._ear.receive()) is not None:
-            kind, name = said
+            kind, channel, text = said
             has_heard = True
             if kind == "message":
-                self._announced(name)
+                self._announced(channel, text)
             elif kind == "subscribe":
-                self._awaited[name] -= 1  # asked for, given up and asked for again: the last counts
-                if not self._awaited[name]:
-                    del self._awaited[name]
-                    if name in self._asked:
-                        self._confirmed(name)
+                self._awaited[channel] -= 1
+                if not self._awaited[channel]:  # if asked for twice, the last answer counts
+                    del self._awaited[channel]
+                    if channel in self._asked:
+                        self._confirmed(channel)
+            if time.monotonic() > until:
+                give_turn()
+                break
         if has_heard:
             self._spoke, self._is_asked = time.monotonic(), False
         return has_heard

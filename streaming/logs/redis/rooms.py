@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..contract import Member
 from .commands import Commands
 from .scripts import Script
+from .url import RedisURL
 
 KEPT = 3600
 """Seconds that what nobody renews is kept in Redis."""
@@ -93,13 +94,13 @@ class Rooms:
     def __init__(
         self,
         commands: Commands,
-        prefix: str,
+        url: RedisURL,
         *,
         lease: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._commands = commands
-        self._prefix = prefix
+        self._url = url
         self._lease = int(lease * 1000)
         self._clock = clock
         self._worker = secrets.token_hex(8)
@@ -173,7 +174,7 @@ class Rooms:
 
     def _beat(self, worker: str) -> tuple[list[str], list[str]]:
         living, dead = self._commands.run(
-            BEAT, [f"{self._prefix}workers"], worker, self._lease, KEPT * 1000, again=True
+            BEAT, [f"{self._url.prefix}workers"], worker, self._lease, KEPT * 1000, again=True
         )
         return living, dead
 
@@ -190,7 +191,7 @@ class Rooms:
             gone += [(room, member) for member in ids]
             self._commands.run(FORGET, [place], room, again=True)
         lease = self._lease if lease is None else lease
-        self._commands.run(BURY, [f"{self._prefix}workers"], worker, lease, again=True)
+        self._commands.run(BURY, [f"{self._url.prefix}workers"], worker, lease, again=True)
         return gone
 
     def _note(self, rooms: list[str]) -> None:
@@ -200,7 +201,7 @@ class Rooms:
             self._commands.run(NOTE, [place], KEPT * 1000, *some, again=True)
 
     def _room(self, room: str) -> str:
-        return f"{self._prefix}{{{room}}}:members"
+        return self._url.key(room, "members")
 
     def _noted(self, worker: str) -> str:
-        return f"{self._prefix}worker:{worker}:rooms"
+        return f"{self._url.prefix}worker:{worker}:rooms"

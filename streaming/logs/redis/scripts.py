@@ -4,8 +4,10 @@ A channel is four keys of one hash tag, so that a cluster keeps them on one node
 
     <prefix>{<channel>}:log     the messages, a stream; entry ``<offset>-0`` with the fields
                                 ``t`` (ms), ``d`` (text), and ``e``, ``s``, ``k`` where they differ
-                                from ``message`` and nothing; also the announcements' name
-    <prefix>{<channel>}:meta    epoch, newest, oldest, size; run, past: see below; used (ms)
+                                from ``message`` and nothing; announcements (``messages.py``)
+                                have this name too
+    <prefix>{<channel>}:meta    epoch, newest, oldest, size; run, past: see below; born, used: ms of
+                                the first append, and of the last that let the keys live on
     <prefix>{<channel>}:keys    idempotency key -> ``<offset>:<ms>``
     <prefix>{<channel>}:order   the same keys by their ms
 
@@ -13,6 +15,13 @@ Lineage: a server that restarts, or takes over for another, may have lost what i
 and would give the same offsets to other messages. Its replication id tells: it changes with each
 start and each take-over. Whoever finds another one than ``meta.run`` begins a new epoch there and
 notes in ``meta.past`` how far the old one is the same.
+
+Marks: where there is no channel there are no keys, and a mark is the server's time. A channel
+lives for ``keep`` ms at least: if one is born less than that after a mark, none was born and has
+expired in between. All marks have one epoch. Any other would have to be written, or be the
+replication id, and then each start of a server would be a gap for all who wait for a first message.
+The price: of a channel that was born after the mark and evicted, flushed or lost as a whole there
+is no trace.
 """
 
 from __future__ import annotations
@@ -20,14 +29,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha1
 
+from ...message import MARK
+from ..contract import MAX_KEYS
+
 PAST = 8
 """Epochs before the present one of which a position may still be good."""
 
-EMPTY = 600_000
-"""Milliseconds a channel without messages is kept."""
+NONE = f"{MARK}0"
+"""The epoch of all marks."""
 
-MAX_KEYS = 10_000
-"""Idempotency keys a channel remembers at most, however long the window."""
+CARRIED = 1024
+"""Bytes of text that are announced with their message; of a longer one only its place is."""
+
+SLACK = 30_000
+"""Milliseconds that the clock of a server may differ from that of another that takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +69,21 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function print(number) return string.format('%.0f', number) end
 
-local m = redis.call('HMGET', meta, 'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used')
+local names = {{'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used', 'born'}}
+local m = redis.call('HMGET', meta, unpack(names))
 local epoch, newest, oldest, size = m[1], tonumber(m[2]), tonumber(m[3]), tonumber(m[4])
-local run, past, used = m[5], m[6], tonumber(m[7])
+local run, past, used, born = m[5], m[6], tonumber(m[7]), tonumber(m[8]) or 0
 local changed = false
+
+-- Whether a position is a mark since which nothing can have been forgotten until this time.
+local NONE = '{NONE}'
+local function isWhole(from, mark, till)
+  return from == NONE and mark <= till and (keep == 0 or till - mark < keep - {SLACK})
+end
 
 local info = redis.pcall('INFO', 'replication')  -- a table if it is forbidden
 local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or run or ''
-if not epoch then
-  if redis.call('EXISTS', log, keys, order) > 0 then redis.call('DEL', log, keys, order) end
-  epoch, newest, oldest, size, run, past, used = ARGV[1], 0, 1, 0, server, '', 0
-  changed = true
-elseif run ~= server then
+if epoch and run ~= server then
   if run ~= '' then
     local all = {{}}
     for one in string.gmatch(past .. ' ' .. epoch .. ':' .. print(newest), '%S+') do
@@ -76,22 +94,21 @@ elseif run ~= server then
   end
   run, changed = server, true
 end
-if oldest <= newest and redis.call('XLEN', log) == 0 then  -- Redis evicted it
+if epoch and oldest <= newest and redis.call('XLEN', log) == 0 then  -- Redis evicted it
   oldest, size, changed = newest + 1, 0, true
 end
 
--- Let the keys live on; those of a channel that never had a message only shortly.
+-- Let the keys live on.
 local function stay()
-  local ms = keep
-  if newest == 0 and (keep == 0 or keep > {EMPTY}) then ms = {EMPTY} end
   for _, name in ipairs({{log, meta}}) do
-    if ms > 0 then redis.call('PEXPIRE', name, print(ms)) else redis.call('PERSIST', name) end
+    if keep > 0 then redis.call('PEXPIRE', name, print(keep)) else redis.call('PERSIST', name) end
   end
 end
 
 local function save()
   redis.call('HSET', meta, 'epoch', epoch, 'newest', print(newest), 'oldest', print(oldest),
-             'size', print(size), 'run', run, 'past', past, 'used', print(used))
+             'size', print(size), 'run', run, 'past', past, 'used', print(used),
+             'born', print(born))
 end
 
 -- Let go of the oldest; true if there was something to let go of. An append leaves most of what is
@@ -131,6 +148,14 @@ APPEND = Script.of(
     _OPEN,
     f"""
 local window, key, text, event, sender = tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+if not epoch then
+  epoch, newest, oldest, size, run, past, used = ARGV[1], 0, 1, 0, server, '', 0
+  born, changed = now, true
+  if redis.call('EXISTS', log, keys, order) > 0 then  -- the rest of a life that was evicted
+    redis.call('DEL', log, keys, order)
+    born = 0
+  end
+end
 if key ~= '' then
   local seen = redis.call('HGET', keys, key)
   local offset, since = string.match(seen or '', '(%d+):(%d+)')
@@ -140,15 +165,20 @@ if key ~= '' then
   end
 end
 
--- What may fail comes before what cannot be taken back: an announcement may be forbidden, and Redis
--- asks for memory, a disk and replicas before the first write. A wake-up for nothing is harmless.
-redis.call('PUBLISH', log, print(newest + 1))
+-- What may fail comes before what cannot be taken back. Redis asks for memory, a disk and replicas
+-- before the first write, so this one, which changes nothing. An announcement may be forbidden.
+redis.call('ZADD', order, 'XX', 0, '')
+local said = epoch .. '-' .. print(newest + 1)
+if #text <= {CARRIED} then
+  said = said .. ' ' .. cjson.encode({{event, sender, key}}) .. '\\n' .. text
+end
+redis.call('PUBLISH', log, said)
 local entry = {{'t', print(now), 'd', text}}
 local function add(name, value) entry[#entry + 1] = name entry[#entry + 1] = value end
 if event ~= 'message' then add('e', event) end
 if sender ~= '' then add('s', sender) end
 if key ~= '' then add('k', key) end
-local renew = oldest > newest or newest == 0 or (keep > 0 and now - used > keep / 8)
+local renew = oldest > newest or (keep > 0 and now - used > keep / 8)
 redis.call('XADD', log, print(newest + 1) .. '-0', unpack(entry))
 newest, size = newest + 1, size + #text
 trim(true)
@@ -186,6 +216,10 @@ READ = Script.of(
     _OPEN,
     """
 local from, offset, limit, bytes = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+if not epoch then
+  return {NONE, print(now), isWhole(from, offset, now) and 0 or 1, print(now), {}}
+end
+if isWhole(from, offset, born) then from, offset = epoch, 0 end
 local entries, gap = {}, 0
 if epoch ~= from or offset ~= newest then
   changed = trim() or changed
@@ -218,19 +252,23 @@ end
     + "return {epoch, print(offset), gap, print(newest), entries}",
 )
 
-# Gives epoch, oldest, newest.
+# ARGV 6: messages. Gives the position before so many, or a mark.
 TAIL = Script.of(
     _OPEN,
-    "changed = trim() or changed" + _SAVE_READ + "return {epoch, print(oldest), print(newest)}",
+    "if not epoch then return {NONE, print(now)} end changed = trim() or changed",
+    _SAVE_READ,
+    "return {epoch, print(math.max(newest - tonumber(ARGV[6]), oldest - 1))}",
 )
 
-# For a channel that is followed: keeps it, if it is there. Gives epoch and newest or nothing.
+# For a channel that is followed: keeps it, if it is there. Gives its head as a position is printed;
+# where there is no channel, something that changes before a mark given meanwhile grows too old.
 TOUCH = Script.of(
     f"""
-local m = redis.call('HMGET', KEYS[2], 'epoch', 'newest')
-if not m[1] then return false end
-local keep = tonumber(ARGV[1])
-if m[2] == '0' and (keep == 0 or keep > {EMPTY}) then keep = {EMPTY} end
+local keep, m = tonumber(ARGV[1]), redis.call('HMGET', KEYS[2], 'epoch', 'newest')
+if not m[1] then
+  local quarters = keep > 0 and math.floor(redis.call('TIME')[1] * 4000 / keep) or 0
+  return string.format('{NONE}-%.0f', quarters)
+end
 if keep > 0 then
   redis.call('PEXPIRE', KEYS[1], keep)
   redis.call('PEXPIRE', KEYS[2], keep)

@@ -39,6 +39,14 @@ class RedisURL:
         """What all names of this log begin with."""
         return self.options.get("prefix", "streaming:")
 
+    def key(self, channel: str, kind: str) -> str:
+        """The name in Redis of something that belongs to a channel; its node is the channel's."""
+        return f"{self.prefix}{{{channel}}}:{kind}"
+
+    def channel(self, key: str) -> str:
+        """The channel that something of this name belongs to."""
+        return key[len(self.prefix) + 1 :].partition("}")[0]
+
     def __str__(self) -> str:
         """The URL without its secrets."""
         scheme = f"redis{'s' * self.tls}{'' if self.kind == 'server' else '+' + self.kind}"

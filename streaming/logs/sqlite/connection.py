@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+from weakref import WeakSet
 
 from ...errors import LogUnavailable
 from .schema import prepare
@@ -57,6 +58,7 @@ class Connection:
         self._db: sqlite3.Connection | None = None
         self._is_closed = False
         self._file: tuple[int, int] | None = None
+        _ALL.add(self)
 
     def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
         """What ``work`` finds in one snapshot of the file. Writers do not hold it up.
@@ -81,6 +83,15 @@ class Connection:
         with self._lock:
             self._is_closed = True
             self._drop()
+
+    def pause(self) -> None:
+        """Close it until the next use, which waits for ``resume``. For a fork."""
+        self._lock.acquire()
+        self._drop()
+
+    def resume(self) -> None:
+        """Take a ``pause`` back."""
+        self._lock.release()
 
     def _run(self, begin: str, work: Work[T], deadline: float) -> T:
         tries = 0
@@ -159,3 +170,26 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+_ALL: WeakSet[Connection] = WeakSet()
+_paused: list[Connection] = []
+
+
+def _pause_all() -> None:
+    """Before a fork: SQLite keeps in its memory which locks a process holds. A child would inherit
+    those of its parent, and there nobody would ever let go of them."""
+    for connection in sorted(_ALL, key=id):  # two threads that fork take them in one order
+        connection.pause()
+        _paused.append(connection)
+
+
+def _resume_all() -> None:
+    paused = list(_paused)
+    _paused.clear()  # the next fork may begin with the first that is let go
+    for connection in paused:
+        connection.resume()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_resume_all)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 
-from ..contract import Retention
+from ..contract import MAX_KEYS, Retention
+from .rooms import bury_workers
 from .schema import CHANNELS, OFFSETS
 
-MAX_KEYS = 10_000
-"""Idempotency keys a channel remembers at most, however long the window."""
-
 AT_ONCE = 8
-"""Channels beyond their number that one new channel makes go, and rows one request deletes.
+"""Channels that one new channel looks at to forget some, and rows one request deletes.
 
 More than one, so that what goes catches up with what comes; few, so that nobody waits.
 """
@@ -37,29 +35,35 @@ def free_id(db: sqlite3.Connection) -> int:
 
 
 def forget_others(
-    db: sqlite3.Connection, new: int, seq: int, keep: Retention, now: float, lease: float
+    db: sqlite3.Connection, new: int, keep: Retention, now: float, lease: float
 ) -> None:
-    """Forget channels nobody follows: the two longest unused if expired, more when too many.
+    """Count the channel ``new`` that was just made, and forget others that nobody follows: the two
+    longest unused if expired, more when there are too many.
 
-    ``new`` is the channel that was just made, with ``seq``. Those that are followed are put behind
-    it, so that they are not looked at again and again.
+    Those that are followed are passed once and not looked at again, until something is appended or
+    the last that follows them lets go: both put a channel behind the others.
     """
-    (count,) = db.execute("SELECT count(*) FROM channels").fetchone()
-    excess = min(count - keep.channels, AT_ONCE)
+    bury_workers(db, now - lease)
+    unfollowed, passed, forgotten = db.execute(
+        "SELECT unfollowed + 1, passed, forgotten FROM life"
+    ).fetchone()
     rows = db.execute(
-        "SELECT id, used, EXISTS (SELECT 1 FROM follows JOIN workers ON workers.id = worker"
-        "  WHERE channel = name AND seen >= ?)"
-        " FROM channels WHERE id != ? ORDER BY seq LIMIT ?",
-        (now - lease, new, max(excess, 0) + 2),
+        "SELECT id, seq, used, EXISTS (SELECT 1 FROM follows WHERE channel = channels.id)"
+        " FROM channels WHERE seq > ? AND id != ? ORDER BY seq LIMIT ?",
+        (passed, new, AT_ONCE if unfollowed > keep.channels else 2),
     ).fetchall()
-    for channel, used, is_followed in rows:
-        if is_followed:
-            seq += 1
-            db.execute("UPDATE channels SET seq = ? WHERE id = ?", (seq, channel))
-        elif excess > 0 or (keep.age is not None and now - used > keep.age):
+    for channel, seq, used, is_followed in rows:
+        if not is_followed:
+            if unfollowed <= keep.channels and (keep.age is None or now - used <= keep.age):
+                break
             db.execute("DELETE FROM channels WHERE id = ?", (channel,))
             db.execute("INSERT INTO forgotten (channel) VALUES (?)", (channel,))
-            excess -= 1
+            forgotten = seq  # not below that of its last append
+            unfollowed -= 1
+        passed = seq
+    db.execute(
+        "UPDATE life SET unfollowed = ?, passed = ?, forgotten = ?", (unfollowed, passed, forgotten)
+    )
 
 
 def bury(db: sqlite3.Connection, requests: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...message import Gap, Message, Position
 from ..contract import Page, Retention
 from .forgetting import forget_key, forget_keys, forget_others, free_id
-from .schema import OFFSETS
+from .marks import Life, life, next_seq
+from .schema import OFFSETS, reached
 
 TRIM = 1024
 """One append takes out at most so many old messages; the next goes on."""
@@ -26,30 +28,34 @@ class Place:
     size: int
     since: float
     keys: int
-    seq: int
+    born: int
+    clean: int
     past: str = ""
 
     def row(self, offset: int) -> int:
         """The id of the row of a message of this channel."""
         return self.id * OFFSETS + offset
 
-    def survived(self, after: Position) -> int | None:
-        """How far what ``after`` counts is still the same here; None if it is unknown here."""
-        if after.epoch == self.epoch:
-            return self.newest
-        for earlier in self.past.split():
-            epoch, _, newest = earlier.partition(":")
-            if epoch == after.epoch:
-                return int(newest)
-        return None
+    def reached(self, epoch: str) -> int | None:
+        """How far an epoch came; None if it is unknown here."""
+        return self.newest if epoch == self.epoch else reached(self.past, epoch)
+
+    def begins_behind(self, mark: Position, log: Life) -> bool:
+        """Whether ``mark`` stands before the first message, and nothing was forgotten behind it."""
+        same = log.renewed(mark)
+        return same is not None and self.clean <= same.offset < self.born
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of a draft: the message, and its number in the log; None for a repetition."""
+    """What became of a draft: the message, and whether it is new; not for a repetition."""
 
     message: Message
-    seq: int | None
+    is_new: bool
+
+
+Born = Callable[[sqlite3.Connection, str], None]
+"""Called in the transaction in which a channel came to be."""
 
 
 class History:
@@ -59,36 +65,13 @@ class History:
         self._retention = retention
         self._lease = lease
 
-    def find(self, db: sqlite3.Connection, channel: str) -> Place | None:
-        """The channel's row, if there is one."""
-        row = db.execute(
-            "SELECT id, epoch, oldest, newest, size, since, keys, seq, past FROM channels"
-            " WHERE name = ?",
-            (channel,),
-        ).fetchone()
-        return row and Place(*row)
-
-    def use(self, db: sqlite3.Connection, channel: str, now: float) -> Place:
-        """The channel's row, made if there is none; some that are long unused are forgotten."""
-        place = self.find(db, channel)
-        if place is None:
-            seq = next_seq(db, now)
-            place = Place(free_id(db), secrets.token_hex(4), 1, 0, 0, now, 0, seq)
-            db.execute(
-                "INSERT INTO channels (id, name, epoch, oldest, newest, size, since, used, keys,"
-                " seq) VALUES (?, ?, ?, 1, 0, 0, ?, ?, 0, ?)",
-                (place.id, channel, place.epoch, now, now, seq),
-            )
-            forget_others(db, place.id, seq, self._retention, now, self._lease)
-        return place
-
-    def append(self, db: sqlite3.Connection, draft: Message, now: float) -> Appended:
+    def append(self, db: sqlite3.Connection, draft: Message, now: float, born: Born) -> Appended:
         """Append ``draft``, whose position does not count, or find that its key was used before."""
-        place = self.use(db, draft.channel, now)
+        place = _find(db, draft.channel) or _new(db, now)
         if draft.key is not None:
             first = self._first_offset(db, place, draft.key, now)
             if first is not None:
-                return Appended(self._repeated(db, place, draft, first), None)
+                return Appended(self._repeated(db, place, draft, first), False)
         place.newest += 1
         place.size += draft.size
         if place.oldest == place.newest:
@@ -107,19 +90,23 @@ class History:
                 (row, place.id, draft.key, now),
             )
             place.keys += 1
-        seq = next_seq(db, now)
-        db.execute(
-            "UPDATE channels SET oldest = ?, newest = ?, size = ?, since = ?, used = ?, keys = ?,"
-            " seq = ? WHERE id = ?",
-            (place.oldest, place.newest, place.size, place.since, now, place.keys, seq, place.id),
-        )
-        return Appended(_placed(draft, Position(place.epoch, place.newest)), seq)
+        if place.newest == 1:
+            self._begin(db, draft.channel, place, now, born)
+        else:
+            db.execute(
+                "UPDATE channels SET oldest = ?, newest = ?, size = ?, since = ?, used = ?,"
+                " keys = ?, seq = ? WHERE id = ?",
+                (
+                    *(place.oldest, place.newest, place.size, place.since, now),
+                    *(place.keys, next_seq(db), place.id),
+                ),
+            )
+        return Appended(_placed(draft, Position(place.epoch, place.newest)), True)
 
     def read(
         self,
         db: sqlite3.Connection,
         channel: str,
-        place: Place,
         after: Position,
         *,
         limit: int,
@@ -127,15 +114,21 @@ class History:
         now: float,
     ) -> Page:
         """The page behind ``after``; see the contract."""
+        place = _find(db, channel)
+        if place is None:
+            return _read_nothing(channel, after, life(db))
         if after.epoch == place.epoch and after.offset == place.newest:
-            return Page((), after)
-        oldest, gap, start = self._oldest(db, place, now), None, after.offset + 1
-        survived = place.survived(after)
-        if survived is None or after.offset > survived or start < oldest:
+            return Page((), after, more=False)
+        seen = after
+        if after.is_mark and place.begins_behind(after, life(db)):
+            seen = Position(place.epoch, 0)
+        oldest, gap, start = self._oldest(db, place, now), None, seen.offset + 1
+        reach = place.reached(seen.epoch)
+        if reach is None or seen.offset > reach or start < oldest:
             # What it saw beyond an interruption is lost; what it saw before is not told again.
             start = oldest
-            if survived is not None and after.epoch != place.epoch:
-                start = max(oldest, min(survived, after.offset) + 1)
+            if reach is not None and seen.epoch != place.epoch:
+                start = max(oldest, min(reach, seen.offset) + 1)
             gap = _gap(channel, place, start, after)
         rows = db.execute(
             "SELECT id, event, sender, key, size, data FROM messages"
@@ -151,14 +144,33 @@ class History:
             position = Position(place.epoch, row - place.row(0))
             messages.append(Message(channel, data, position, event, sender, key, length))
         rows.close()  # an unfinished statement would keep the snapshot
-        return Page(messages, Position(place.epoch, start - 1 + len(messages)), gap)
+        end = start - 1 + len(messages)
+        return Page(messages, Position(place.epoch, end), gap, more=end < place.newest)
 
-    def tail(self, db: sqlite3.Connection, place: Place, history: int, now: float) -> Position:
-        """The position before the last ``history`` messages held."""
+    def tail(self, db: sqlite3.Connection, channel: str, history: int, now: float) -> Position:
+        """The position before the last ``history`` messages held, or a mark; see the contract."""
+        place = _find(db, channel)
+        if place is None:
+            return life(db).mark
         if history <= 0:
             return Position(place.epoch, place.newest)
         oldest = self._oldest(db, place, now)
         return Position(place.epoch, max(place.newest - history, oldest - 1))
+
+    def _begin(
+        self, db: sqlite3.Connection, channel: str, place: Place, now: float, born: Born
+    ) -> None:
+        """Store the row of a channel that has got its first message; others may have to go."""
+        db.execute(
+            "INSERT INTO channels (id, name, epoch, oldest, newest, size, since, used, keys, seq,"
+            " born, clean) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(place.id, channel, place.epoch, place.oldest, place.newest, place.size),
+                *(place.since, now, place.keys, place.born, place.born, place.clean),
+            ),
+        )
+        born(db, channel)
+        forget_others(db, place.id, self._retention, now, self._lease)
 
     def _oldest(self, db: sqlite3.Connection, place: Place, now: float) -> int:
         """The oldest message held by now: a read may come long after the last append."""
@@ -227,26 +239,28 @@ class History:
         return Message(draft.channel, data, position, event, sender, draft.key, size)
 
 
-def next_seq(db: sqlite3.Connection, now: float) -> int:
-    """The next number among all appends.
-
-    A new file starts with the time in microseconds: whoever looked into the file that lay there
-    before finds higher numbers than it has seen.
-    """
-    (seq,) = db.execute("SELECT max(seq) FROM channels").fetchone()
-    return int(now * 1e6) if seq is None else int(seq) + 1
-
-
-def changed_since(db: sqlite3.Connection, seq: int, limit: int) -> list[tuple[str, int]]:
-    """Channels with something new behind ``seq``, with the number of it, in order."""
-    return db.execute(
-        "SELECT name, seq FROM channels WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
-    ).fetchall()
+def _find(db: sqlite3.Connection, channel: str) -> Place | None:
+    row = db.execute(
+        "SELECT id, epoch, oldest, newest, size, since, keys, born, clean, past FROM channels"
+        " WHERE name = ?",
+        (channel,),
+    ).fetchone()
+    return row and Place(*row)
 
 
-def newest_seq(db: sqlite3.Connection) -> int:
-    """The number of the last append; 0 if there is none."""
-    return int(db.execute("SELECT max(seq) FROM channels").fetchone()[0] or 0)
+def _new(db: sqlite3.Connection, now: float) -> Place:
+    """A channel that is about to get its first message."""
+    log = life(db)
+    epoch, born, clean = secrets.token_hex(4), log.newest + 1, log.forgotten
+    return Place(free_id(db), epoch, 1, 0, 0, now, 0, born, clean)
+
+
+def _read_nothing(channel: str, after: Position, log: Life) -> Page:
+    """What a channel without messages has behind ``after``."""
+    same = log.renewed(after)
+    if same is not None and same.offset >= log.forgotten:
+        return Page((), same, more=False)
+    return Page((), log.mark, Gap(channel, after, None, None))
 
 
 def _placed(draft: Message, position: Position) -> Message:

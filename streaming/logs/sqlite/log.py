@@ -6,17 +6,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from ...errors import ConfigurationError
-from ...message import Message, Position
-from ..contract import LEASE, Follower, Member, Page, Retention
+from ...message import Message, Position, text_size
+from ..contract import LEASE, Heard, Member, Page, Retention
 from . import rooms
-from .history import Appended, History, Place
+from .history import Appended, History
 from .process import Process
-
-T = TypeVar("T")
 
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 
@@ -38,6 +35,8 @@ class SqliteLog:
         ConfigurationError: If there is no such ``synchronous``.
     """
 
+    reads = 1
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -51,12 +50,13 @@ class SqliteLog:
             raise ConfigurationError(
                 f"synchronous={synchronous!r} is unknown to SQLite; use {', '.join(SYNCHRONOUS)}."
             )
+        self.retention = retention or Retention()
         self.path = os.path.abspath(path)
         self.synchronous = synchronous
         self._clock = clock
         self._lease = lease
-        self._history = History(retention or Retention(), lease)
-        # Those of a parent stay here untouched: a child may not even close what it inherited.
+        self._history = History(self.retention, lease)
+        # Those of a parent stay here untouched: their threads and sockets are not the child's.
         self._processes: dict[int, Process] = {}
 
     @classmethod
@@ -99,28 +99,32 @@ class SqliteLog:
         key: str | None = None,
         sender: str | None = None,
     ) -> Message:
-        size = len(data) if data.isascii() else len(data.encode())
+        size = text_size(data)
         draft = Message(channel, data, Position("", 0), event, sender, key, size)
+        process = self.process
 
         def work(db: sqlite3.Connection) -> Appended:
-            return self._history.append(db, draft, self._clock())
+            return self._history.append(db, draft, self._clock(), process.born)
 
-        return self.process.turns.write(work, size=size).message
+        return process.turns.write(work, size=size).message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
-        def work(db: sqlite3.Connection, place: Place) -> Page:
+        def work(db: sqlite3.Connection) -> Page:
             now = self._clock()
-            return self._history.read(db, channel, place, after, limit=limit, size=size, now=now)
+            return self._history.read(db, channel, after, limit=limit, size=size, now=now)
 
-        return self._read(channel, work)
+        return self.process.reader.read(work)
 
     def tail(self, channel: str, history: int = 0) -> Position:
-        return self._read(
-            channel, lambda db, place: self._history.tail(db, place, history, self._clock())
+        return self.process.reader.read(
+            lambda db: self._history.tail(db, channel, history, self._clock())
         )
 
-    def follow(self, channel: str) -> Follower:
-        return self.process.follow(channel)
+    def follow(self, channel: str, heard: Heard) -> None:
+        self.process.follow(channel, heard)
+
+    def unfollow(self, channel: str, heard: Heard) -> None:
+        self.process.unfollow(channel, heard)
 
     def enter(self, room: str, member: Member) -> bool:
         process = self.process
@@ -133,7 +137,10 @@ class SqliteLog:
         return process.turns.write(work)
 
     def leave(self, room: str, member: str) -> bool:
-        return self.process.turns.write(lambda db: rooms.leave(db, room, member))
+        process = self.process
+        if not process.reader.read(lambda db: rooms.is_in(db, room, member)):
+            return False  # nothing is locked for strangers
+        return process.turns.write(lambda db: rooms.leave(db, room, member))
 
     def members(self, room: str) -> list[Member]:
         since = self._clock() - self._lease
@@ -155,16 +162,3 @@ class SqliteLog:
 
     def close(self) -> None:
         self.process.close()
-
-    def _read(self, channel: str, work: Callable[[sqlite3.Connection, Place], T]) -> T:
-        """What ``work`` finds in the channel; one that is new is made, to have an epoch."""
-
-        def find(db: sqlite3.Connection) -> tuple[T] | None:
-            place = self._history.find(db, channel)
-            return None if place is None else (work(db, place),)
-
-        def make(db: sqlite3.Connection) -> T:
-            return work(db, self._history.use(db, channel, self._clock()))
-
-        found = self.process.reader.read(find)
-        return self.process.turns.write(make) if found is None else found[0]

@@ -9,17 +9,19 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 from ...errors import LogUnavailable
-from ..contract import Follower
+from ...message import Position
+from ..contract import Heard
 from . import rooms
 from .connection import Connection
-from .followers import Followers
+from .follows import Follows
 from .forgetting import bury
-from .history import Appended, changed_since, newest_seq
+from .history import Appended
+from .marks import Life, changed_since, life
 from .turns import Turns
 from .wakeups import Ear, Wakeups
 
@@ -38,9 +40,6 @@ CHANGES = 1000
 HURRY = 0.25
 """Seconds for which a busy file is tried by those who must not be kept: a follow, the watch."""
 
-TOLD = 100
-"""Channels that one transaction notes as followed, or no longer."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -58,37 +57,45 @@ class Process:
         self.writer = Connection(path, synchronous)
         self.turns = Turns(self.writer, self._open_turn, self._settle)
         self.looks = 0
-        """How often the watch has looked into the file."""
+        """How often the watch has looked into the file and said what there was to say."""
         self._clock = clock
         self._lease = lease
         self._folder = f"{path}-wake"
-        self._followers = Followers()
-        self._telling: Mapping[str, bool] = {}
+        self._follows = Follows(self.id)
         self._wakeups = Wakeups(self._folder)
         self._lock = threading.Lock()
         self._watch: threading.Thread | None = None
         self._ear: Ear | None = None
-        self._seen: int | None = None
+        self._seen: Position | None = None
         self._beat_at = 0.0
         self._closed = threading.Event()
 
-    def follow(self, channel: str) -> Follower:
-        """A new follower of ``channel``."""
-        try:
-            heard, newest = self.reader.read(lambda db: _seqs(db, channel), patience=HURRY)
-        except LogUnavailable:
-            heard, newest = 0, None  # the watch will wake everybody once it can read
-        follower = self._followers.add(channel, heard)
+    def follow(self, channel: str, heard: Heard) -> None:
+        """Tell ``heard`` of what is appended to ``channel`` from here on."""
+        # In this order: what is committed after this has returned has a number above all that any
+        # look has seen, so the next look finds it, and it finds ``heard`` here. The first look of a
+        # watch begins at a number that was read before this returns.
+        self._follows.add(channel, heard)
         with self._lock:
             if self._watch is not None or self._closed.is_set():
-                return follower
-            self._seen = newest
+                return
+        try:
+            seen = self.reader.read(lambda db: life(db).mark, patience=HURRY)
+        except LogUnavailable:
+            seen = None  # the watch will tell everybody once it can read
+        with self._lock:
+            if self._watch is not None or self._closed.is_set():
+                return
+            self._seen = seen
             self._ear = Ear(self._folder)
             self._watch = watch = threading.Thread(
                 target=self._run, args=(self._ear,), name="sqlite log watch", daemon=True
             )
         watch.start()
-        return follower
+
+    def unfollow(self, channel: str, heard: Heard) -> None:
+        """Take one ``follow`` back. Idempotent beyond that."""
+        self._follows.remove(channel, heard)
 
     def close(self) -> None:
         """Leave the log. Idempotent."""
@@ -101,32 +108,34 @@ class Process:
             watch.join(BACKSTOP * 4)
         if self.writer.commits:
             with suppress(LogUnavailable):
-                self.turns.write(lambda db: rooms.depart(db, self.id), patience=HURRY)
+                self.turns.write(self._depart, patience=HURRY)
         self.writer.close()
         self.reader.close()
         self._wakeups.close()
-        self._followers.ring_all(0)
+        self._follows.tell_all()
 
     def live(self, db: sqlite3.Connection, now: float) -> None:
         """Note in the file that this process lives."""
-        if not rooms.live(db, self.id, now):  # new there, or taken for dead
-            self._followers.tell_again()  # with the next turn
+        if not rooms.live(db, self.id, now, now - self._lease):
+            self._follows.tell_again()  # with the next turn
+
+    def born(self, db: sqlite3.Connection, channel: str) -> None:
+        """A channel came to be in this turn. What is followed is not to be forgotten."""
+        if self._follows.note_new(db, channel):
+            self.live(db, self._clock())
 
     def _open_turn(self, db: sqlite3.Connection, requests: int) -> None:
         """What goes with every transaction: it costs little there, and a lot alone."""
-        self._telling = self._followers.untold(TOLD)
-        if self._telling:
+        if self._follows.note(db):
             self.live(db, self._clock())
-            rooms.follow(db, self.id, self._telling)
         bury(db, requests)
 
     def _settle(self, results: Sequence[object]) -> None:
-        """After a commit: wake whoever follows what was appended, here and elsewhere."""
-        if self._telling:
-            self._followers.told(self._telling)
-        appended = [r for r in results if isinstance(r, Appended) and r.seq is not None]
-        for result in appended:
-            self._followers.ring(result.message.channel, result.seq or 0)
+        """After a commit: tell whoever follows what was appended, here and elsewhere."""
+        self._follows.settle()
+        appended = [r.message for r in results if isinstance(r, Appended) and r.is_new]
+        for message in appended:
+            self._follows.tell_own(message)
         if appended:
             ear = self._ear
             self._wakeups.send(None if ear is None else ear.name)
@@ -138,6 +147,7 @@ class Process:
                     ear.open()
                     self._look()
                     self._beat()
+                    self.looks += 1
                 except LogUnavailable as error:
                     _log.warning("The watch over the log waits: %s", error)
                     self._closed.wait(RETRY * random.uniform(0.5, 1.0))
@@ -150,50 +160,51 @@ class Process:
 
     def _goes_on(self) -> bool:
         with self._lock:
-            if len(self._followers) and not self._closed.is_set():
+            if (len(self._follows) or self._follows.is_untold) and not self._closed.is_set():
                 return True
             self._watch = self._ear = None
             return False
 
     def _look(self) -> None:
-        """Wake whoever follows a channel with something new."""
-        self.looks += 1
+        """Tell whoever follows a channel with something new."""
         while True:
             seen = self._seen
-            changes, newest = self.reader.read(partial(_changes, seen=seen))
-            if seen is None or newest < seen:  # an older file lies there, or none was known
-                self._seen = newest
-                self._followers.ring_all(newest)
+            now, changes = self.reader.read(partial(_changes, seen=seen))
+            if seen is None or now.epoch != seen.epoch or now.forgotten > seen.offset:
+                # No number was known, or it is that of another file; or what was appended since is
+                # forgotten in part. The file may know nothing of what is followed, either.
+                self._follows.tell_again()
+                self._follows.tell_all()
+                self._seen = now.mark
                 return
-            for channel, seq in changes:
-                self._followers.ring(channel, seq)
-            if changes:
-                self._seen = changes[-1][1]
+            for channel, seq, epoch, newest in changes:
+                self._follows.tell(channel, Position(epoch, newest))
+                self._seen = Position(now.epoch, seq)
             if len(changes) < CHANGES:
                 return
 
     def _beat(self) -> None:
-        """Say what this process follows, and that it lives."""
+        """Say what this process follows, and that it lives, if that is to be known."""
+        while self._follows.is_untold:
+            self.turns.write(lambda db: None, patience=HURRY)  # what is untold goes with it
         now = time.monotonic()
-        if now >= self._beat_at:
+        if self._follows.is_noted and now >= self._beat_at:
             self.turns.write(self._tidy, patience=HURRY)
             self._beat_at = now + self._lease / 3
-        while self._followers.untold(1):
-            self.turns.write(lambda db: None, patience=HURRY)  # what is untold goes with it
 
     def _tidy(self, db: sqlite3.Connection) -> None:
         now = self._clock()
         self.live(db, now)
         rooms.bury_workers(db, now - self._lease)
 
-
-def _seqs(db: sqlite3.Connection, channel: str) -> tuple[int, int]:
-    found = db.execute("SELECT seq FROM channels WHERE name = ?", (channel,)).fetchone()
-    return (0 if found is None else found[0]), newest_seq(db)
+    def _depart(self, db: sqlite3.Connection) -> None:
+        rooms.depart(db, self.id, self._clock() - self._lease)
 
 
-def _changes(db: sqlite3.Connection, *, seen: int | None) -> tuple[list[tuple[str, int]], int]:
-    newest = newest_seq(db)
-    if seen is None or newest <= seen:
-        return [], newest
-    return changed_since(db, seen, CHANGES), newest
+def _changes(
+    db: sqlite3.Connection, *, seen: Position | None
+) -> tuple[Life, list[tuple[str, int, str, int]]]:
+    now = life(db)
+    if seen is None or now.newest <= seen.offset:
+        return now, []
+    return now, changed_since(db, seen.offset, CHANGES)

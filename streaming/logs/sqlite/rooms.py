@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 
 from ..contract import Member
+from .marks import next_seq
+
+AT_ONCE = 100
+"""Channels whose followers one transaction notes, or clears away when a process has died."""
 
 
-def live(db: sqlite3.Connection, worker: str, now: float) -> bool:
-    """Note that this process lives; False if it had been forgotten, with all it followed."""
+def live(db: sqlite3.Connection, worker: str, now: float, since: float) -> bool:
+    """Note that this process lives; False if what it follows may have been cleared away, because
+    nobody had heard of it ``since`` then."""
     # Where the clock was put back, who died before would live until it has caught up.
     db.execute("UPDATE workers SET seen = ? WHERE seen > ?", (now, now))
-    known = db.execute("UPDATE workers SET seen = ? WHERE id = ?", (now, worker)).rowcount
+    known = db.execute(
+        "UPDATE workers SET seen = ? WHERE id = ? AND seen >= ?", (now, worker, since)
+    ).rowcount
     if not known:
-        db.execute("INSERT INTO workers (id, seen) VALUES (?, ?)", (worker, now))
+        db.execute("INSERT OR REPLACE INTO workers (id, seen) VALUES (?, ?)", (worker, now))
     return bool(known)
 
 
-def follow(db: sqlite3.Connection, worker: str, changes: Mapping[str, bool]) -> None:
-    """Note what this process follows from now on, and what no longer."""
-    for channel, is_followed in changes.items():
-        if is_followed:
-            db.execute("INSERT OR IGNORE INTO follows VALUES (?, ?)", (channel, worker))
-        else:
-            db.execute("DELETE FROM follows WHERE channel = ? AND worker = ?", (channel, worker))
+def follow(db: sqlite3.Connection, worker: str, channel: str) -> bool:
+    """Note that this process follows a channel; False if there is no such channel."""
+    found = db.execute(
+        "SELECT id, EXISTS (SELECT 1 FROM follows WHERE channel = channels.id) FROM channels"
+        " WHERE name = ?",
+        (channel,),
+    ).fetchone()
+    if found is None:
+        return False
+    db.execute("INSERT OR IGNORE INTO follows VALUES (?, ?)", (found[0], worker))
+    if not found[1]:
+        db.execute("UPDATE life SET unfollowed = unfollowed - 1")
+    return True
+
+
+def unfollow(db: sqlite3.Connection, worker: str, channel: str) -> None:
+    """Note that this process follows a channel no longer."""
+    found = db.execute("SELECT id FROM channels WHERE name = ?", (channel,)).fetchone()
+    if found is not None:
+        _let_go(db, worker, found[0])
+
+
+def _let_go(db: sqlite3.Connection, worker: str, channel: int) -> None:
+    gone = db.execute(
+        "DELETE FROM follows WHERE channel = ? AND worker = ?", (channel, worker)
+    ).rowcount
+    others = db.execute("SELECT 1 FROM follows WHERE channel = ?", (channel,)).fetchone()
+    if gone and others is None:
+        # It was in use up to now. And all that the forgetting has passed must be followed.
+        db.execute("UPDATE channels SET seq = ? WHERE id = ?", (next_seq(db), channel))
+        db.execute("UPDATE life SET unfollowed = unfollowed + 1")
 
 
 def enter(db: sqlite3.Connection, room: str, member: Member, worker: str, since: float) -> bool:
@@ -46,6 +76,12 @@ def enter(db: sqlite3.Connection, room: str, member: Member, worker: str, since:
         (room, member.id, worker, member.info),
     )
     return True
+
+
+def is_in(db: sqlite3.Connection, room: str, member: str) -> bool:
+    """Whether a room has this member."""
+    found = db.execute("SELECT 1 FROM members WHERE room = ? AND id = ?", (room, member))
+    return found.fetchone() is not None
 
 
 def leave(db: sqlite3.Connection, room: str, member: str) -> bool:
@@ -79,18 +115,26 @@ def reap(db: sqlite3.Connection, since: float) -> list[tuple[str, str]]:
 
 
 def bury_workers(db: sqlite3.Connection, since: float) -> None:
-    """Forget processes not seen ``since`` then, unless members of theirs are to be reaped."""
-    dead = db.execute(
-        "SELECT id FROM workers WHERE seen < ? AND id NOT IN (SELECT worker FROM members)",
+    """Clear away some of what processes not seen ``since`` then followed, and those of them that
+    have nothing left there and no members that are to be reaped."""
+    if db.execute("SELECT 1 FROM workers WHERE seen < ?", (since,)).fetchone() is None:
+        return
+    for channel, worker in db.execute(
+        "SELECT channel, worker FROM follows"
+        " WHERE worker IN (SELECT id FROM workers WHERE seen < ?) LIMIT ?",
+        (since, AT_ONCE),
+    ).fetchall():
+        _let_go(db, worker, channel)
+    db.execute(
+        "DELETE FROM workers WHERE seen < ?"
+        " AND NOT EXISTS (SELECT 1 FROM follows WHERE worker = workers.id)"
+        " AND NOT EXISTS (SELECT 1 FROM members WHERE worker = workers.id)",
         (since,),
-    ).fetchall()
-    for (worker,) in dead:
-        db.execute("DELETE FROM follows WHERE worker = ?", (worker,))
-        db.execute("DELETE FROM workers WHERE id = ?", (worker,))
+    )
 
 
-def depart(db: sqlite3.Connection, worker: str) -> None:
-    """Forget this process and what it follows. Members it still has are not listed any more, and
-    left to the next beat of another: it tells their rooms."""
-    db.execute("DELETE FROM follows WHERE worker = ?", (worker,))
-    db.execute("DELETE FROM workers WHERE id = ?", (worker,))
+def depart(db: sqlite3.Connection, worker: str, since: float) -> None:
+    """Let this process count as dead. Members it still has are not listed any more, and left to the
+    next beat of another: it tells their rooms."""
+    db.execute("UPDATE workers SET seen = 0 WHERE id = ?", (worker,))
+    bury_workers(db, since)

@@ -8,8 +8,9 @@ import sqlite3
 from contextlib import suppress
 
 from ...errors import LogUnavailable
+from ...message import MARK
 
-VERSION = 2
+VERSION = 3
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
 
 OFFSETS = 1 << 40
@@ -19,14 +20,16 @@ CHANNELS = 1 << 23
 """So many channels can have ids of their own at a time (63 bits are there for both)."""
 
 _TABLES = (
-    # seq: the number of the channel's last append, or of its creation, among all of the log's.
+    # seq: the number, among all of the log's, of the channel's last append, or of when the last
+    # process that followed it let go. born: the number of its first append; clean: what was
+    # appended to any channel that was forgotten before that came up to this number.
     # since: when the oldest message held was appended; keys: how many keys are remembered;
     # past: earlier epochs and the newest offset of each, as far as it survived, the latest first.
     """CREATE TABLE channels (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
         oldest INTEGER NOT NULL, newest INTEGER NOT NULL, size INTEGER NOT NULL,
         since REAL NOT NULL, used REAL NOT NULL, keys INTEGER NOT NULL, seq INTEGER NOT NULL,
-        past TEXT NOT NULL DEFAULT '')""",
+        born INTEGER NOT NULL, clean INTEGER NOT NULL, past TEXT NOT NULL DEFAULT '')""",
     "CREATE UNIQUE INDEX channels_by_seq ON channels (seq)",
     """CREATE TABLE messages (
         id INTEGER PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL, event TEXT NOT NULL,
@@ -38,18 +41,24 @@ _TABLES = (
     "CREATE TABLE forgotten (channel INTEGER PRIMARY KEY)",
     "CREATE TABLE workers (id TEXT PRIMARY KEY, seen REAL NOT NULL) WITHOUT ROWID",
     """CREATE TABLE follows (
-        channel TEXT NOT NULL, worker TEXT NOT NULL, PRIMARY KEY (channel, worker)
+        channel INTEGER NOT NULL, worker TEXT NOT NULL, PRIMARY KEY (channel, worker)
         ) WITHOUT ROWID""",
     "CREATE INDEX follows_by_worker ON follows (worker)",
     """CREATE TABLE members (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
         worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id))""",
     "CREATE INDEX members_by_worker ON members (worker)",
-    "CREATE TABLE life (id TEXT NOT NULL)",
+    # One row. epoch: that of marks; past: its earlier ones and the append number each came to;
+    # forgotten: what was appended to channels that are forgotten came up to this number.
+    # unfollowed: how many channels nobody follows; passed: up to this number all are followed.
+    """CREATE TABLE life (
+        id TEXT NOT NULL, epoch TEXT NOT NULL, past TEXT NOT NULL DEFAULT '',
+        forgotten INTEGER NOT NULL DEFAULT 0, unfollowed INTEGER NOT NULL DEFAULT 0,
+        passed INTEGER NOT NULL DEFAULT 0)""",
 )
 
 PAST = 8
-"""Earlier epochs that a channel remembers."""
+"""Earlier epochs that are remembered, of a channel and of marks."""
 
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
@@ -61,33 +70,53 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
         LogUnavailable: If the file belongs to something else, or cannot be shared.
         sqlite3.Error: If SQLite cannot; ``BEGIN`` again later where it is busy.
     """
-    if not _is_ours(db, path):
-        _make(db, path)
     life = _life(path)
-    if db.execute("SELECT id FROM life").fetchall() != [(life,)]:
+    if not _is_ours(db, path):
+        _make(db, path, life)
+    if db.execute("SELECT id FROM life").fetchone() != (life,):
         _begin_life(db, life)
 
 
+def reached(past: str, epoch: str) -> int | None:
+    """How far an earlier epoch came; None if it is not remembered."""
+    for earlier in past.split():
+        name, _, newest = earlier.partition(":")
+        if name == epoch:
+            return int(newest)
+    return None
+
+
 def _begin_life(db: sqlite3.Connection, life: str) -> None:
-    """Give every channel a new epoch that continues its old one up to here.
+    """Give marks and every channel a new epoch that continues the old one up to here.
 
     A power cut takes what was not yet on the disk, and a copy that is put back takes more. Then
     offsets are given out again, and a cursor of before must not pass for one of the new.
     """
     db.execute("BEGIN IMMEDIATE")
-    known = db.execute("SELECT id FROM life").fetchall()
-    if known and known != [(life,)]:
+    known, epoch, past = db.execute("SELECT id, epoch, past FROM life").fetchone()
+    if known != life:  # another process may have been faster
+        newest = db.execute("SELECT ifnull(max(seq), 0) FROM channels").fetchone()[0]
+        db.execute(
+            "UPDATE life SET id = ?, epoch = ?, past = ?",
+            (life, _mark_epoch(), _continued(epoch, newest, past)),
+        )
         for channel, epoch, newest, past in db.execute(
             "SELECT id, epoch, newest, past FROM channels"
         ).fetchall():
-            epochs = [f"{epoch}:{newest}", *past.split()][:PAST]
             db.execute(
                 "UPDATE channels SET epoch = ?, past = ? WHERE id = ?",
-                (secrets.token_hex(4), " ".join(epochs), channel),
+                (secrets.token_hex(4), _continued(epoch, newest, past), channel),
             )
-    db.execute("DELETE FROM life")
-    db.execute("INSERT INTO life (id) VALUES (?)", (life,))
     db.execute("COMMIT")
+
+
+def _mark_epoch() -> str:
+    return MARK + secrets.token_hex(4)
+
+
+def _continued(epoch: str, newest: int, past: str) -> str:
+    """The past of what follows ``epoch``."""
+    return " ".join([f"{epoch}:{newest}", *past.split()][:PAST])
 
 
 def _life(path: str) -> str:
@@ -99,7 +128,7 @@ def _life(path: str) -> str:
     return f"{boot} {found.st_dev} {found.st_ino}"
 
 
-def _make(db: sqlite3.Connection, path: str) -> None:
+def _make(db: sqlite3.Connection, path: str, life: str) -> None:
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LogUnavailable(
@@ -110,6 +139,7 @@ def _make(db: sqlite3.Connection, path: str) -> None:
     if not _is_ours(db, path):  # another process may have been faster
         for statement in _TABLES:
             db.execute(statement)
+        db.execute("INSERT INTO life (id, epoch) VALUES (?, ?)", (life, _mark_epoch()))
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 

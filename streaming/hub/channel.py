@@ -1,0 +1,46 @@
+"""A channel as the engine sees it: where the dispatcher stands, and who stands with it."""
+
+from __future__ import annotations
+
+from ..message import Message, Position
+from .sink import Seat
+from .subscription import Subscription
+
+
+class Channel:
+    """A channel that somebody of this process follows. Passive; guarded by the dispatcher's lock.
+
+    ``position`` is where the dispatcher stands in the log, ``waiting`` and ``live`` are the
+    subscriptions that read themselves, and those that stand where it stands.
+    """
+
+    __slots__ = (
+        "follows",
+        "is_queued",
+        "is_retried",
+        "live",
+        "name",
+        "news",
+        "offered",
+        "paced",
+        "position",
+        "waiting",
+        "written",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.position: Position | None = None
+        self.written: Position | None = None
+        self.offered = 0.0
+        self.waiting: dict[Subscription, None] = {}
+        self.live: dict[Subscription, Seat] = {}
+        self.follows = 0  # how often the log was asked to tell of it
+        self.news: list[Message | None] = []  # what it was told since it was last looked at
+        self.is_queued = False
+        self.is_retried = False  # the log could not be read: ring everybody when it can be
+        self.paced = 0  # up to this offset, publishers need not look whether they are too fast
+
+    def __len__(self) -> int:
+        """How many subscriptions follow it."""
+        return len(self.waiting) + len(self.live)

@@ -1,0 +1,368 @@
+"""From the log to every subscriber at the head, for all channels of a process.
+
+The seam between *live* and *lagging* is here. A live subscriber has no position of its own: being
+in a channel's live set means standing where the dispatcher stands. The dispatcher moves its
+position first and writes then, to those who were live at that moment; whoever arrives in between
+reads the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from ..bell import Bell, give_turn
+from ..errors import LogUnavailable, TooManyClients
+from ..logs import Log, Page
+from ..message import Message, Position
+from .channel import Channel
+from .fanout import Fanout
+from .sink import Seat
+from .subscription import Phase, Subscription
+
+BATCH_MESSAGES = 256
+BATCH_SIZE = 64 * 1024
+"""One write to each live subscriber takes at most about so many messages, and bytes of text."""
+
+RETRY = 0.5
+"""Seconds until a log that could not be reached is asked again."""
+
+SLICE = 0.001
+"""Seconds of writing after which other channels, and all other greenlets, have their turn."""
+
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Offers what is appended to the followed channels, in log order, to all at the head.
+
+    Owns ``log.reads`` daemon threads at most, while anything is followed: one from the first
+    subscriber on, and one more whenever all are busy. Each takes the next channel with something
+    new, writes for ``SLICE`` seconds, and puts it behind the others if that was not enough. So no
+    channel holds up another.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()  # held while the first thread is started
+        self._channels: dict[str, Channel] = {}
+        self._queue: deque[Channel] = deque()
+        self._failed: dict[Channel, None] = {}  # that could not be read
+        self._retry_at = 0.0  # when they are to be tried again (``time.monotonic``)
+        self._idle: dict[Bell, None] = {}  # of workers that wait
+        self._fanouts: dict[Channel, Fanout] = {}  # that are under way
+        self._workers = 0
+        self._natives: list[int] = []  # the operating system's threads of the workers
+        self._is_away = False
+
+    # ---- joining and leaving
+
+    def join(self, subscription: Subscription, names: Iterable[str]) -> dict[str, Channel]:
+        """Have ``subscription`` told of what is new in these channels; blocks a moment.
+
+        Raises:
+            TooManyClients: If no thread can be started for it.
+        """
+        with self._lock:
+            joined = {name: self._channel(name) for name in names}
+            subscription.heads = joined
+            for channel in joined.values():
+                channel.waiting[subscription] = None
+            fresh = [channel for channel in joined.values() if channel.position is None]
+        self._ensure_worker()
+        for channel in fresh:  # several may ask: each of them has asked before it reads
+            with self._lock:
+                channel.follows += 1
+            self._log.follow(channel.name, self.heard)
+        return joined
+
+    def _channel(self, name: str) -> Channel:
+        """The channel, followed from now on."""
+        channel = self._channels.get(name)
+        if channel is None:  # not ``or``: one without subscriptions is false
+            channel = self._channels[name] = Channel(name)
+        return channel
+
+    def settle(self, channel: Channel, head: Position) -> None:
+        """Begin at ``head``, which the log gave after it was asked to tell of the channel."""
+        with self._lock:
+            if channel.position is None:
+                channel.position = channel.written = head
+                if channel.news:
+                    self._enqueue(channel)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Forget a subscription; its sink is not written to any more."""
+        gone: list[Channel] = []
+        with self._lock:
+            if subscription.is_closed:
+                return
+            subscription.move(Phase.CLOSED)
+            for name in subscription.channels:
+                channel = self._channels.get(name)
+                if channel is None:
+                    continue
+                channel.waiting.pop(subscription, None)
+                channel.live.pop(subscription, None)
+                if not len(channel):
+                    gone.append(self._channels.pop(name))
+                    self._failed.pop(channel, None)
+            if not self._channels:
+                self._ring_idle()
+        for channel in gone:
+            for _ in range(channel.follows):
+                self._log.unfollow(channel.name, self.heard)
+
+    def seat(self, subscription: Subscription, seat: Seat) -> bool:
+        """Take a subscription among the live if it stands exactly where the dispatcher stands."""
+        with self._lock:
+            here = threading.get_native_id()
+            if not self._natives or any(native != here for native in self._natives):
+                return False
+            if not subscription.is_at_head:
+                return False
+            subscription.move(Phase.LIVE)
+            subscription.seat = seat
+            for name in subscription.channels:
+                channel = self._channels[name]
+                del channel.waiting[subscription]
+                channel.live[subscription] = seat
+            return True
+
+    def stall(
+        self,
+        subscription: Subscription,
+        seat: Seat,
+        channel: Channel,
+        place: Position,
+        rest: bytes | memoryview,
+    ) -> None:
+        """Let a live subscription lag: at ``place`` in ``channel``, ``rest`` still to be sent."""
+        with self._lock:
+            if channel.live.get(subscription) is not seat:
+                return  # it left, and may be back, while this batch was on its way
+            subscription.move(Phase.LAGGING)
+            for name in subscription.channels:
+                other = self._channels[name]
+                del other.live[subscription]
+                other.waiting[subscription] = None
+            subscription.fall(channel.name, place)
+        try:
+            seat.sink.hold(rest)
+        except Exception:  # else all would be ended for one
+            _log.exception("A client's socket could not be taken back")
+            subscription.end(_failure(channel))
+        subscription.bell.ring()
+
+    def channel(self, name: str) -> Channel | None:
+        """The channel, if somebody of this process follows it."""
+        return self._channels.get(name)
+
+    def subscriptions(self, name: str | None = None) -> list[Subscription]:
+        """All of a channel, or all there are; each once."""
+        with self._lock:
+            found = self._channels.values() if name is None else filter(None, [self.channel(name)])
+            return list(dict.fromkeys(s for c in found for s in (*c.waiting, *c.live)))
+
+    # ---- being told
+
+    def heard(self, name: str, message: Message | None = None) -> None:
+        """Something was appended; see ``logs.Heard``. Never blocks, never fails."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is None:
+                return
+            if len(channel.news) < 2:  # one message can be passed on; more are read
+                channel.news.append(message)
+            if channel.position is not None:
+                self._enqueue(channel)
+
+    def retry(self, name: str) -> None:
+        """Ring everybody once the log can be read again: a subscription could not."""
+        with self._lock:
+            channel = self._channels.get(name)
+            if channel is not None:
+                self._put_off(channel)
+
+    def _put_off(self, channel: Channel) -> None:
+        channel.is_retried = True
+        if channel in self._failed or self._channels.get(channel.name) is not channel:
+            return
+        if not self._failed:
+            self._retry_at = time.monotonic() + RETRY
+            self._ring_idle()  # somebody has to wait for the time
+        self._failed[channel] = None
+
+    def _take_up(self, now: float) -> None:
+        """Try those again that could not be read a while ago."""
+        if not self._failed or now < self._retry_at:
+            return
+        failed, self._failed = self._failed, {}
+        for channel in failed:
+            channel.news.append(None)
+            self._enqueue(channel)
+
+    def _enqueue(self, channel: Channel) -> None:
+        if channel.is_queued:
+            return
+        channel.is_queued = True
+        self._queue.append(channel)
+        if self._idle:  # else those that work take it up, or the one they start
+            self._idle.popitem()[0].ring()
+
+    def _ring_idle(self) -> None:
+        while self._idle:
+            self._idle.popitem()[0].ring()
+
+    # ---- working
+
+    def _ensure_worker(self) -> None:
+        """See to it that somebody works; nobody returns before that is known."""
+        with self._starting:
+            with self._lock:
+                if self._workers:
+                    return
+                self._workers = 1
+            if not self._start_thread():
+                raise TooManyClients(
+                    "The server cannot start another thread. Try again in a moment."
+                )
+
+    def _start_thread(self) -> bool:
+        """Start a worker that is counted already; False if no thread is to be had."""
+        worker = threading.Thread(target=self._run, name="streaming dispatcher", daemon=True)
+        try:
+            worker.start()
+        except RuntimeError:
+            with self._lock:
+                self._workers -= 1
+            return False
+        return True
+
+    def _run(self) -> None:
+        """One worker: until nothing is followed any more."""
+        bell, turn, native = Bell(), 0.0, threading.get_native_id()
+        with self._lock:
+            self._natives.append(native)
+            is_first = len(self._natives) == 1
+        if is_first:
+            self._ring_all()  # nobody could go live before
+        while True:
+            now = time.monotonic()
+            if now > turn:
+                give_turn()
+                turn = time.monotonic() + SLICE
+            with self._lock:
+                channel = self._next(bell, now)
+                if channel is None and not self._channels:
+                    self._workers -= 1
+                    self._natives.remove(native)
+                    return
+                is_alone = channel is not None and not self._idle
+                starts = is_alone and self._workers < self._log.reads
+                self._workers += starts
+                wait = self._retry_at - now if self._failed else None
+            if starts:  # one is to wait for the next channel while we read this one
+                self._start_thread()
+            if channel is not None:
+                self._work(channel)
+            else:
+                bell.wait(wait)
+                turn = time.monotonic() + SLICE  # all others have had theirs
+
+    def _next(self, bell: Bell, now: float) -> Channel | None:
+        """The next channel with something to do; None, and ``bell`` among the idle, if there is
+        none."""
+        self._idle.pop(bell, None)
+        self._take_up(now)
+        if self._queue:
+            return self._queue.popleft()
+        if self._channels:
+            self._idle[bell] = None
+        return None
+
+    def _work(self, channel: Channel) -> None:
+        try:
+            goes_on = self._serve(channel)
+        except LogUnavailable as error:
+            if not self._is_away:
+                _log.warning("Delivery waits for the log: %s", error)
+            self._is_away = True
+            goes_on = False
+            with self._lock:
+                self._put_off(channel)
+        except Exception:
+            _log.exception("Delivery on %s failed", channel.name)
+            self._fail(channel)
+            goes_on = False
+        with self._lock:
+            channel.is_queued = False
+            if self._channels.get(channel.name) is not channel:
+                self._fanouts.pop(channel, None)  # all have left
+            elif goes_on or channel.news:
+                self._enqueue(channel)
+
+    def _serve(self, channel: Channel) -> bool:
+        """Offer what is new for a moment; True if there is more to do."""
+        fanout = self._fanouts.pop(channel, None) or self._begin(channel)
+        if not fanout.run(time.monotonic() + SLICE):
+            self._fanouts[channel] = fanout
+            return True
+        channel.written = fanout.page.position
+        if fanout.page.messages:
+            channel.offered = time.monotonic()
+        return fanout.page.more and bool(fanout.page.messages)
+
+    def _begin(self, channel: Channel) -> Fanout:
+        """Read what is new, move on, ring those who wait; what live subscriptions get of it."""
+        with self._lock:
+            news, channel.news = channel.news, []
+            before = channel.position
+        assert before is not None
+        page = _at_hand(news, before) or self._log.read(
+            channel.name, before, limit=BATCH_MESSAGES, size=BATCH_SIZE
+        )
+        page = page.for_follower(before)
+        self._is_away = False
+        with self._lock:
+            is_new = page.position != before or page.gap is not None
+            waiting = tuple(channel.waiting) if is_new or channel.is_retried else ()
+            live = list(channel.live.items()) if page.messages or page.gap else []
+            channel.position, channel.is_retried = page.position, False
+        for subscription in waiting:
+            subscription.notice(channel.name)
+        if page.gap is not None:  # we came too late ourselves: let each be told
+            for subscription, seat in live:
+                self.stall(subscription, seat, channel, before, b"")
+            live = []
+        return Fanout(channel, page, before, live, self.stall)
+
+    def _ring_all(self) -> None:
+        for subscription in self.subscriptions():
+            subscription.bell.ring()
+
+    def _fail(self, channel: Channel) -> None:
+        """Nothing more can be delivered to these: end everybody, so that they come back."""
+        for subscription in self.subscriptions(channel.name):
+            subscription.end(_failure(channel))
+            if seat := subscription.seat:
+                self.stall(subscription, seat, channel, channel.written or Position("", 0), b"")
+        channel.written = channel.position
+
+
+def _failure(channel: Channel) -> LogUnavailable:
+    return LogUnavailable(f"Delivery on channel {channel.name!r} failed. Come back.")
+
+
+def _at_hand(news: list[Message | None], before: Position) -> Page | None:
+    """The page behind ``before``, where the log has told it."""
+    if len(news) != 1 or news[0] is None:
+        return None
+    place = news[0].id
+    is_first = before.is_mark and place.offset == 1
+    is_next = place.epoch == before.epoch and place.offset == before.offset + 1
+    return Page((news[0],), place, more=False) if is_first or is_next else None

@@ -1,0 +1,125 @@
+"""One batch of a channel on its way to everybody who was live when it was read."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from ..logs import Page
+from ..message import Message, Position
+from .channel import Channel
+from .sink import Format, Seat
+from .subscription import Subscription
+
+LOOK = 32
+"""Writes between two looks at the clock."""
+
+Stall = Callable[[Subscription, Seat, Channel, Position, bytes | memoryview], None]
+"""Lets a subscription lag: with its seat, the channel, from where on, and what is to be sent."""
+
+
+class Fanout:
+    """Writes one batch to every seat, a moment at a time. This is the hot path of the package.
+
+    Args:
+        channel: Whose batch it is.
+        page: What is written.
+        before: Where the seats stood.
+        seats: Those who were live when the dispatcher moved on.
+        stall: Called for each whose socket does not take it all.
+    """
+
+    __slots__ = ("_before", "_channel", "_has_run", "_pieces", "_rest", "_stall", "page")
+
+    def __init__(
+        self,
+        channel: Channel,
+        page: Page,
+        before: Position,
+        seats: list[tuple[Subscription, Seat]],
+        stall: Stall,
+    ) -> None:
+        self.page = page
+        self._channel = channel
+        self._before = before
+        self._rest: Iterator[tuple[Subscription, Seat]] = iter(seats)
+        self._has_run = bool(seats)
+        self._stall = stall
+        self._pieces: dict[Format, _Pieces] = {}
+
+    def run(self, until: float) -> bool:
+        """Write until about ``until`` (``time.monotonic``); whether everybody was written to."""
+        write, live, look = os.write, self._channel.live, LOOK
+        name, place, known = self._channel.name, self.page.position, self._pieces
+        for subscription, seat in self._rest:
+            if live.get(subscription) is not seat:
+                continue  # it left, and may be back, while this batch was on its way
+            form, sink = seat
+            pieces = known.get(form)
+            if pieces is None:
+                pieces = known[form] = _Pieces(form, self.page)
+            told = subscription.told
+            if told is not None:
+                data = pieces.among(subscription.others(name))
+            elif pieces.senders and sink.client in pieces.senders:
+                data = pieces.own(sink.client)
+            else:
+                data = pieces.shared
+            try:
+                sent = write(sink.fd, data)
+            except OSError:  # it would block, or still has something to send, or is closed
+                self._stall(subscription, seat, self._channel, self._before, b"")
+            else:
+                if sent != len(data):
+                    rest = memoryview(data)[sent:]
+                    self._stall(subscription, seat, self._channel, place, rest)
+                elif told is not None:
+                    told[name] = place  # and others(name) stays as it is
+            look -= 1
+            if not look:
+                if time.monotonic() > until:
+                    return False
+                look = LOOK
+        if self._has_run:
+            for message in self.page.messages:
+                message.forget_encoded()
+        return True
+
+
+class _Pieces:
+    """A batch in one format, each of its forms made when the first needs it."""
+
+    __slots__ = ("_cut", "_form", "_messages", "_shared", "senders")
+
+    def __init__(self, form: Format, page: Page) -> None:
+        self._form = form
+        self._messages = page.messages
+        self._shared = b""
+        self._cut: list[bytes] = []
+        self.senders = {m.sender for m in page.messages if m.sender} if form.personal else set()
+
+    @property
+    def shared(self) -> bytes:
+        """As everybody sees it who follows this channel alone."""
+        if not self._shared:
+            self._shared = self._frame([m.encoded(self._form) for m in self._messages])
+        return self._shared
+
+    def own(self, client: str) -> bytes:
+        """As the client sees it that published some of it."""
+        return self._frame([self._one(message, client) for message in self._messages])
+
+    def among(self, others: bytes) -> bytes:
+        """As a client sees it that follows other channels too, and was told ``others`` of them."""
+        if not self._cut:
+            self._cut = self._form.cut(self._messages)
+        return self._form.frame(others.join(self._cut))
+
+    def _one(self, message: Message, client: str) -> bytes:
+        if message.sender == client:
+            return self._form.encode_own(message)
+        return message.encoded(self._form)
+
+    def _frame(self, blocks: list[bytes]) -> bytes:
+        return self._form.frame(b"".join(blocks))

@@ -1,0 +1,94 @@
+"""Who is in a room, written down once for all who ask at the same time.
+
+After a deploy thousands join one room again, and each asks who is there: a list for each of them
+would be a square. So lists of a room are made one after the other, with a pause in proportion to
+what one costs, and a list is good for all who had asked when it was begun.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ..errors import LogUnavailable
+
+PAUSE = 20.0
+"""The pause behind a list, in times of what it took to make."""
+
+LONGEST = 1.0
+"""Seconds that a pause has at most."""
+
+PATIENCE = 15.0
+"""Seconds that somebody waits for a list which another one makes."""
+
+KNOWN = 1000
+"""Rooms of which it is remembered what their last list took."""
+
+
+class _Batch:
+    """Those who asked before one list was begun."""
+
+    __slots__ = ("done", "error", "text")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.text = ""
+        self.error: Exception | None = LogUnavailable("The list of members is late. Try again.")
+
+
+class Rosters:
+    """Lists of members as text, by room. From any thread.
+
+    Args:
+        make: Makes the list of a room; may block and raise.
+    """
+
+    def __init__(self, make: Callable[[str], str]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._open: dict[str, _Batch] = {}  # by room: lists that nobody has begun
+        self._free: OrderedDict[str, float] = OrderedDict()  # when the next list may be begun
+
+    def text(self, room: str) -> str:
+        """The list of ``room``, begun after this was called. Waits for others who ask.
+
+        Raises:
+            Exception: What making it raises.
+        """
+        with self._lock:
+            batch = self._open.get(room)
+            is_mine = batch is None
+            if batch is None:
+                batch = self._open[room] = _Batch()
+            pause = self._free.get(room, 0.0) - time.monotonic()
+        if is_mine:
+            self._write(room, batch, pause)
+        else:
+            batch.done.wait(PATIENCE)
+        if batch.error is not None:
+            raise batch.error
+        return batch.text
+
+    def _write(self, room: str, batch: _Batch, pause: float) -> None:
+        began = time.monotonic()
+        try:
+            time.sleep(max(pause, 0.0))
+            with self._lock:
+                self._open.pop(room, None)  # who asks from now on waits for the next
+            began = time.monotonic()
+            batch.text = self._make(room)
+            batch.error = None
+        except Exception as error:
+            batch.error = error
+        finally:
+            now = time.monotonic()
+            with self._lock:
+                if self._open.get(room) is batch:
+                    del self._open[room]
+                self._free[room] = now + min((now - began) * PAUSE, LONGEST)
+                self._free.move_to_end(room)
+                if len(self._free) > KNOWN:
+                    self._free.popitem(last=False)
+            batch.done.set()

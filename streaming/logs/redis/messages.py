@@ -1,0 +1,55 @@
+"""Messages as Redis gives them back: from a channel's stream, or with their announcement.
+
+An announcement is the message's place, printed. Where the text is short, the message is in it too:
+
+    <epoch>-<offset> ["<event>","<sender or nothing>","<key or nothing>"]
+    <text>
+
+That saves each process that follows a read for each message, and Redis most of what the read costs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...errors import InvalidCursor
+from ...message import Message, Position, text_size
+
+
+def stored(channel: str, epoch: str, entry: list[Any]) -> Message:
+    """The message that is stored as ``entry``, an id and its fields."""
+    offset, _, _ = entry[0].partition("-")
+    fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
+    return Message(
+        channel,
+        fields["d"],
+        Position(epoch, int(offset)),
+        fields.get("e", "message"),
+        fields.get("s"),
+        fields.get("k"),
+        text_size(fields["d"]),
+    )
+
+
+def announced(channel: str, said: str) -> tuple[Position | None, Message | None]:
+    """The place of a message and, if it was announced with it, the message itself.
+
+    None for what cannot be made out: whoever follows has to read.
+    """
+    head, has_text, text = said.partition("\n")
+    printed, _, fields = head.partition(" ")
+    try:
+        place = Position.parse(printed)
+    except InvalidCursor:
+        return None, None
+    if not has_text:
+        return place, None
+    try:
+        event, sender, key = json.loads(fields)
+    except (ValueError, TypeError, RecursionError):
+        return place, None
+    if not all(isinstance(field, str) for field in (event, sender, key)):
+        return place, None
+    size = text_size(text)
+    return place, Message(channel, text, place, event, sender or None, key or None, size)

@@ -1,0 +1,63 @@
+"""What channels, events and idempotency keys may be called."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2s
+
+from .errors import InvalidMessage
+
+_CHANNEL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_HALF_PAIR = re.compile(r"[\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\r\n\0\ud800-\udfff]")
+
+RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open"})
+
+
+def check_channel(name: str) -> str:
+    """Return ``name`` if it is a legal channel name.
+
+    Raises:
+        InvalidMessage: If it is not 1 to 128 of ``A-Z a-z 0-9 _ . : -``.
+    """
+    if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
+        raise InvalidMessage(
+            f"{name!r:.150} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
+        )
+    return name
+
+
+def check_event(name: str) -> str:
+    """Return ``name`` if it is a legal event name.
+
+    Raises:
+        InvalidMessage: If it is empty, longer than 128 characters, holds a line break, NUL or
+            half a surrogate pair, or is one of the names the streams themselves use.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= 128 or _UNPRINTABLE.search(name):
+        raise InvalidMessage(
+            f"{name!r:.150} is not an event name: 1 to 128 characters, no line breaks or NUL"
+        )
+    if name in RESERVED_EVENTS:
+        raise InvalidMessage(
+            f"The event name {name!r} is used by the stream itself; choose another."
+        )
+    return name
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is a legal idempotency key.
+
+    Raises:
+        InvalidMessage: If it is not a text of 1 to 128 characters, or holds half a surrogate pair.
+    """
+    if not isinstance(key, str) or not 0 < len(key) <= 128 or _HALF_PAIR.search(key):
+        raise InvalidMessage(
+            "An idempotency key is a text of 1 to 128 characters, no half surrogate pairs."
+        )
+    return key
+
+
+def channel_tag(channel: str) -> str:
+    """Ten hexadecimal digits that stand for a channel's name inside a composite cursor."""
+    return blake2s(channel.encode("ascii"), digest_size=5).hexdigest()

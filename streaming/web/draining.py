@@ -1,0 +1,29 @@
+"""Everything that one process serves, about to end."""
+
+from __future__ import annotations
+
+from ..logs import MemoryLog
+from . import state
+
+
+def close_all() -> None:
+    """Drain every application of this process, which is about to stop."""
+    for each in tuple(state.states):
+        each.close()
+
+
+def close_logs() -> None:
+    """Let go of the logs of this process, which is about to end: nothing can be published then."""
+    for each in tuple(state.states):
+        each.hub.log.close()
+
+
+def is_any_in_memory() -> bool:
+    """Whether an application of this process has its log in the process's own memory."""
+    return any(isinstance(each.hub.log, MemoryLog) for each in tuple(state.states))
+
+
+def is_drained() -> bool:
+    """Whether no client is connected any more to the applications of this process, and all members
+    it had in rooms have left."""
+    return all(not each.registry and each.presence.is_idle for each in tuple(state.states))
