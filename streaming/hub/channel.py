@@ -16,7 +16,6 @@ class Channel:
 
     __slots__ = (
         "follows",
-        "is_queued",
         "is_retried",
         "live",
         "name",
@@ -37,7 +36,6 @@ class Channel:
         self.live: dict[Subscription, Seat] = {}
         self.follows = 0  # how often the log was asked to tell of it
         self.news: list[Message | None] = []  # what it was told since it was last looked at
-        self.is_queued = False
         self.is_retried = False  # the log could not be read: ring everybody when it can be
         self.paced = 0  # up to this offset, publishers need not look whether they are too fast
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable
 
-from ..bell import Bell, give_turn
 from ..errors import LogUnavailable, TooManyClients
 from ..logs import Log, Page
 from ..message import Message, Position
@@ -22,6 +20,7 @@ from .channel import Channel
 from .fanout import Fanout
 from .sink import Seat
 from .subscription import Phase, Subscription
+from .workers import SLICE, Workers
 
 BATCH_MESSAGES = 256
 BATCH_SIZE = 64 * 1024
@@ -30,34 +29,31 @@ BATCH_SIZE = 64 * 1024
 RETRY = 0.5
 """Seconds until a log that could not be reached is asked again."""
 
-SLICE = 0.001
-"""Seconds of writing after which other channels, and all other greenlets, have their turn."""
-
 _log = logging.getLogger(__name__)
 
 
 class Dispatcher:
     """Offers what is appended to the followed channels, in log order, to all at the head.
 
-    Owns ``log.reads`` daemon threads at most, while anything is followed: one from the first
-    subscriber on, and one more whenever all are busy. Each takes the next channel with something
-    new, writes for ``SLICE`` seconds, and puts it behind the others if that was not enough. So no
-    channel holds up another.
+    Owns ``log.reads`` daemon threads at most, while anything is followed. Each takes the next
+    channel with something new, writes for ``SLICE`` seconds, and puts it behind the others if that
+    was not enough. So no channel holds up another.
     """
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._starting = threading.Lock()  # held while the first thread is started
         self._channels: dict[str, Channel] = {}
-        self._queue: deque[Channel] = deque()
-        self._failed: dict[Channel, None] = {}  # that could not be read
-        self._retry_at = 0.0  # when they are to be tried again (``time.monotonic``)
-        self._idle: dict[Bell, None] = {}  # of workers that wait
         self._fanouts: dict[Channel, Fanout] = {}  # that are under way
-        self._workers = 0
-        self._natives: list[int] = []  # the operating system's threads of the workers
         self._is_away = False
+        self._workers: Workers[Channel] = Workers(
+            "streaming dispatcher",
+            self._work,
+            most=log.reads,
+            is_needed=lambda: bool(self._channels),
+            started=self._ring_all,  # nobody could go live before
+            patience=RETRY,
+        )
 
     # ---- joining and leaving
 
@@ -73,7 +69,8 @@ class Dispatcher:
             for channel in joined.values():
                 channel.waiting[subscription] = None
             fresh = [channel for channel in joined.values() if channel.position is None]
-        self._ensure_worker()
+        if not self._workers.ensure():
+            raise TooManyClients("The server cannot start another thread. Try again in a moment.")
         for channel in fresh:  # several may ask: each of them has asked before it reads
             with self._lock:
                 channel.follows += 1
@@ -93,7 +90,7 @@ class Dispatcher:
             if channel.position is None:
                 channel.position = channel.written = head
                 if channel.news:
-                    self._enqueue(channel)
+                    self._workers.put(channel)
 
     def leave(self, subscription: Subscription) -> None:
         """Forget a subscription; its sink is not written to any more."""
@@ -110,20 +107,18 @@ class Dispatcher:
                 channel.live.pop(subscription, None)
                 if not len(channel):
                     gone.append(self._channels.pop(name))
-                    self._failed.pop(channel, None)
+                    self._fanouts.pop(channel, None)
             if not self._channels:
-                self._ring_idle()
+                self._workers.end()
         for channel in gone:
+            self._workers.forget(channel)
             for _ in range(channel.follows):
                 self._log.unfollow(channel.name, self.heard)
 
     def seat(self, subscription: Subscription, seat: Seat) -> bool:
         """Take a subscription among the live if it stands exactly where the dispatcher stands."""
         with self._lock:
-            here = threading.get_native_id()
-            if not self._natives or any(native != here for native in self._natives):
-                return False
-            if not subscription.is_at_head:
+            if not self._workers.are_here() or not subscription.is_at_head:
                 return False
             subscription.move(Phase.LIVE)
             subscription.seat = seat
@@ -179,7 +174,7 @@ class Dispatcher:
             if len(channel.news) < 2:  # one message can be passed on; more are read
                 channel.news.append(message)
             if channel.position is not None:
-                self._enqueue(channel)
+                self._workers.put(channel)
 
     def retry(self, name: str) -> None:
         """Ring everybody once the log can be read again: a subscription could not."""
@@ -190,121 +185,30 @@ class Dispatcher:
 
     def _put_off(self, channel: Channel) -> None:
         channel.is_retried = True
-        if channel in self._failed or self._channels.get(channel.name) is not channel:
-            return
-        if not self._failed:
-            self._retry_at = time.monotonic() + RETRY
-            self._ring_idle()  # somebody has to wait for the time
-        self._failed[channel] = None
-
-    def _take_up(self, now: float) -> None:
-        """Try those again that could not be read a while ago."""
-        if not self._failed or now < self._retry_at:
-            return
-        failed, self._failed = self._failed, {}
-        for channel in failed:
-            channel.news.append(None)
-            self._enqueue(channel)
-
-    def _enqueue(self, channel: Channel) -> None:
-        if channel.is_queued:
-            return
-        channel.is_queued = True
-        self._queue.append(channel)
-        if self._idle:  # else those that work take it up, or the one they start
-            self._idle.popitem()[0].ring()
-
-    def _ring_idle(self) -> None:
-        while self._idle:
-            self._idle.popitem()[0].ring()
+        if self._channels.get(channel.name) is channel:
+            self._workers.put_off(channel)
 
     # ---- working
 
-    def _ensure_worker(self) -> None:
-        """See to it that somebody works; nobody returns before that is known."""
-        with self._starting:
-            with self._lock:
-                if self._workers:
-                    return
-                self._workers = 1
-            if not self._start_thread():
-                raise TooManyClients(
-                    "The server cannot start another thread. Try again in a moment."
-                )
-
-    def _start_thread(self) -> bool:
-        """Start a worker that is counted already; False if no thread is to be had."""
-        worker = threading.Thread(target=self._run, name="streaming dispatcher", daemon=True)
-        try:
-            worker.start()
-        except RuntimeError:
-            with self._lock:
-                self._workers -= 1
-            return False
-        return True
-
-    def _run(self) -> None:
-        """One worker: until nothing is followed any more."""
-        bell, turn, native = Bell(), 0.0, threading.get_native_id()
-        with self._lock:
-            self._natives.append(native)
-            is_first = len(self._natives) == 1
-        if is_first:
-            self._ring_all()  # nobody could go live before
-        while True:
-            now = time.monotonic()
-            if now > turn:
-                give_turn()
-                turn = time.monotonic() + SLICE
-            with self._lock:
-                channel = self._next(bell, now)
-                if channel is None and not self._channels:
-                    self._workers -= 1
-                    self._natives.remove(native)
-                    return
-                is_alone = channel is not None and not self._idle
-                starts = is_alone and self._workers < self._log.reads
-                self._workers += starts
-                wait = self._retry_at - now if self._failed else None
-            if starts:  # one is to wait for the next channel while we read this one
-                self._start_thread()
-            if channel is not None:
-                self._work(channel)
-            else:
-                bell.wait(wait)
-                turn = time.monotonic() + SLICE  # all others have had theirs
-
-    def _next(self, bell: Bell, now: float) -> Channel | None:
-        """The next channel with something to do; None, and ``bell`` among the idle, if there is
-        none."""
-        self._idle.pop(bell, None)
-        self._take_up(now)
-        if self._queue:
-            return self._queue.popleft()
-        if self._channels:
-            self._idle[bell] = None
-        return None
-
-    def _work(self, channel: Channel) -> None:
+    def _work(self, channel: Channel) -> bool:
+        """Do a part of what is to do for a channel; True if there is more."""
+        goes_on = False
         try:
             goes_on = self._serve(channel)
         except LogUnavailable as error:
             if not self._is_away:
                 _log.warning("Delivery waits for the log: %s", error)
             self._is_away = True
-            goes_on = False
             with self._lock:
                 self._put_off(channel)
         except Exception:
             _log.exception("Delivery on %s failed", channel.name)
             self._fail(channel)
-            goes_on = False
         with self._lock:
-            channel.is_queued = False
             if self._channels.get(channel.name) is not channel:
-                self._fanouts.pop(channel, None)  # all have left
-            elif goes_on or channel.news:
-                self._enqueue(channel)
+                self._fanouts.pop(channel, None)  # all have left meanwhile
+                return False
+        return goes_on
 
     def _serve(self, channel: Channel) -> bool:
         """Offer what is new for a moment; True if there is more to do."""

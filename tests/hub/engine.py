@@ -30,10 +30,12 @@ def head_of(hub: Hub, name: str = "a") -> Position:
 
 def is_at_rest(hub: Hub, name: str = "a") -> bool:
     """Whether the dispatcher has offered all there is, and rung everybody for it."""
-    channel = channel_of(hub, name)
-    is_done = not channel.is_queued and not channel.news and channel.written is not None
+    channel, workers = channel_of(hub, name), hub._dispatcher._workers
+    is_done = channel not in workers._queue and channel not in workers._busy and not channel.news
+    if not is_done or channel.written is None:
+        return False
     head = MemoryLog.tail(hub.log, name)  # type: ignore[arg-type]  # also where a test breaks it
-    return is_done and head.is_same(channel.written)
+    return head.is_same(channel.written)
 
 
 def settle(hub: Hub, *names: str) -> None:
@@ -54,11 +56,10 @@ def check_nothing_is_left(hub: Hub) -> None:
     assert isinstance(log, MemoryLog)
     assert log._followers.names() == (), "the log still tells of a channel"
     wait_until(lambda: not dispatchers(), "the dispatcher has ended")
-    assert engine._workers == 0
-    assert not engine._queue
+    workers = engine._workers
+    assert workers._count == 0
+    assert workers._queue == workers._busy == workers._late == workers._idle == {}
     assert engine._fanouts == {}
-    assert engine._failed == {}
-    assert engine._idle == {}
 
 
 @contextmanager

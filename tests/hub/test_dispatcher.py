@@ -381,7 +381,7 @@ def test_only_whoever_shares_its_thread_with_all_of_the_dispatchers_is_written_t
     with hub.subscribe("a") as sub:
         hub.publish("a", "text")
         settle(hub)
-        wait_until(lambda: len(hub._dispatcher._idle) == 2, "both wait")
+        wait_until(lambda: len(hub._dispatcher._workers._idle) == 2, "both wait")
         quiet(sub)
         numbers += [thread.native_id or 0 for thread in dispatchers()]
         for number in numbers:
@@ -490,10 +490,10 @@ def test_a_channel_whose_last_subscriber_leaves_is_not_tried_again(
             log.broken = {"read"}
             hub.publish("a", "text")
             assert sub.read() == []
-            assert channel_of(hub) in hub._dispatcher._failed
-        assert hub._dispatcher._failed == {}
+            assert channel_of(hub) in hub._dispatcher._workers._late
+        assert hub._dispatcher._workers._late == {}
         sub.read()  # by a thread that has not noticed
-        assert hub._dispatcher._failed == {}
+        assert hub._dispatcher._workers._late == {}
 
 
 # Epochs

@@ -12,7 +12,7 @@ import pytest
 
 from streaming.bell import give_turn
 from streaming.errors import LogUnavailable
-from streaming.hub import dispatcher, fanout
+from streaming.hub import dispatcher, fanout, workers
 from streaming.hub.fanout import LOOK, Fanout
 from streaming.hub.hub import Hub
 from streaming.hub.subscription import Phase
@@ -316,7 +316,7 @@ def crowd(hub: Hub, fd: int, count: int) -> list[Any]:
 
 def in_the_midst_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
     """Publish to the clients of ``hub`` and ``act`` while the dispatcher writes."""
-    dispatcher.SLICE = 0.0  # a turn for the others at every look
+    dispatcher.SLICE = workers.SLICE = 0.0  # a turn for the others at every look
     channel, before = channel_of(hub), head_of(hub)
     wrote: list[Position | None] = []
 
@@ -404,7 +404,7 @@ def test_whoever_stalls_elsewhere_in_the_midst_of_a_batch_and_parks_again_gets_i
 @in_greenlets
 def test_the_last_who_leave_in_the_midst_of_a_batch_leave_nothing_behind() -> None:
     hub, fd = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY)
-    dispatcher.SLICE = 0.0
+    dispatcher.SLICE = workers.SLICE = 0.0
     subs = crowd(hub, fd, LOOK * 10)
     channel, before = channel_of(hub), head_of(hub)
     hub.publish("a", "text")
@@ -436,7 +436,7 @@ class Turns:
 @in_greenlets
 def test_a_fan_out_to_5000_sinks_does_not_hold_up_another_channel() -> None:
     hub, fd = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY)
-    dispatcher.SLICE = 0.0  # the smallest slices: LOOK writes
+    dispatcher.SLICE = workers.SLICE = 0.0  # the smallest slices: LOOK writes
     subs = crowd(hub, fd, 5000)
     other = Client(hub, Lines(), channels="b")
     with pytest.MonkeyPatch.context() as patch:
@@ -460,7 +460,7 @@ def test_a_fan_out_to_5000_sinks_does_not_hold_up_another_channel() -> None:
 @in_greenlets
 def test_other_greenlets_have_their_turns_while_a_crowd_is_written_to() -> None:
     hub, fd = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY)
-    dispatcher.SLICE = 0.0
+    dispatcher.SLICE = workers.SLICE = 0.0
     subs = crowd(hub, fd, 2000)
     channel = channel_of(hub)
     hub.publish("a", "text")
