@@ -1,0 +1,105 @@
+"""gunicorn's gevent worker, with a short way from a new connection to the application."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.ggevent import GeventWorker
+
+from ...bell import give_turn
+from .answers import Desk, PlainAnswers
+from .door import Door
+from .heads import PlainRequest, Reader
+
+_LEFT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+
+
+def is_plain(cfg: Any) -> bool:
+    """Whether by configuration a connection begins with a request of HTTP/1.1."""
+    return (
+        not cfg.is_ssl
+        and cfg.proxy_protocol in (False, "off")
+        and getattr(cfg, "protocol", "http") == "http"  # gunicorn 25
+        and getattr(cfg, "http2_cleartext", "off") == "off"  # gunicorn 26
+    )
+
+
+class StreamingWorker(GeventWorker, PlainAnswers):  # type: ignore[misc]
+    """``worker_class = "streaming.web.server.StreamingWorker"`` in ``gunicorn.conf.py``.
+
+    The same as ``gevent`` in everything but time. It looks at what a client says before it takes
+    it. Plain requests (``heads``) are served here; with anything else the connection is gunicorn's
+    own from there on, and nothing was taken from it.
+    """
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        if is_plain(self.cfg):
+            self._patience = self.cfg.keepalive or None
+            self._reader = Reader(self.cfg)
+            self._desks = {}
+            self.server_class = self._open
+        super().run()
+
+    def _open(self, listener: Any, *, spawn: Any, **_: Any) -> Door:
+        name = listener.getsockname()
+        self._desks[name] = Desk(self.cfg, name)
+        serve = partial(self.handle_plain, listener, name)
+        return Door(listener, serve, pool=spawn, log=self.log)
+
+    def handle_plain(self, listener: Any, name: Any, client: Any, addr: Any) -> None:
+        """Serve a connection to its end; the same becomes of errors as in gunicorn's ``handle``."""
+        request = None
+        try:
+            while request := self._next(listener, client, addr):
+                self.handle_request(name, request, client, addr)
+                if not request.is_answered:
+                    break
+                if request.behind:
+                    give_turn()  # who says everything at once would let nobody else in
+        except StopIteration as stopped:
+            self.log.debug("Closing connection. %s", stopped)
+        except OSError as error:
+            if error.errno in _LEFT:
+                self.log.debug("Ignoring that the client left: %s", error)
+            else:
+                self.log.exception("Socket error processing request.")
+        except BaseException as error:
+            self.handle_error(request, client, addr, error)
+        finally:
+            if request and request.behind:
+                self._drop(client, request.behind)
+            util.close(client)
+
+    def _next(self, listener: Any, client: Any, addr: Any) -> PlainRequest | None:
+        """The next plain request. None at the end, or where gunicorn has served all the rest."""
+        data = self._peek(client)
+        if not data:
+            return None
+        request, size = self._reader.read(data, addr)
+        if request is None:
+            self.handle(listener, client, addr)
+        elif client.recv(size) != data[:size]:
+            raise ConnectionResetError(errno.ECONNRESET, "The client's bytes have changed.")
+        return request
+
+    def _peek(self, client: Any) -> bytes:
+        """What the client says, still to be taken; nothing if it left or was silent too long."""
+        client.settimeout(self._patience)
+        try:
+            data: bytes = client.recv(self._reader.longest, socket.MSG_PEEK)
+        except TimeoutError:
+            data = b""
+        client.settimeout(None)
+        return data
+
+    def _drop(self, client: Any, size: int) -> None:
+        """Take what nobody will answer: closing over it would reset the answer on its way."""
+        client.settimeout(0)
+        with suppress(OSError):
+            client.recv(size)
