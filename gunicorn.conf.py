@@ -12,7 +12,7 @@ from streaming import ConfigurationError, drain_worker, watch_worker
 gevent_config.track_greenlet_tree = False  # who spawned whom: 0.7 KiB for each connection
 
 bind = f"127.0.0.1:{os.environ.get('PORT', '8000')}"
-worker_class = "gevent"
+worker_class = "streaming.web.server.StreamingWorker"
 try:
     cpus = len(os.sched_getaffinity(0))  # those this process may use; Linux only
 except AttributeError:
