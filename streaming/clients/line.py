@@ -17,8 +17,7 @@ from typing import Protocol
 from ..bell import Bell
 from ..errors import ClientGone, StreamingError
 from ..hub.sink import Format
-from ..hub.subscription import Phase as Reading
-from ..hub.subscription import Subscription
+from ..hub.subscription import Reading, Subscription
 from ..message import Gap, Message
 from .outlet import Outlet, Phase
 

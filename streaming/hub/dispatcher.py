@@ -19,7 +19,7 @@ from ..message import Message, Position
 from .channel import Channel
 from .fanout import Fanout
 from .sink import Seat
-from .subscription import Phase, Subscription
+from .subscription import Reading, Subscription
 from .workers import SLICE, Workers
 
 BATCH_MESSAGES = 256
@@ -98,7 +98,7 @@ class Dispatcher:
         with self._lock:
             if subscription.is_closed:
                 return
-            subscription.move(Phase.CLOSED)
+            subscription.move(Reading.CLOSED)
             for name in subscription.channels:
                 channel = self._channels.get(name)
                 if channel is None:
@@ -120,7 +120,7 @@ class Dispatcher:
         with self._lock:
             if not self._workers.are_here() or not subscription.is_at_head:
                 return False
-            subscription.move(Phase.LIVE)
+            subscription.move(Reading.LIVE)
             subscription.seat = seat
             for name in subscription.channels:
                 channel = self._channels[name]
@@ -140,7 +140,7 @@ class Dispatcher:
         with self._lock:
             if channel.live.get(subscription) is not seat:
                 return  # it left, and may be back, while this batch was on its way
-            subscription.move(Phase.LAGGING)
+            subscription.move(Reading.LAGGING)
             for name in subscription.channels:
                 other = self._channels[name]
                 del other.live[subscription]
@@ -176,7 +176,7 @@ class Dispatcher:
             if channel.position is not None:
                 self._workers.put(channel)
 
-    def retry(self, name: str) -> None:
+    def read_later(self, name: str) -> None:
         """Ring everybody once the log can be read again: a subscription could not."""
         with self._lock:
             channel = self._channels.get(name)

@@ -9,7 +9,7 @@ from ..logs import Retention
 from ..message import Message, Position
 from .channel import Channel
 from .dispatcher import Dispatcher
-from .subscription import Phase, Subscription
+from .subscription import Reading, Subscription
 
 PATIENCE = 0.05
 """Seconds that publishers give a subscriber to get on; who does not is slow until at the head."""
@@ -78,7 +78,7 @@ class Pace:
         while all(self._stands(channel, sub, offset) for sub, offset in behind.items()):
             if time.monotonic() > until and turns >= TURNS:
                 for sub in behind:
-                    sub.is_slow = sub.phase is not Phase.LIVE
+                    sub.is_slow = sub.phase is not Reading.LIVE
                 return
             time.sleep(0.001)
             turns += 1
@@ -93,7 +93,7 @@ class Pace:
 
 def _place(sub: Subscription, channel: Channel) -> Position | None:
     """Up to where ``sub`` has been given the channel; None if it has not begun."""
-    return channel.written if sub.phase is Phase.LIVE else sub.place(channel.name)
+    return channel.written if sub.phase is Reading.LIVE else sub.place(channel.name)
 
 
 def _offset(sub: Subscription, channel: Channel, message: Message) -> int:

@@ -28,7 +28,7 @@ READ_SIZE = 64 * 1024
 """One read of a subscription takes at most about so many messages, and bytes of text."""
 
 
-class Phase(Enum):
+class Reading(Enum):
     """Who reads the log for a subscription."""
 
     LAGGING = "lagging"
@@ -40,10 +40,10 @@ class Phase(Enum):
 
 
 _MOVES = {
-    (Phase.LAGGING, Phase.LIVE),
-    (Phase.LIVE, Phase.LAGGING),
-    (Phase.LAGGING, Phase.CLOSED),
-    (Phase.LIVE, Phase.CLOSED),
+    (Reading.LAGGING, Reading.LIVE),
+    (Reading.LIVE, Reading.LAGGING),
+    (Reading.LAGGING, Reading.CLOSED),
+    (Reading.LIVE, Reading.CLOSED),
 }
 
 
@@ -69,7 +69,7 @@ class Engine(Protocol):
     def leave(self, subscription: Subscription, /) -> None:
         """Forget the subscription."""
 
-    def retry(self, channel: str, /) -> None:
+    def read_later(self, channel: str, /) -> None:
         """The log could not be read: ring when it can be."""
 
 
@@ -103,7 +103,7 @@ class Subscription:
         self, log: Log, engine: Engine, *, bell: Bell, policies: Mapping[str, Policy]
     ) -> None:
         self.bell = bell
-        self.phase = Phase.LAGGING
+        self.phase = Reading.LAGGING
         self.reason: StreamingError | None = None
         """Why it was ended; None if nobody ended it."""
         self.seat: Seat | None = None
@@ -131,7 +131,7 @@ class Subscription:
         self._unasked = {n for n, place in places.items() if self._is_early(n, place)}
         self.told = dict(places) if len(places) > 1 else None
 
-    def move(self, phase: Phase) -> None:
+    def move(self, phase: Reading) -> None:
         """Be in another phase.
 
         Raises:
@@ -156,7 +156,7 @@ class Subscription:
         """The cursor as a client is told it: resumes exactly behind what was stepped over."""
         if self.told is not None:
             return print_cursor(self.told)
-        if self.phase is Phase.LIVE:
+        if self.phase is Reading.LIVE:
             return print_cursor(
                 {n: head.position or self._places[n] for n, head in self.heads.items()}
             )
@@ -207,7 +207,7 @@ class Subscription:
                 page = self._page(channel, self._places[channel])
             except LogUnavailable:
                 self._due[channel] = None
-                self._engine.retry(channel)
+                self._engine.read_later(channel)
                 continue
             if page.gap is not None:
                 items.append(page.gap)
@@ -257,7 +257,7 @@ class Subscription:
     def is_past(self, place: Position) -> bool:
         """Whether the client was sent the message at ``place``, or never will be; one channel."""
         (head,) = self.heads.values()
-        sent = head.written if self.phase is Phase.LIVE else self._sent
+        sent = head.written if self.phase is Reading.LIVE else self._sent
         if sent is None or sent.is_mark:
             return False
         return sent.epoch != place.epoch or sent.offset >= place.offset
@@ -295,7 +295,7 @@ class Subscription:
     @property
     def is_closed(self) -> bool:
         """Whether it was closed, maybe by another thread just now."""
-        return self.phase is Phase.CLOSED
+        return self.phase is Reading.CLOSED
 
     @property
     def is_at_head(self) -> bool:
@@ -318,7 +318,7 @@ class Subscription:
         Only where dispatcher and caller share one operating system thread (greenlets do), because
         only then can no write be torn by another.
         """
-        if self.phase is not Phase.LAGGING or self.reason is not None:
+        if self.phase is not Reading.LAGGING or self.reason is not None:
             return False
         if not self._engine.seat(self, Seat(form, sink)):
             return False
@@ -344,9 +344,9 @@ class Subscription:
 
     def close(self) -> None:
         """Leave all channels; nothing is written to the sink any more. Idempotent."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is Reading.CLOSED:
             return
-        if self.phase is Phase.LIVE and self.told is None:
+        if self.phase is Reading.LIVE and self.told is None:
             self._places = self._live_places()
         self._engine.leave(self)
         self.seat = None

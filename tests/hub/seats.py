@@ -7,7 +7,7 @@ from typing import Protocol
 
 from streaming.hub.hub import Hub
 from streaming.hub.sink import Format
-from streaming.hub.subscription import Phase, Subscription
+from streaming.hub.subscription import Reading, Subscription
 from streaming.message import Gap, Message
 from tests.polling import PATIENCE, wait_until
 
@@ -125,7 +125,7 @@ class Client:
 
     @property
     def is_live(self) -> bool:
-        return self.sub.phase is Phase.LIVE
+        return self.sub.phase is Reading.LIVE
 
     def fill(self) -> int:
         """Stuff the socket until nothing more goes in; how many bytes that were."""

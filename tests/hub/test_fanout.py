@@ -15,7 +15,7 @@ from streaming.errors import LogUnavailable
 from streaming.hub import dispatcher, fanout, workers
 from streaming.hub.fanout import LOOK, Fanout
 from streaming.hub.hub import Hub
-from streaming.hub.subscription import Phase
+from streaming.hub.subscription import Reading
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Gap, Message, Position
 from tests.broken_log import BrokenLog
@@ -119,7 +119,7 @@ def test_a_client_that_never_reads_stops_neither_the_dispatcher_nor_anybody_else
         if client is not slow:
             assert client.arrived() == b"".join(b"%d\n" % n for n in range(1000))
             assert client.is_live
-    assert slow.sub.phase is Phase.LAGGING
+    assert slow.sub.phase is Reading.LAGGING
     assert slow.receive(stuffed) == b"." * stuffed
     assert slow.arrived() == b"", "the kernel took nothing of it"
     lost, *held = slow.sub.read()
@@ -138,7 +138,7 @@ def test_a_frame_that_went_half_way_is_finished_and_not_repeated() -> None:
     settle(hub)
     hub.publish("a", "next")
     settle(hub)
-    assert client.sub.phase is Phase.LAGGING
+    assert client.sub.phase is Reading.LAGGING
     assert 0 < len(client.sink.rest) < len(large), "the test needs a part of it in the kernel"
     threading.Thread(target=client.park).start()
     assert client.receive(len(large) + 6) == f"{large}\nnext\n".encode()
@@ -154,7 +154,7 @@ def test_nothing_is_written_to_a_client_that_closed_its_subscription() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     stays, leaves = Client(hub, form), Client(hub, form)
     leaves.sub.close()
-    assert leaves.sub.phase is Phase.CLOSED
+    assert leaves.sub.phase is Reading.CLOSED
     hub.publish("a", "text")
     settle(hub)
     assert (stays.arrived(), leaves.arrived()) == (b"text\n", b"")
@@ -183,7 +183,7 @@ def test_a_dispatcher_that_comes_too_late_itself_lets_everybody_be_told() -> Non
     for n in range(50):
         hub.log.append("a", str(n))  # as another process does, which cannot be waited for
     settle(hub)
-    assert client.sub.phase is Phase.LAGGING
+    assert client.sub.phase is Reading.LAGGING
     assert client.arrived() == b""
     lost, *held = client.sub.read()
     assert isinstance(lost, Gap)
@@ -244,7 +244,7 @@ def test_whoever_stalls_in_one_of_several_channels_lags_in_all_and_misses_nothin
     for name in "abc":
         hub.publish(name, name)
     settle(hub, "a", "b", "c")
-    assert client.sub.phase is Phase.LAGGING
+    assert client.sub.phase is Reading.LAGGING
     assert (client.sink.full, client.sink.torn) == (1, 0), "it stalls once"
     assert client.receive(stuffed) == b"." * stuffed
     assert sorted(texts(client.sub.read())) == ["a", "b", "c"]
@@ -259,7 +259,7 @@ def test_a_torn_frame_in_one_of_several_channels_counts_as_told() -> None:
     hub.publish("a", "x" * 1_000_000)
     hub.publish("b", "later")
     settle(hub, "a", "b")
-    assert client.sub.phase is Phase.LAGGING
+    assert client.sub.phase is Reading.LAGGING
     assert client.sink.torn == 1
     assert str(hub.log.tail("a")) in client.sub.id
     assert str(hub.log.tail("b")) not in client.sub.id
@@ -369,7 +369,7 @@ def test_whoever_returns_in_the_midst_of_a_batch_with_a_full_socket_misses_nothi
     stuffed: list[int] = []
     in_the_midst_of_a_batch(hub, return_and_fill)
     assert last.receive(5 + stuffed[0]) == b"text\n" + b"." * stuffed[0]
-    if last.sub.phase is Phase.LAGGING:
+    if last.sub.phase is Reading.LAGGING:
         last.park()
     hub.publish("a", "more")
     settle(hub)
@@ -387,7 +387,7 @@ def test_whoever_stalls_elsewhere_in_the_midst_of_a_batch_and_parks_again_gets_i
     def stall_and_park() -> None:
         stuffed = last.fill()
         hub.publish("b", "elsewhere")
-        wait_until(lambda: last.sub.phase is Phase.LAGGING, "it has stalled")
+        wait_until(lambda: last.sub.phase is Reading.LAGGING, "it has stalled")
         last.receive(stuffed)
         last.park()
 
@@ -534,7 +534,7 @@ def test_a_batch_that_cannot_be_written_ends_those_it_was_for_and_nobody_else() 
     message = hub.publish("a", "unspeakable")
     settle(hub)
     for sub in (one.sub, both.sub, lags):
-        assert sub.phase is Phase.LAGGING
+        assert sub.phase is Reading.LAGGING
         with pytest.raises(LogUnavailable, match="'a' failed"):
             sub.read_on()
     assert one.sink.fd == both.sink.fd == -1

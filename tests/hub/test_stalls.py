@@ -18,7 +18,7 @@ from streaming.clients import formats
 from streaming.clients.formats import EventFormat
 from streaming.errors import StreamingError
 from streaming.hub.hub import Hub
-from streaming.hub.subscription import Phase, Subscription
+from streaming.hub.subscription import Reading, Subscription
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Cursor, Gap, Message, Position
 from streaming.wire import sse
@@ -74,7 +74,7 @@ class Connection:
     def _step(self, sub: Subscription) -> None:
         if sub.reason is not None:
             raise sub.reason
-        if sub.phase is Phase.LAGGING:
+        if sub.phase is Reading.LAGGING:
             self._finish()
             items = sub.read_on()
             if items:
@@ -86,9 +86,9 @@ class Connection:
 
     def _park(self, sub: Subscription) -> None:
         """Lend the socket, if the subscriber is at the head; there is no switch in here."""
-        if self._sink is None or (self._sink.rest and sub.phase is Phase.LIVE):
+        if self._sink is None or (self._sink.rest and sub.phase is Reading.LIVE):
             return
-        if sub.phase is Phase.LIVE or sub.park(self._form, self._sink):
+        if sub.phase is Reading.LIVE or sub.park(self._form, self._sink):
             self._counts.parked += 1
             self._sink.open()
 

@@ -11,7 +11,7 @@ import pytest
 from streaming.bell import Bell
 from streaming.errors import HubClosed, Lagged
 from streaming.hub.hub import Hub
-from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Head, Phase, Subscription
+from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Head, Reading, Subscription
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Cursor, Gap, Message
 from tests.broken_log import BrokenLog
@@ -156,7 +156,7 @@ def test_a_subscription_may_be_closed_twice_and_keeps_its_cursor(hub: Hub) -> No
         message = hub.publish("a", "text")
         sub.read()
         sub.close()
-        assert sub.phase is Phase.CLOSED
+        assert sub.phase is Reading.CLOSED
     assert sub.id == str(message.id)
     assert hub.subscribers("a") == 0
 
@@ -380,7 +380,7 @@ def test_a_thread_of_another_core_is_never_written_to(hub: Hub) -> None:
     sub.read()
     assert sub.is_at_head
     assert not sub.park(Lines(), SINK)
-    assert sub.phase is Phase.LAGGING
+    assert sub.phase is Reading.LAGGING
     assert sub.seat is None
 
 
@@ -450,13 +450,13 @@ def test_reading_on_goes_on_behind_a_page_that_was_not_all(hub: Hub) -> None:
 
 def test_nothing_else_moves_a_subscription_than_the_table_says(hub: Hub) -> None:
     legal = {
-        (Phase.LAGGING, Phase.LIVE),
-        (Phase.LIVE, Phase.LAGGING),
-        (Phase.LAGGING, Phase.CLOSED),
-        (Phase.LIVE, Phase.CLOSED),
+        (Reading.LAGGING, Reading.LIVE),
+        (Reading.LIVE, Reading.LAGGING),
+        (Reading.LAGGING, Reading.CLOSED),
+        (Reading.LIVE, Reading.CLOSED),
     }
-    for before in Phase:
-        for after in Phase:
+    for before in Reading:
+        for after in Reading:
             sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies={})
             sub.phase = before
             if (before, after) in legal:
@@ -472,7 +472,7 @@ def test_nothing_else_moves_a_subscription_than_the_table_says(hub: Hub) -> None
 def test_the_story_of_a_subscription_from_its_start_to_its_end() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     sub = hub.subscribe(["a", "b"])
-    assert (sub.phase, sub.seat) == (Phase.LAGGING, None)
+    assert (sub.phase, sub.seat) == (Reading.LAGGING, None)
     client = Client(hub, form, channels="c")
     sink = client.sink
 
@@ -483,27 +483,27 @@ def test_the_story_of_a_subscription_from_its_start_to_its_end() -> None:
     wait_until(park, "it is live")
     seat = sub.seat
     assert seat is not None
-    assert (sub.phase, seat.sink) == (Phase.LIVE, sink)
+    assert (sub.phase, seat.sink) == (Reading.LIVE, sink)
     assert not sub.park(form, sink), "it is parked already"
     assert sub.seat is seat
 
     sink.fd = -1  # shut
     hub.publish("b", "one")
     settle(hub, "b")
-    assert (sub.phase, sub.seat) == (Phase.LAGGING, None)
+    assert (sub.phase, sub.seat) == (Reading.LAGGING, None)
     hub._dispatcher.stall(sub, seat, channel_of(hub, "a"), hub.log.tail("a"), b"")
-    assert sub.phase is Phase.LAGGING, "an old seat moves nobody"
+    assert sub.phase is Reading.LAGGING, "an old seat moves nobody"
 
     assert texts(sub.read_on()) == ["one"]
     wait_until(park, "it is live again")
     assert sub.seat is not seat
     sub.close()
     sub.close()
-    assert (sub.phase, sub.seat, sub.is_closed) == (Phase.CLOSED, None, True)
+    assert (sub.phase, sub.seat, sub.is_closed) == (Reading.CLOSED, None, True)
     assert not sub.park(form, sink)
     hub._dispatcher.stall(sub, seat, channel_of(hub, "c"), hub.log.tail("c"), b"")
     hub._dispatcher.leave(sub)
-    assert sub.phase is Phase.CLOSED
+    assert sub.phase is Reading.CLOSED
     client.close()
     check_nothing_is_left(hub)
 
