@@ -208,7 +208,7 @@ class Dispatcher:
             if self._channels.get(channel.name) is not channel:
                 self._fanouts.pop(channel, None)  # all have left meanwhile
                 return False
-        return goes_on
+            return goes_on or (bool(channel.news) and not channel.is_retried)
 
     def _serve(self, channel: Channel) -> bool:
         """Offer what is new for a moment; True if there is more to do."""

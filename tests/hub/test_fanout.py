@@ -573,3 +573,17 @@ def test_a_sink_that_fails_ends_its_own_subscriber_alone() -> None:
     with pytest.raises(LogUnavailable):
         bad.sub.read_on()
     leave(hub, good, bad)
+
+
+@in_greenlets
+def test_what_is_published_in_the_midst_of_a_batch_follows_it_though_nothing_else_does() -> None:
+    def publish(hub: Hub) -> None:
+        hub.publish("a", "last")
+
+    hub = Hub(MemoryLog())
+    clients = [Client(hub, Lines()) for _ in range(LOOK * 4)]
+    in_the_midst_of_a_batch(hub, lambda: publish(hub))
+    wait_until(lambda: head_of(hub).offset == 2, "the dispatcher goes on by itself")
+    settle(hub)
+    assert {client.arrived() for client in clients} == {b"text\nlast\n"}
+    leave(hub, *clients)
