@@ -66,6 +66,8 @@ class Client:
         self.cursor = cursor or self.cursor
         if kind == "gap":
             self.gaps += 1
+        elif kind == "error":  # what was asked for was refused for a moment: come back
+            raise Ended
         elif kind == "ready":
             self.is_ready.set()
         elif kind == "message" and text == "end":
