@@ -3,43 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-from ..errors import Forbidden
-
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+from ..errors import Forbidden, InvalidRequest
+from ..wire.origins import parse_host, parse_origin
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
     """Return if the page that sent ``request`` may open a WebSocket (RFC 6455 section 10.2).
 
-    Allowed are pages of the own host and of the listed origins, and programs that are not
-    browsers and send no Origin. Behind a proxy that rewrites Host the own host is what the proxy
+    Allowed are pages of the own origin (scheme, host and port) and of the listed ones, and programs
+    that are not browsers and send no Origin. An origin that cannot be read (``null``, that of a
+    sandboxed frame) is nobody's. Behind a proxy that rewrites Host the own host is what the proxy
     says, if the application trusts it (``werkzeug.middleware.proxy_fix.ProxyFix``), or what the
     browser says itself with ``Sec-Fetch-Site: same-origin``, a header that no page can set.
 
     Raises:
+        InvalidRequest: If ``Host`` is missing or malformed (RFC 9112 section 3.2).
         Forbidden: If it may not.
     """
+    host = request.headers.get("Host", "")  # not ``request.host``: that is empty for my_app:8000
+    own = parse_host(host, request.scheme)
+    if own is None:
+        raise InvalidRequest(f"The header Host is missing or malformed: {host!r:.100}.")
     origin = request.headers.get("Origin")
     if (
         origin is None
         or is_listed(origin, allowed)
-        or _host(origin) == _host(f"{request.scheme}://{request.host}")
+        or parse_origin(origin) == own
         or request.headers.get("Sec-Fetch-Site") == "same-origin"
     ):
         return
     raise Forbidden(
-        f"Pages of {origin:.200} may not connect to {request.host:.200}. "
-        "List them in STREAMING_ORIGINS, or have the proxy pass Host on."
+        f"Pages of {origin:.100} may not connect to {own!s:.100}. List them in "
+        "STREAMING_ORIGINS, or have the proxy pass Host and X-Forwarded-Proto on."
     )
 
 
 def is_listed(origin: str, allowed: Collection[str]) -> bool:
     """Whether ``origin`` is one of ``allowed``, or ``allowed`` has ``*``."""
-    return "*" in allowed or origin.lower().rstrip("/") in {o.lower().rstrip("/") for o in allowed}
+    if "*" in allowed:
+        return True
+    page = parse_origin(origin)
+    return page is not None and any(page == parse_origin(o.removesuffix("/")) for o in allowed)
 
 
 def allow_origin(request: Request, response: Response, allowed: Collection[str]) -> Response:
@@ -52,14 +59,3 @@ def allow_origin(request: Request, response: Response, allowed: Collection[str])
             response.headers["Access-Control-Allow-Headers"] = "Content-Type, Last-Event-ID"
             response.headers["Access-Control-Allow-Methods"] = "GET, POST"
     return response
-
-
-def _host(url: str) -> tuple[str | None, int | None] | None:
-    """Host and port, the default port of the scheme filled in. None if there are none."""
-    try:
-        parts = urlsplit(url)
-        if parts.hostname is None:
-            return None
-        return parts.hostname, parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return None

@@ -4,8 +4,10 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from streaming import Forbidden, allow_origin
+from streaming import Forbidden, InvalidRequest, allow_origin
 from streaming.web.origin import check_origin, is_listed
+from tests.live.raw_websocket import handshake
+from tests.sites import make_app, serve
 
 LISTED = ["https://listed.example", "http://other.example:8080"]
 
@@ -33,7 +35,9 @@ def is_allowed(origin: str | None, host: str = "example.org", **headers: str) ->
         ("http://example.org:8000", "example.org:8000"),
         ("http://[::1]:8000", "[::1]:8000"),
         ("https://listed.example", "example.org"),
-        ("https://LISTED.example/", "example.org"),
+        ("https://LISTED.example:443", "example.org"),
+        ("http://my_app:8000", "my_app:8000"),
+        ("http://flask_app", "flask_app"),
         ("http://other.example:8080", "example.org"),
     ],
 )
@@ -62,10 +66,57 @@ def test_the_own_host_listed_origins_and_programs_may_connect(
         "http://[::1",
         "http://\x00",
         "x" * 5000,
+        "https://example.org",  # the scheme is another, so it is another page
+        "https://example.org:80",
+        "http://evil.example@example.org",
+        "http://example.org/",
+        "http://example.org/x?y#z",
+        "http://example.org?",
+        "ftp://example.org",
+        "ftp://example.org:80",
+        "ws://example.org",
+        "//example.org",
+        "example.org",
+        "http://example.org, http://example.org",
     ],
 )
 def test_pages_of_anybody_else_may_not(origin: str) -> None:
     assert not is_allowed(origin)
+
+
+@pytest.mark.parametrize("host", ["my_app:8000", "flask_app", "example.org", "[::1]:8000"])
+@pytest.mark.parametrize("origin", ["null", "", "nonsense", "http://", "http://a b"])
+def test_an_origin_that_cannot_be_read_is_nobodys(origin: str, host: str) -> None:
+    assert not is_allowed(origin, host)
+    assert is_allowed(origin, host, Sec_Fetch_Site="same-origin")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "evil@example.org", "example.org:port", "[::1", "a,b"])
+@pytest.mark.parametrize("origin", [None, "null", "", "http://a b", "https://listed.example"])
+def test_a_request_without_a_host_that_can_be_read_is_refused(
+    host: str, origin: str | None
+) -> None:
+    with pytest.raises(InvalidRequest, match="Host is missing or malformed"):
+        is_allowed(origin, host)
+
+
+def test_a_websocket_of_a_sandboxed_frame_is_refused_at_a_host_with_an_underscore() -> None:
+    with serve(make_app()) as site:
+        for origin, status in (("null", 403), ("http://my_app:8000", 101)):
+            ask = handshake(site, "/streaming/ws", Origin=origin, Host="my_app:8000")  # type: ignore[arg-type]
+            assert site.raw(ask)[0] == status
+        ask = handshake(site, "/streaming/ws", Host="")  # type: ignore[arg-type]
+        assert site.raw(ask)[0] == 400
+
+
+def test_a_long_origin_is_not_said_back_whole() -> None:
+    headers = {"Origin": "http://" + "x" * 4000}
+    with (
+        Flask("x").test_request_context("/", headers=headers),
+        pytest.raises(Forbidden) as refused,
+    ):
+        check_origin(request, ())
+    assert len(str(refused.value)) < 400
 
 
 def test_a_refusal_names_the_origin_and_the_setting() -> None:
@@ -104,6 +155,14 @@ def test_a_star_lists_everybody() -> None:
     assert is_listed("https://anybody.example", ["*"])
     assert is_listed("null", ["*"])
     assert not is_listed("https://anybody.example", [])
+    assert not is_listed("null", ["null", "nonsense"])
+
+
+def test_a_listed_origin_may_be_written_in_any_way_that_means_it() -> None:
+    for written in ("https://A.example", "https://a.example:443", "https://a.example/"):
+        assert is_listed("https://a.example", [written])
+    assert not is_listed("http://a.example", ["https://a.example"])
+    assert is_listed("capacitor://localhost", ["capacitor://localhost"])
 
 
 def allowed(origin: str | None, method: str = "GET", listed: list[str] = LISTED) -> Response:
