@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -10,10 +11,16 @@ from typing import Any, Literal, NoReturn, Self
 from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
 from .names import check_channel
+from .wire.origins import parse_origin
 
 Policy = Literal["replay", "latest", "disconnect"]
 """What happens when a subscriber falls behind: it reads on; it skips to the newest message; or it
 is ended with ``Lagged`` where the others are told of a gap."""
+
+_NO_PAGES = frozenset({"ws", "wss", "ftp", "file"})
+"""Schemes that no page's origin has."""
+
+_PASSWORD = re.compile(r"(://[^/@]*:)[^/]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +119,43 @@ class Settings:
         )
 
     def _checked(self) -> Self:
+        self._check_log()
         for name in ("message_size", "body_size", "retention_messages", "retention_size"):
             self._check(name, int, optional=False)
         self._check("retention_channels", int, optional=False)
         self._check("clients", int, optional=True)
-        self._check("send_buffer", int, optional=True)
+        self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)
         for name in ("retention_age", "heartbeat", "pong_timeout", "send_timeout"):
             self._check(name, (int, float), optional=True)
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):
-                self._refuse(name, "True or False")
-        if not isinstance(self.origins, list | tuple | set) or not all(
-            isinstance(o, str) for o in self.origins
-        ):
-            self._refuse("origins", "a list of origins such as 'https://example.org'")
+                self._refuse(name, "True or False, not a text or a number")
+        self._check_origins()
         self._check_policies()
         return self
+
+    def _check_log(self) -> None:
+        log = self.log
+        is_known = isinstance(log, str) and log.startswith(("sqlite:///", "redis"))
+        if log != "memory:" and not is_known:
+            self._refuse(
+                "log",
+                "a log URL: 'memory:', 'sqlite:///streaming.db' (three slashes and a path) or "
+                "'redis://host:6379'",
+            )
+
+    def _check_origins(self) -> None:
+        wanted = "a list of origins such as ['https://example.org']"
+        if not isinstance(self.origins, list | tuple | set | frozenset):
+            self._refuse("origins", wanted)
+        for origin in self.origins:
+            if origin != "*" and not _is_origin(origin):
+                raise ConfigurationError(
+                    f"STREAMING_ORIGINS has {origin!r:.100}; an origin is scheme, host and port as "
+                    "browsers send them, such as 'https://example.org' or 'http://localhost:3000': "
+                    "no path, no user, no wildcard but '*' alone, for all."
+                )
 
     def _check_policies(self) -> None:
         wanted = "a dict of channel names and 'replay', 'latest' or 'disconnect' for each"
@@ -137,19 +164,31 @@ class Settings:
         for channel, policy in self.policies.items():
             try:
                 check_channel(channel)
+                is_fine = policy in ("replay", "latest", "disconnect")
             except InvalidMessage:
-                self._refuse("policies", wanted)
-            if policy not in ("replay", "latest", "disconnect"):
-                self._refuse("policies", wanted)
+                is_fine = False
+            if not is_fine:
+                raise ConfigurationError(
+                    f"STREAMING_POLICIES has {policy!r:.50} for {channel!r:.50}; "
+                    f"it must be {wanted}."
+                )
 
-    def _check(self, name: str, kind: Any, *, optional: bool) -> None:
+    def _check(self, name: str, kind: Any, *, optional: bool, most: int | None = None) -> None:
         value = getattr(self, name)
         if value is None and optional:
             return
-        if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
-            self._refuse(name, "a number above 0" + (" or None" if optional else ""))
+        what, bound = ("whole number", 2**53) if kind is int else ("number of seconds", 10**9)
+        bound = most or bound
+        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value <= bound:
+            most_said = f", at most {bound}" if isinstance(value, kind) and value > bound else ""
+            self._refuse(name, f"a {what} above 0{most_said}" + ", or None" * optional)
 
     def _refuse(self, name: str, wanted: str) -> NoReturn:
-        raise ConfigurationError(
-            f"STREAMING_{name.upper()} is {getattr(self, name)!r}; it must be {wanted}."
-        )
+        value = _PASSWORD.sub(r"\1***@", f"{getattr(self, name)!r}")
+        raise ConfigurationError(f"STREAMING_{name.upper()} is {value:.100}; it must be {wanted}.")
+
+
+def _is_origin(text: object) -> bool:
+    """Whether a page's browser may send it; a slash behind it is forgiven."""
+    origin = parse_origin(text.removesuffix("/")) if isinstance(text, str) else None
+    return origin is not None and "*" not in origin.host and origin.scheme not in _NO_PAGES

@@ -1,6 +1,8 @@
 """streaming/settings.py: the configuration, read once and refused as a whole if it is wrong."""
 
 import dataclasses
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -61,6 +63,7 @@ def test_a_key_like_no_other_lists_all_there_are() -> None:
         assert f"STREAMING_{name.upper()}" in str(caught.value)
 
 
+BAD = [float("nan"), float("inf"), 10**40]
 NUMBERS = [
     "message_size",
     "body_size",
@@ -73,7 +76,7 @@ OPTIONAL = ["retention_age", "heartbeat", "pong_timeout", "send_timeout"]
 
 
 @pytest.mark.parametrize("name", NUMBERS + OPTIONAL)
-@pytest.mark.parametrize("value", [0, -1, "15", True, [1], float("nan")])
+@pytest.mark.parametrize("value", [0, -1, "15", "", b"15", True, [1], timedelta(seconds=1), *BAD])
 def test_a_number_that_is_none_is_refused_by_its_name(name: str, value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"STREAMING_{name.upper()} is "):
         Settings.from_config({f"STREAMING_{name.upper()}": value})
@@ -120,6 +123,86 @@ def test_policies_are_known_words_for_channels_that_can_exist(value: object) -> 
         Settings.from_config({"STREAMING_POLICIES": value})
     policies = {"a": "replay", "b": "latest", "c": "disconnect"}
     assert Settings.from_config({"STREAMING_POLICIES": policies}).policies == policies
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_whatever_is_wrong_is_said_once_with_the_key_the_value_and_what_is_wanted(
+    name: str,
+) -> None:
+    key = f"STREAMING_{name.upper()}"
+    for value in (object(), "", "nonsense", b"x", -1, {"a b": 1}, [None]):
+        with pytest.raises(ConfigurationError) as refused:
+            Settings.from_config({key: value})
+        said = str(refused.value)
+        assert key in said
+        assert repr(value)[:50] in said or repr("a b") in said or "has None" in said
+        assert any(word in said for word in ("must be", "an origin is"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", "memory", "Memory:", " memory:", "sqlite:x.db", "sqlite://x.db", "/srv/x.db", 7, []],
+)
+def test_a_log_is_a_url_and_nothing_near_one(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"STREAMING_LOG is .* must be .*'sqlite:///"):
+        Settings.from_config({"STREAMING_LOG": value})
+    for url in ("memory:", "sqlite:///x.db", "redis://h", "rediss+cluster://h"):
+        assert Settings.from_config({"STREAMING_LOG": url}).log == url
+
+
+def test_a_password_in_a_log_url_is_not_said() -> None:
+    for url in ("postgres://me:secret@host/db", "REDIS://:secret@host"):
+        with pytest.raises(ConfigurationError, match=r"\*\*\*@host") as refused:
+            Settings.from_config({"STREAMING_LOG": url})
+        assert "secret" not in str(refused.value)
+
+
+def test_a_buffer_that_the_kernel_cannot_be_told_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="at most 2147483647, or None"):
+        Settings.from_config({"STREAMING_SEND_BUFFER": 2**31})
+    assert Settings.from_config({"STREAMING_SEND_BUFFER": 2**31 - 1}).send_buffer == 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "example.org",
+        "https://",
+        "https://example.org/app",
+        "https://example.org?x",
+        "https://me@example.org",
+        "https://*.example.org",
+        "wss://example.org",
+        "ftp://example.org",
+        "https://example.org:port",
+        "https://b\u00fccher.example",
+        "https://example.org, https://example.com",
+        "null",
+        "",
+        None,
+    ],
+)
+def test_an_origin_that_no_page_can_have_is_refused_instead_of_never_matching(origin: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"STREAMING_ORIGINS has .*https://example\.org'"):
+        Settings.from_config({"STREAMING_ORIGINS": ["https://fine.example", origin]})
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["*"],
+        ("https://example.org", "http://localhost:3000"),
+        frozenset({"https://example.org/"}),
+        {"capacitor://localhost", "chrome-extension://abcdefgh"},
+    ],
+)
+def test_origins_of_pages_are_taken(origins: Any) -> None:
+    assert Settings.from_config({"STREAMING_ORIGINS": origins}).origins == origins
+
+
+def test_a_policy_that_is_none_is_named_with_its_channel() -> None:
+    with pytest.raises(ConfigurationError, match="has 'Latest' for 'prices'; it must be"):
+        Settings.from_config({"STREAMING_POLICIES": {"news": "latest", "prices": "Latest"}})
 
 
 def test_the_retention_of_the_logs_is_the_one_configured() -> None:

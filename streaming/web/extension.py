@@ -9,6 +9,7 @@ from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from ..clients.formats import EventFormat
+from ..errors import ConfigurationError
 from ..logs import Member
 from ..message import Message
 from .requests import last_seen
@@ -31,6 +32,9 @@ class Streaming:
             default everybody may subscribe and nobody publish over the network.
         url_prefix: Where the blueprint goes with ``app`` and ``init_app``.
 
+    Raises:
+        ConfigurationError: If an argument or a setting cannot be used.
+
     Configuration: the ``STREAMING_`` keys that ``streaming.Settings`` lists.
     """
 
@@ -41,6 +45,14 @@ class Streaming:
         authorize: Authorize = only_subscribe,
         url_prefix: str = "/streaming",
     ) -> None:
+        if not callable(authorize):
+            raise ConfigurationError(
+                f"authorize is {authorize!r:.100}; it must be a function of (action, channel)."
+            )
+        if not isinstance(url_prefix, str) or not (url_prefix == "" or url_prefix[0] == "/"):
+            raise ConfigurationError(
+                f"url_prefix is {url_prefix!r:.100}; it must be a text that begins with '/'."
+            )
         self._authorize = authorize
         self._url_prefix = url_prefix
         self.blueprint: Blueprint = create_blueprint()

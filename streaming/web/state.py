@@ -13,7 +13,7 @@ from ..clients.registry import Registry
 from ..errors import ConfigurationError, Forbidden, HubClosed
 from ..hub.hub import Hub
 from ..hub.presence import Presence, is_presence_channel, room_of
-from ..logs import open_log
+from ..logs import Log, open_log
 from ..settings import Settings
 
 Action = Literal["publish", "subscribe"]
@@ -94,7 +94,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
     check_unset(app)
     settings = Settings.from_config(app.config)
     hub = Hub(
-        open_log(settings.log, settings.retention, app.instance_path),
+        _open_log(settings, app.instance_path),
         message_size=settings.message_size,
         policies=settings.policies,
     )
@@ -103,6 +103,15 @@ def create_state(app: Flask, authorize: Authorize) -> State:
     )
     states.add(state)
     return state
+
+
+def _open_log(settings: Settings, folder: str) -> Log:
+    try:
+        return open_log(settings.log, settings.retention, folder)
+    except ConfigurationError as error:
+        if "STREAMING_LOG" in str(error):
+            raise
+        raise ConfigurationError(f"STREAMING_LOG cannot be used: {error}") from error
 
 
 def current_state() -> State:

@@ -43,8 +43,9 @@ def watch_worker(worker: Worker) -> None:
     if worker.cfg.workers > 1 and is_any_in_memory():
         raise ConfigurationError(
             f"{worker.cfg.workers} workers cannot share STREAMING_LOG=memory:. Set it to "
-            "'sqlite:///streaming.db' (workers of one machine) or 'redis://host:6379' (of many "
-            "machines), or start one worker (--workers 1)."
+            "'sqlite:///streaming.db' (workers of one machine; four slashes and a full path if "
+            "other apps or scripts share it) or 'redis://host:6379' (of many machines), or start "
+            "one worker (--workers 1)."
         )
 
     def watch() -> None:

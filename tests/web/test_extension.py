@@ -115,6 +115,35 @@ def test_a_setting_that_cannot_be_used_stops_the_start() -> None:
         Streaming(app)
 
 
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        (None, "None"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///x.db?timeout=5", "no option timeout"),
+        ("sqlite:///x.db?synchronous=yes", "synchronous='yes'"),
+        ("redis://", "host:port"),
+    ],
+)
+def test_a_log_url_that_cannot_be_used_stops_the_start_by_its_key(
+    url: str | None, part: str
+) -> None:
+    app = Flask("x")
+    app.config["STREAMING_LOG"] = url
+    with pytest.raises(ConfigurationError, match=part) as refused:
+        Streaming(app)
+    assert "STREAMING_LOG" in str(refused.value)
+
+
+def test_an_argument_that_cannot_be_used_stops_the_start() -> None:
+    for wrong in (None, True, "publish"):
+        with pytest.raises(ConfigurationError, match=r"authorize is .*must be a function"):
+            Streaming(authorize=wrong)  # type: ignore[arg-type]
+    for prefix in (None, "live", 7):
+        with pytest.raises(ConfigurationError, match=r"url_prefix is .*begins with '/'"):
+            Streaming(url_prefix=prefix)  # type: ignore[arg-type]
+
+
 def test_setting_up_starts_no_thread_since_workers_fork_after_it() -> None:
     before = threading.active_count()
     app = Flask("x")
