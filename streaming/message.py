@@ -50,7 +50,7 @@ class Position:
         """
         found = _POSITION.fullmatch(text)
         if not found:
-            raise InvalidCursor(f"{text!r:.150} is not the id of a message.")
+            raise InvalidCursor(f"{text!r:.100} is not the id of a message.")
         return cls(found[1], int(found[2]))
 
 
@@ -91,7 +91,7 @@ class Cursor:
             found = _TAGGED.fullmatch(part)
             if not found:
                 raise InvalidCursor(
-                    f"{text!r:.150} is not a cursor (Last-Event-ID). "
+                    f"{text!r:.100} is not a cursor (Last-Event-ID). "
                     "Send back an id exactly as a stream gave it, or none to start at the head."
                 )
             tagged[found[1]] = Position(found[2], int(found[3]))

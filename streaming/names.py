@@ -22,7 +22,7 @@ def check_channel(name: str) -> str:
     """
     if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
         raise InvalidMessage(
-            f"{name!r:.150} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
+            f"{name!r:.100} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
         )
     return name
 
@@ -36,11 +36,11 @@ def check_event(name: str) -> str:
     """
     if not isinstance(name, str) or not 0 < len(name) <= 128 or _UNPRINTABLE.search(name):
         raise InvalidMessage(
-            f"{name!r:.150} is not an event name: 1 to 128 characters, no line breaks or NUL"
+            f"{name!r:.100} is not an event name: 1 to 128 characters, no line breaks or NUL"
         )
     if name in RESERVED_EVENTS:
         raise InvalidMessage(
-            f"The event name {name!r} is used by the stream itself; choose another."
+            f"The event name {name!r:.100} is used by the stream itself; choose another."
         )
     return name
 

@@ -78,6 +78,10 @@ class Settings:
     """Origins (``https://example.org``) besides the own host whose pages may open WebSockets and
     read streams; ``*`` for all."""
 
+    parameters: Collection[str] = ()
+    """Query parameters of the application's own (``token``) on the blueprint's addresses, for
+    ``authorize`` or a hook to read; others that mean nothing are refused with 400."""
+
     compression: bool = False
     """Whether WebSockets accept permessage-deflate (some 100 KB for each that uses it)."""
 
@@ -131,6 +135,10 @@ class Settings:
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "True or False, not a text or a number")
+        if not isinstance(self.parameters, list | tuple | set | frozenset) or not all(
+            isinstance(name, str) and name for name in self.parameters
+        ):
+            self._refuse("parameters", "a list of names such as ['token']")
         self._check_origins()
         self._check_policies()
         return self

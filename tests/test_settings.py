@@ -150,6 +150,13 @@ def test_a_log_is_a_url_and_nothing_near_one(value: object) -> None:
         assert Settings.from_config({"STREAMING_LOG": url}).log == url
 
 
+@pytest.mark.parametrize("value", ["token", None, [1], [""], {"token": 1}])
+def test_the_applications_own_parameters_are_a_list_of_names(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"STREAMING_PARAMETERS is .*'token'"):
+        Settings.from_config({"STREAMING_PARAMETERS": value})
+    assert Settings.from_config({"STREAMING_PARAMETERS": {"token"}}).parameters == {"token"}
+
+
 def test_a_password_in_a_log_url_is_not_said() -> None:
     for url in ("postgres://me:secret@host/db", "REDIS://:secret@host"):
         with pytest.raises(ConfigurationError, match=r"\*\*\*@host") as refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import iscoroutinefunction
 from typing import cast
 
 from flask import Blueprint, Flask, Response, request
@@ -45,9 +46,10 @@ class Streaming:
         authorize: Authorize = only_subscribe,
         url_prefix: str = "/streaming",
     ) -> None:
-        if not callable(authorize):
+        if not callable(authorize) or iscoroutinefunction(authorize):  # which would allow all
             raise ConfigurationError(
-                f"authorize is {authorize!r:.100}; it must be a function of (action, channel)."
+                f"authorize is {authorize!r:.100}; it must be a function of (action, channel), "
+                "not async."
             )
         if not isinstance(url_prefix, str) or not (url_prefix == "" or url_prefix[0] == "/"):
             raise ConfigurationError(

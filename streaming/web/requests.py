@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from flask import Request
@@ -52,8 +53,45 @@ def read_text(value: dict[str, Any], name: str, *, limit: int) -> str:
 
 
 def last_seen(request: Request) -> str | None:
-    """The id the client says it saw last: ``Last-Event-ID``, or ``last_event_id`` in the URL."""
-    return request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or None
+    """The id the client says it saw last: ``Last-Event-ID``, or ``last_event_id`` in the URL.
+
+    In the URL in any spelling: libraries that cannot send headers write ``lastEventId``
+    (event-source-polyfill), ``lastEventID`` or ``last-event-id``. Of several the last counts: a
+    library adds its own behind those of the URL that it was given.
+    """
+    header = request.headers.get("Last-Event-ID")
+    if header or not request.args:
+        return header or None
+    seen = [text for name, text in request.args.items(multi=True) if text and _is_last_seen(name)]
+    return seen[-1] if seen else None
+
+
+def check_parameters(request: Request, known: Collection[str], own: Collection[str]) -> None:
+    """Return if all parameters of the URL mean something.
+
+    ``known`` are those of the route, ``last_event_id`` in any spelling; ``own`` the application's.
+
+    Raises:
+        InvalidRequest: If one means nothing; it might have been meant to.
+    """
+    unknown = [
+        name
+        for name in request.args
+        if name not in known
+        and name not in own
+        and not ("last_event_id" in known and _is_last_seen(name))
+    ]
+    if unknown:
+        names = ", ".join(f"{name!r:.40}" for name in unknown[:2])
+        more = f" and {len(unknown) - 2} more" if len(unknown) > 2 else ""
+        raise InvalidRequest(
+            f"Unknown in the URL: {names}{more}. Known: {', '.join(known) or 'no parameters'}. "
+            "The application names its own in STREAMING_PARAMETERS."
+        )
+
+
+def _is_last_seen(name: str) -> bool:
+    return name.lower().replace("_", "").replace("-", "") == "lasteventid"
 
 
 def read_count(text: str | None, name: str) -> int:

@@ -6,17 +6,23 @@ from flask import Blueprint, Response, current_app, request
 
 from ..clients.websocket import Connection, Take
 from ..errors import HandshakeError, InvalidRequest, StreamingError
+from ..hub.hub import check_channels
+from ..hub.presence import presence_channel, room_of
 from ..wire.compact import compact
 from . import protocol
 from .chat import chat
 from .origin import allow_origin
-from .requests import last_seen, read_count, read_json
+from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
 from .sock import Sock
 from .state import current_state
 
 ROOM = "chat"
 """The room of connections without a subprotocol."""
+
+
+PARAMETERS = {"events": ("channel", "history", "last_event_id")}
+"""What the URL of each route may say behind the question mark; nothing elsewhere."""
 
 
 def create_blueprint() -> Blueprint:
@@ -29,17 +35,27 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/health")(health)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
+    blueprint.before_request(check_url)
     blueprint.app_errorhandler(StreamingError)(problem)
     blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
     return blueprint
 
 
+def check_url() -> None:
+    """Return if the URL's parameters mean something where they were sent."""
+    name = (request.endpoint or "").rpartition(".")[2]
+    if name != "static" and request.args and request.method != "OPTIONS":
+        check_parameters(request, PARAMETERS.get(name, ()), current_state().settings.parameters)
+
+
 def events() -> Response:
     """``GET /events?channel=a&channel=b``: follow channels over SSE or NDJSON."""
-    state, channels = current_state(), request.args.getlist("channel")
+    state = current_state()
+    channels = check_channels(request.args.getlist("channel"))
+    check_channels(map(room_of, channels))
+    history = read_count(request.args.get("history"), "history")
     for channel in channels:
         state.check_allowed("subscribe", channel)
-    history = read_count(request.args.get("history"), "history")
     return event_stream(request, state, channels, after=last_seen(request), history=history)
 
 
@@ -50,7 +66,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
     unknown = body.keys() - {"data", "event", "key"}
     if unknown:
-        raise InvalidRequest(f"{min(unknown)!r} is unknown; send 'data', 'event' and 'key'.")
+        raise InvalidRequest(f"{min(unknown)!r:.100} is unknown; send 'data', 'event' and 'key'.")
     if not isinstance(body.get("data"), str):
         raise InvalidRequest("'data' is missing or not a text.")
     message = state.hub.publish(channel, **body)
@@ -60,6 +76,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
 def presence(room: str) -> Response:
     """``GET /presence/<room>``: who is in a room, over all workers."""
     state = current_state()
+    presence_channel(room)
     state.check_allowed("subscribe", room)
     text = f'{{"room":"{room}","members":{state.presence.roster(room)}}}'
     return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})

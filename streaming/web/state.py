@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakSet
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context, request
 
 from ..clients.registry import Registry
-from ..errors import ConfigurationError, Forbidden, HubClosed
+from ..errors import ConfigurationError, Forbidden, HubClosed, StreamingError
 from ..hub.hub import Hub
 from ..hub.presence import Presence, is_presence_channel, room_of
 from ..logs import Log, open_log
+from ..names import check_channel
 from ..settings import Settings
+
+_log = logging.getLogger(__name__)
 
 Action = Literal["publish", "subscribe"]
 Authorize = Callable[[Action, str], bool]
@@ -45,21 +49,38 @@ class State:
         Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
         a presence channel no client publishes, or it could forge who is there.
 
+        The name is checked first: ``authorize`` is asked for channels that can exist. What it
+        raises refuses: over HTTP as the application answers its errors, over a WebSocket, where
+        nobody else would, as a refusal with its traceback in the log.
+
         Raises:
+            InvalidMessage: If no channel is called so.
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
+        room = check_channel(room_of(check_channel(channel)))
         if action == "publish" and self.hub.closed.is_set():
             raise HubClosed(
                 "The server is restarting. Nothing was published. Try again in a moment."
             )
         if action == "publish" and is_presence_channel(channel):
-            raise Forbidden(f"Nobody publishes to {channel!r}: only joining and leaving does.")
-        if not self.authorize(action, room_of(channel)):
+            raise Forbidden(f"Nobody publishes to {channel!r:.100}: only joining and leaving does.")
+        if not self._ask(action, room):
             raise Forbidden(
-                f"You may not {action} here (channel {channel!r}). "
+                f"You may not {action} here (channel {channel!r:.100}). "
                 "The application decides with Streaming(authorize=…)."
             )
+
+    def _ask(self, action: Action, room: str) -> bool:
+        try:
+            return self.authorize(action, room)
+        except StreamingError:
+            raise
+        except Exception:
+            if not has_request_context() or "HTTP_UPGRADE" not in request.environ:
+                raise
+            _log.exception("authorize failed for %s on %s: refused", action, room)
+            return False
 
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""

@@ -1,10 +1,11 @@
 """streaming/web/extension.py: the package as a Flask extension, or as a blueprint."""
 
+import logging
 import threading
 from collections.abc import Callable
 
 import pytest
-from flask import Flask, Response, request, stream_with_context, url_for
+from flask import Flask, Response, abort, request, stream_with_context, url_for
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
@@ -139,6 +140,17 @@ def test_an_argument_that_cannot_be_used_stops_the_start() -> None:
     for wrong in (None, True, "publish"):
         with pytest.raises(ConfigurationError, match=r"authorize is .*must be a function"):
             Streaming(authorize=wrong)  # type: ignore[arg-type]
+
+
+def test_an_authorize_that_would_allow_everything_stops_the_start() -> None:
+    async def authorize(action: str, channel: str) -> bool:
+        return False
+
+    with pytest.raises(ConfigurationError, match="not async"):
+        Streaming(authorize=authorize)  # type: ignore[arg-type]
+
+
+def test_a_prefix_that_is_none_stops_the_start() -> None:
     for prefix in (None, "live", 7):
         with pytest.raises(ConfigurationError, match=r"url_prefix is .*begins with '/'"):
             Streaming(url_prefix=prefix)  # type: ignore[arg-type]
@@ -210,6 +222,7 @@ def test_a_generator_that_needs_the_request_may_use_stream_with_context() -> Non
 
 def test_authorize_is_asked_inside_the_request() -> None:
     app = Flask("x")
+    app.config["STREAMING_PARAMETERS"] = ["token"]
     Streaming(app, authorize=lambda action, channel: request.args.get("token") == "open")
     with serve(app) as site:
         for token, allowed in (("open", True), ("shut", False)):
@@ -227,6 +240,27 @@ def test_authorize_is_asked_for_each_frame_of_a_websocket() -> None:
         assert client.ask(type="subscribe", channel="open")["type"] == "ready"
         assert client.ask(type="subscribe", channel="shut")["status"] == 403
         assert client.ask(type="publish", channel="open", data="x")["status"] == 403
+
+
+def test_an_authorize_that_fails_refuses_and_its_websocket_stays(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def authorize(action: str, channel: str) -> bool:
+        if channel == "login":
+            abort(401)
+        return {"open": True}[channel]
+
+    app = Flask("x")
+    Streaming(app, authorize=authorize)
+    caplog.set_level(logging.CRITICAL, "x")
+    client = app.test_client()
+    assert client.get("/streaming/events?channel=login").status_code == 401
+    assert client.get("/streaming/events?channel=shut").status_code == 500
+    with serve(app, expect_errors=True) as site, site.json() as socket:
+        for channel in ("shut", "login"):
+            assert socket.ask(type="subscribe", channel=channel)["status"] == 403
+        assert socket.ask(type="subscribe", channel="open")["type"] == "ready"
+        assert any("KeyError: 'shut'" in error for error in site.errors)
 
 
 def test_the_application_asks_who_is_in_a_room_and_lets_others_in() -> None:

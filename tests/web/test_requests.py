@@ -7,7 +7,7 @@ import pytest
 from flask import Flask, request
 
 from streaming import InvalidRequest, TooLarge, UnsupportedMediaType
-from streaming.web.requests import last_seen, read_count, read_json, read_text
+from streaming.web.requests import check_parameters, last_seen, read_count, read_json, read_text
 
 app = Flask("x")
 
@@ -105,6 +105,14 @@ def test_a_text_over_the_limit_is_refused() -> None:
         ("/?last_event_id=", None, None),
         ("/?last_event_id=e-1", None, "e-1"),
         ("/", "e-2", "e-2"),
+        ("/?lastEventId=e-3", None, "e-3"),  # event-source-polyfill
+        ("/?lastEventID=e-3", None, "e-3"),
+        ("/?last-event-id=e-3", None, "e-3"),
+        ("/?Last-Event-ID=e-3", None, "e-3"),
+        ("/?last_event_id=e-1&lastEventId=e-3", None, "e-3"),  # a library adds its own behind
+        ("/?lastEventId=e-3&last_event_id=", None, "e-3"),
+        ("/?lastEventId=e-3", "e-4", "e-4"),
+        ("/?last_event=e-3&id=e-3", None, None),
         ("/?last_event_id=e-1", "e-2", "e-2"),  # an EventSource that reconnects keeps its URL
     ],
 )
@@ -114,6 +122,31 @@ def test_what_the_client_saw_last_is_in_the_header_or_the_url(
     headers = {} if header is None else {"Last-Event-ID": header}
     with app.test_request_context(url, headers=headers):
         assert last_seen(request) == seen
+
+
+def check(query: str, known: tuple[str, ...] = ("channel", "last_event_id")) -> None:
+    with app.test_request_context(f"/?{query}"):
+        check_parameters(request, known, {"token"})
+
+
+@pytest.mark.parametrize("query", ["", "channel=a&channel=b", "lastEventId=e-1&token=x", "token="])
+def test_what_a_url_may_say_passes(query: str) -> None:
+    check(query)
+
+
+@pytest.mark.parametrize(
+    "query", ["chanel=a", "channel=a&since=3", "lastEvent=e-1", "Token=x", "=x"]
+)
+def test_what_means_nothing_in_a_url_is_named_with_what_would(query: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"Unknown in the URL: '.* Known: channel, last_event"):
+        check(query)
+
+
+def test_many_unknown_parameters_with_long_names_make_a_short_error() -> None:
+    with pytest.raises(InvalidRequest, match="and 298 more") as refused:
+        check("&".join(f"{'x' * 500}{n}=1" for n in range(300)), ())
+    assert len(str(refused.value)) < 300
+    assert "no parameters" in str(refused.value)
 
 
 def test_a_count_is_a_whole_number() -> None:

@@ -68,6 +68,70 @@ def test_the_application_decides_by_action_and_channel() -> None:
     ]
 
 
+def test_too_many_channels_or_illegal_names_are_refused_before_anybody_is_asked() -> None:
+    asked: list[str] = []
+
+    def authorize(action: str, channel: str) -> bool:
+        asked.append(channel)
+        return True
+
+    client = make_app(authorize=authorize).test_client()
+    many = "&".join(f"channel=c{n}" for n in range(400))
+    check_problem(client.get(f"/streaming/events?{many}"), 400, "1 to 32")
+    check_problem(client.get("/streaming/events"), 400, "1 to 32")
+    for name in ("", "private-1%0A", "x" * 300_000, ":presence"):
+        check_problem(client.get(f"/streaming/events?channel=ok&channel={name}"), 400, "name")
+        if name:
+            check_problem(post(client, {"data": "x"}, name), 400, "name")
+            check_problem(client.get(f"/streaming/presence/{name}"), 400)
+    check_problem(client.get("/streaming/events?channel=ok&history=x"), 400, "history")
+    assert asked == []
+    client.get("/streaming/events?channel=ok&channel=ok&channel=other").close()
+    assert asked == ["ok", "other"]
+
+
+@pytest.mark.parametrize("path", ["events", "presence/a", "health", "ws"])
+def test_an_unknown_parameter_is_refused_on_every_route_and_the_known_are_named(path: str) -> None:
+    app = make_app(parameters=["token"])
+    client = app.test_client()
+    answer = client.get(f"/streaming/{path}?channels=a&token=x")
+    check_problem(answer, 400, "Unknown in the URL: 'channels'. Known: ")
+    assert ("channel, history, last_event_id" in answer.text) == (path == "events")
+    check_problem(client.post("/streaming/channels/a?key=k", json={"data": "x"}), 400, "'key'")
+    assert app.extensions["streaming"].hub.log.tail("a").offset == 0
+    assert client.options("/streaming/events?channels=a").status_code == 200
+    client.get("/streaming/static/index.js?v=1").close()
+
+
+def test_a_websocket_with_an_unknown_parameter_is_refused_before_it_opens() -> None:
+    with serve(make_app(parameters=["token"])) as site:
+        for query, status in (("channel=chat", 400), ("token=x", 101)):
+            ask = handshake(site, f"/streaming/ws?{query}")  # type: ignore[arg-type]
+            assert site.raw(ask)[0] == status
+
+
+def test_views_of_the_application_take_what_parameters_they_like() -> None:
+    app = make_app()
+    app.add_url_rule("/own", view_func=lambda: "fine")
+    assert app.test_client().get("/own?anything=x").text == "fine"
+
+
+def test_a_polyfill_that_resumes_by_its_own_name_misses_nothing() -> None:
+    app = make_app()
+    ids = [str(app.extensions["streaming"].hub.publish("a", str(n)).id) for n in range(3)]
+    with (
+        serve(app) as site,
+        site.get(f"/streaming/events?channel=a&lastEventId={ids[0]}") as client,
+    ):
+        assert [client.next_event().data for _ in range(3)][1:] == ["1", "2"]  # type: ignore[union-attr]
+
+
+def test_an_unknown_field_with_a_long_name_is_not_said_back_whole() -> None:
+    answer = post(make_app().test_client(), {"data": "x", "y" * 100_000: 1})
+    check_problem(answer, 400, "is unknown")
+    assert len(answer.data) < 400
+
+
 @pytest.mark.parametrize(
     ("body", "part"),
     [

@@ -7,7 +7,7 @@ import weakref
 import pytest
 from flask import Flask
 
-from streaming import ConfigurationError, Forbidden, HubClosed, State, current_state
+from streaming import ConfigurationError, Forbidden, HubClosed, InvalidMessage, State, current_state
 from streaming.web import state
 from streaming.web.draining import close_all
 from streaming.web.state import create_state, only_subscribe
@@ -23,6 +23,19 @@ def test_by_default_everybody_may_subscribe_and_nobody_publish() -> None:
     own.check_allowed("subscribe", "a")
     with pytest.raises(Forbidden, match=r"may not publish here \(channel 'a'\)"):
         own.check_allowed("publish", "a")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "private-1\n", "x" * 300_000, ":presence", None])
+def test_a_name_is_checked_before_authorize_is_asked(name: str) -> None:
+    asked: list[str] = []
+    own = create_state(Flask("x"), lambda action, channel: bool(asked.append(channel)) or True)
+    for action in ("subscribe", "publish"):
+        with pytest.raises(InvalidMessage) as refused:
+            own.check_allowed(action, name)  # type: ignore[arg-type]
+        assert len(str(refused.value)) < 250
+    assert asked == []
+    own.check_allowed("subscribe", "room:presence")
+    assert asked == ["room"]
 
 
 def test_two_apps_in_one_process_do_not_see_each_other() -> None:
