@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+LONGEST = 400
+"""Characters of a detail that clients are told."""
+
 
 class StreamingError(Exception):
     """The root of the tree; never raised itself."""
@@ -17,6 +20,13 @@ class StreamingError(Exception):
     status: ClassVar[int] = 500
     close_code: int = 1011
     title: ClassVar[str] = "Internal error"
+    is_applications: bool = False
+    """Whether a call of the application itself was wrong, and not what a client sent."""
+
+    def blame_application(self) -> None:
+        """Make it the application's: 500 or 1011, and what was wrong is for the server's log."""
+        self.is_applications, self.close_code = True, 1011
+        self.status = 500  # type: ignore[misc]  # it differs by instance
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -25,8 +35,12 @@ class StreamingError(Exception):
 
     @property
     def told(self) -> str:
-        """The detail as clients are told it."""
-        return str(self)
+        """The detail as clients are told it: not the application's mistakes, and nothing long,
+        since what the client sent may be in it."""
+        if self.is_applications:
+            return "The application has made a mistake. Its log says which."
+        detail = str(self)
+        return detail if len(detail) <= LONGEST else f"{detail[: LONGEST - 1]}…"
 
     def problem(self) -> dict[str, object]:
         """The error as a problem object (RFC 9457)."""

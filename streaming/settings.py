@@ -59,7 +59,8 @@ class Settings:
     or ``disconnect``."""
 
     clients: int | None = 10_000
-    """Streams and WebSockets that one worker holds; more are answered with 503."""
+    """Streams and WebSockets that one worker holds; more are answered with 503, or told to come
+    back in the stream."""
 
     heartbeat: float | None = 15.0
     """Seconds of silence after which a stream sends a comment, and a WebSocket a ping."""

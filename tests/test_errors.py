@@ -59,6 +59,23 @@ def test_a_problem_says_what_happened_in_plain_json(kind: type[StreamingError]) 
     assert (error.told == "Something broke; mend it.") != is_for_operators
 
 
+def test_a_mistake_of_the_application_is_not_told_and_is_nobody_elses() -> None:
+    error = errors.InvalidMessage("'my secret channel' is not a channel name.")
+    error.blame_application()
+    assert (error.status, error.close_code) == (500, 1011)
+    assert error.problem()["status"] == 500
+    assert "secret" not in error.told
+    assert "secret" in str(error)
+    assert errors.InvalidMessage("another").status == 400
+
+
+def test_a_long_detail_is_cut_for_clients_and_whole_for_the_log() -> None:
+    error = errors.InvalidRequest("x" * 1_000_000)
+    assert len(error.told) == errors.LONGEST
+    assert error.told.endswith("…")
+    assert len(str(error)) == 1_000_000
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_whoever_is_asked_to_come_back_is_told_when(kind: type[StreamingError]) -> None:
     error = kind("why")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import cast
 
@@ -10,9 +11,11 @@ from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
 
 from ..clients.formats import EventFormat
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, InvalidMessage, InvalidRequest
+from ..hub.hub import check_channels
 from ..logs import Member
 from ..message import Message
+from .refusals import in_stream
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
 from .routes import create_blueprint
@@ -79,12 +82,16 @@ class Streaming:
     ) -> Message:
         """``Hub.publish`` of the current application; needs an application context.
 
+        What cannot be sent is the application's mistake: a view that lets ``InvalidMessage`` pass
+        is answered with 500. Catch it, or check first what your visitors name.
+
         Raises:
             InvalidMessage: If the channel, the event name, the key or the text cannot be sent.
             TooLarge: If the text is over the size limit.
             LogUnavailable: If the log cannot be reached; see ``Log.append``.
         """
-        return current_state().hub.publish(channel, data, event=event, key=key)
+        with _own_call():
+            return current_state().hub.publish(channel, data, event=event, key=key)
 
     def events(self, *channels: str, after: str | None = None, history: int = 0) -> Response:
         """A response that follows ``channels`` over SSE or, if the client asks for it, NDJSON.
@@ -93,10 +100,15 @@ class Streaming:
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
+            InvalidRequest: If there are no channels or more than 32.
             InvalidCursor: If the client's ``Last-Event-ID`` cannot be read.
+            TooManyClients: If this worker has as many as it takes, and the client wants NDJSON. One
+                that wants events is told in the stream.
         """
-        after = after or last_seen(request)
-        return event_stream(request, current_state(), channels, after=after, history=history)
+        with _own_call():
+            names = check_channels(channels)
+        state, after = current_state(), after or last_seen(request)
+        return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
 
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all workers, in the order they came; needs an app context.
@@ -105,10 +117,21 @@ class Streaming:
             InvalidMessage: If no room is called so.
             LogUnavailable: If the log cannot be reached.
         """
-        return current_state().presence.members(room)
+        with _own_call():
+            return current_state().presence.members(room)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         create_state(cast(Flask, setup.app), self._authorize)
+
+
+@contextmanager
+def _own_call() -> Iterator[None]:
+    """What is wrong with a call that the application makes is not its visitor's fault."""
+    try:
+        yield
+    except (InvalidMessage, InvalidRequest) as error:
+        error.blame_application()
+        raise
 
 
 def stream(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from ..clients.websocket import Connection, Take
 from ..errors import HandshakeError, InvalidRequest, StreamingError
 from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
-from ..wire.compact import compact
 from . import protocol
 from .chat import chat
 from .origin import allow_origin
+from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
 from .sock import Sock
@@ -36,7 +36,7 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
     blueprint.before_request(check_url)
-    blueprint.app_errorhandler(StreamingError)(problem)
+    blueprint.app_errorhandler(StreamingError)(answer_error)
     blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
     return blueprint
 
@@ -56,7 +56,8 @@ def events() -> Response:
     history = read_count(request.args.get("history"), "history")
     for channel in channels:
         state.check_allowed("subscribe", channel)
-    return event_stream(request, state, channels, after=last_seen(request), history=history)
+    after = last_seen(request)
+    return in_stream(lambda: event_stream(request, state, channels, after=after, history=history))
 
 
 def publish(channel: str) -> tuple[dict[str, str], int]:
@@ -104,15 +105,3 @@ def speak(connection: Connection) -> Take:
 def not_a_websocket() -> Response:
     """Answer plain requests for a WebSocket's address."""
     raise HandshakeError("Connect here with a WebSocket client.", status=426)
-
-
-def problem(error: StreamingError) -> Response:
-    """Any of our errors as ``application/problem+json`` (RFC 9457)."""
-    if error.status >= 500:
-        current_app.logger.warning("%s: %s", error.title, error)
-    return Response(
-        compact(error.problem()),
-        error.status,
-        dict(error.headers),
-        content_type="application/problem+json",
-    )

@@ -235,8 +235,8 @@ def test_a_log_that_cannot_be_reached_is_503_and_where_it_lies_is_for_the_server
 def test_an_error_of_ours_in_the_applications_own_view_becomes_a_problem_too() -> None:
     app = Flask("x")
     streaming = Streaming(app)
-    app.add_url_rule("/own", view_func=lambda: streaming.events("not a channel"))
-    check_problem(app.test_client().get("/own"), 400, "channel name")
+    app.add_url_rule("/own", view_func=lambda: streaming.events("a"))
+    check_problem(app.test_client().get("/own?last_event_id=x"), 400, "not a cursor")
 
 
 def test_the_browser_client_is_served_as_a_module() -> None:
