@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import cast
 
-from flask import Blueprint, Flask, Response, request
+from flask import Blueprint, Flask, Response, current_app, has_request_context, request
 from flask.blueprints import BlueprintSetupState
 
 from ..clients.formats import EventFormat
 from ..errors import ConfigurationError, InvalidMessage, InvalidRequest
 from ..hub.hub import check_channels
-from ..logs import Member
+from ..logs import Member, MemoryLog
 from ..message import Message
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
 from .routes import create_blueprint
+from .server import look_at_publish, look_at_stream
 from .state import Authorize, check_unset, create_state, current_state, only_subscribe
 
 
@@ -90,8 +91,14 @@ class Streaming:
             TooLarge: If the text is over the size limit.
             LogUnavailable: If the log cannot be reached; see ``Log.append``.
         """
+        state = current_state()
+        if has_request_context():
+            look_at_publish(request.environ, state)
         with _own_call():
-            return current_state().hub.publish(channel, data, event=event, key=key)
+            message = state.hub.publish(channel, data, event=event, key=key)
+        if isinstance(state.hub.log, MemoryLog) and not state.unheard.is_heard:
+            state.unheard.note(is_heard=current_app.testing or state.hub.subscribers(channel) > 0)
+        return message
 
     def events(self, *channels: str, after: str | None = None, history: int = 0) -> Response:
         """A response that follows ``channels`` over SSE or, if the client asks for it, NDJSON.
@@ -108,6 +115,7 @@ class Streaming:
         with _own_call():
             names = check_channels(channels)
         state, after = current_state(), after or last_seen(request)
+        look_at_stream(request.environ, state)
         return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
 
     def members(self, room: str) -> list[Member]:
@@ -145,4 +153,6 @@ def stream(
     gives its next piece. Errors in it are logged and end the stream.
     """
     form = form or choose_format(request, text=True)
-    return stream_response(request, current_state(), pieces, every=every, form=form)
+    state = current_state()
+    look_at_stream(request.environ, state)
+    return stream_response(request, state, pieces, every=every, form=form)

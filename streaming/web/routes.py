@@ -14,6 +14,7 @@ from .origin import allow_origin
 from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
+from .server import look_at_publish, look_at_stream
 from .sock import Sock
 from .state import current_state
 
@@ -35,10 +36,19 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/health")(health)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
+    blueprint.before_app_request(look_at_request)
     blueprint.before_request(check_url)
     blueprint.app_errorhandler(StreamingError)(answer_error)
     blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
     return blueprint
+
+
+def look_at_request() -> None:
+    """See what server this is, before a WebSocket of any route opens."""
+    state = current_state()
+    state.unheard.is_heard = True
+    if request.url_rule is not None and request.url_rule.websocket:
+        look_at_stream(request.environ, state)
 
 
 def check_url() -> None:
@@ -56,6 +66,7 @@ def events() -> Response:
     history = read_count(request.args.get("history"), "history")
     for channel in channels:
         state.check_allowed("subscribe", channel)
+    look_at_stream(request.environ, state)
     after = last_seen(request)
     return in_stream(lambda: event_stream(request, state, channels, after=after, history=history))
 
@@ -64,6 +75,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     """``POST /channels/<channel>``: publish one message."""
     state = current_state()
     state.check_allowed("publish", channel)
+    look_at_publish(request.environ, state)
     body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
     unknown = body.keys() - {"data", "event", "key"}
     if unknown:

@@ -17,6 +17,7 @@ from ..hub.presence import Presence, is_presence_channel, room_of
 from ..logs import Log, open_log
 from ..names import check_channel
 from ..settings import Settings
+from .unheard import Unheard
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class State:
     registry: Registry = field(default_factory=Registry)
     authorize: Authorize = only_subscribe
     presence: Presence = field(init=False)
+    unheard: Unheard = field(default_factory=Unheard)
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
 import threading
 import time
 from typing import Protocol
@@ -15,6 +18,9 @@ INTERVAL = 0.05
 PATIENCE = 5.0
 """Seconds that a worker waits at its exit. The last clients take the end of their stream or are cut
 within one; thousands of members may take longer to leave."""
+
+
+_watched: set[int] = set()  # processes: a fork is another one
 
 
 class Config(Protocol):
@@ -48,12 +54,35 @@ def watch_worker(worker: Worker) -> None:
             "one worker (--workers 1)."
         )
 
-    def watch() -> None:
+    watch(worker)
+
+
+def watch(worker: Worker, *, is_last: bool = False) -> None:
+    """Drain all streams of this process as soon as ``worker`` is to stop; in a daemon thread.
+
+    With ``is_last`` also at the interpreter's exit, where no ``worker_exit`` does it.
+    """
+    if is_last:
+        atexit.register(_drain_at_exit, os.getpid())
+
+    def look() -> None:
         while worker.alive:
             time.sleep(INTERVAL)
         close_all()
 
-    threading.Thread(target=watch, name="streaming drain", daemon=True).start()
+    _watched.add(os.getpid())
+    threading.Thread(target=look, name="streaming drain", daemon=True).start()
+
+
+def is_watched() -> bool:
+    """Whether this process is drained when it is to stop."""
+    return os.getpid() in _watched
+
+
+def find_worker() -> Worker | None:
+    """The gunicorn worker of this process; None if something else hears of its end."""
+    owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return owner if hasattr(owner, "alive") and hasattr(owner, "cfg") else None
 
 
 def drain_worker() -> None:
@@ -69,3 +98,8 @@ def drain_worker() -> None:
     while not is_drained() and time.monotonic() < until:
         time.sleep(INTERVAL / 5)
     close_logs()
+
+
+def _drain_at_exit(process: int) -> None:
+    if process == os.getpid():
+        drain_worker()

@@ -1,0 +1,75 @@
+"""What the server around us lacks: found out by the first stream, said once, with what to change.
+
+Nothing of it needs a configuration file: the WSGI environment tells (PEP 3333).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..logs import MemoryLog
+from .state import State
+from .worker import find_worker, is_watched, watch
+
+_log = logging.getLogger(__name__)
+
+_said: set[tuple[int, str]] = set()  # by process
+
+
+def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
+    """Say what becomes of a stream on this server, if that is not what one expects.
+
+    Under gunicorn without ``watch_worker`` it also has this process drained when it stops.
+    """
+    look_at_publish(environ, state)
+    if not _is_served(environ):
+        return
+    if not environ.get("wsgi.multithread") and not _are_threads_greenlets():
+        _say(
+            "This server handles one request at a time: a stream holds up everybody else until it "
+            "ends. Give it greenlets (gunicorn -k gevent), or threads, one for each client "
+            "(gunicorn --threads 100; flask run without --without-threads)."
+        )
+    if is_watched():
+        return
+    worker = find_worker() if "gunicorn.socket" in environ else None
+    if worker is not None:
+        watch(worker, is_last=True)
+    elif not str(environ["SERVER_SOFTWARE"]).startswith("Werkzeug"):  # for development
+        _say(
+            f"Nobody tells streams when this server ({environ['SERVER_SOFTWARE']!s:.50}) is about "
+            "to stop: they break off then, and clients come back as after any lost connection. "
+            "Call streaming.drain_worker() where the server says that a process ends."
+        )
+
+
+def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
+    """Say if what is published here cannot reach everybody."""
+    is_one_of_many = environ.get("wsgi.multiprocess") and _is_served(environ)
+    if is_one_of_many and isinstance(state.hub.log, MemoryLog):
+        _say(
+            "Several processes serve this application, and STREAMING_LOG is memory:. What one of "
+            "them publishes, the clients of the others never see. Set it to "
+            "'sqlite:///streaming.db' (processes of one machine) or 'redis://host:6379' (of many), "
+            "or start one process (gunicorn --workers 1)."
+        )
+
+
+def _is_served(environ: Mapping[str, Any]) -> bool:
+    """Whether there is a server, and not a test's client or a made-up request."""
+    return "SERVER_SOFTWARE" in environ
+
+
+def _are_threads_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+def _say(text: str) -> None:
+    if (os.getpid(), text) not in _said:
+        _said.add((os.getpid(), text))
+        _log.warning("%s", text)

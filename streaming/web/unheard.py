@@ -1,0 +1,46 @@
+"""A process that publishes into its own memory, serves nobody and ends: a word at its end."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from dataclasses import dataclass, field
+
+_log = logging.getLogger(__name__)
+
+_told: set[int] = set()  # processes
+
+
+@dataclass(eq=False, slots=True)
+class Unheard:
+    """What one application has published in this process while nobody could hear it."""
+
+    count: int = 0
+    is_heard: bool = False
+    """Whether anybody has followed a channel here, or any request was served."""
+    _pid: int = field(default_factory=os.getpid)
+
+    def note(self, *, is_heard: bool) -> None:
+        """One more message. The first that nobody heard has it said at the end of the process."""
+        if self._pid != os.getpid():  # a fork's count is its own
+            self._pid, self.count = os.getpid(), 0
+        if is_heard:
+            self.is_heard = True
+            return
+        if self.count == 0:
+            atexit.register(self.tell)
+        self.count += 1
+
+    def tell(self) -> None:
+        """Say it, unless somebody has heard; once in a process, for all its applications."""
+        if self.is_heard or self._pid != os.getpid() or self._pid in _told:
+            return
+        _told.add(self._pid)
+        _log.warning(
+            "This process published into STREAMING_LOG=memory: (messages: %d) and nobody followed "
+            "them: what is there ends with it, and other processes do not see it. Name the log of "
+            "the server that has the clients, 'sqlite:////full/path/streaming.db' or "
+            "'redis://host:6379'.",
+            self.count,
+        )
