@@ -96,10 +96,13 @@ def presence(room: str) -> Response:
 
 
 def health() -> tuple[dict[str, object], int, dict[str, str]]:
-    """``GET /health``: 200 while this worker takes clients and its log can be written to."""
+    """``GET /health``: 200 while this worker takes clients and its log can be written to.
+
+    The log is looked at once a second at most, however many ask.
+    """
     state = current_state()
     state.registry.check_open()
-    state.hub.log.check()
+    state.health.check()
     body: dict[str, object] = {"status": "ok", "clients": len(state.registry)}
     return body, 200, {"Cache-Control": "no-store"}
 

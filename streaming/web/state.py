@@ -17,6 +17,7 @@ from ..hub.presence import Presence, is_presence_channel, room_of
 from ..logs import Log, open_log
 from ..names import check_channel
 from ..settings import Settings
+from .health import Health
 from .unheard import Unheard
 
 _log = logging.getLogger(__name__)
@@ -40,10 +41,12 @@ class State:
     registry: Registry = field(default_factory=Registry)
     authorize: Authorize = only_subscribe
     presence: Presence = field(init=False)
+    health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)
+        self.health = Health(self.hub.log)
 
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
