@@ -19,8 +19,8 @@ from .refusals import in_stream
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
 from .routes import create_blueprint
-from .server import look_at_publish, look_at_stream
 from .state import Authorize, check_unset, create_state, current_state, only_subscribe
+from .surroundings import look_at_publish, look_at_stream
 
 
 class Streaming:

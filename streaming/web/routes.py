@@ -14,9 +14,9 @@ from .origin import allow_origin
 from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
-from .server import look_at_publish, look_at_stream
 from .sock import Sock
 from .state import current_state
+from .surroundings import look_at_publish, look_at_stream
 
 ROOM = "chat"
 """The room of connections without a subprotocol."""

@@ -1,4 +1,4 @@
-"""streaming/web/server.py: what the server around us lacks, said once."""
+"""streaming/web/surroundings.py: what the server around us lacks, said once."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from streaming import Sock, Streaming, stream, watch_worker
-from streaming.web import server, worker
+from streaming.web import surroundings, worker
 from tests.sites import make_app, serve, wait_until
 from tests.web.test_worker import Worker, watchers
 
@@ -22,7 +22,7 @@ OTHER = {**GEVENT, "SERVER_SOFTWARE": "waitress"}
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(server, "_said", set())
+    monkeypatch.setattr(surroundings, "_said", set())
     monkeypatch.setattr(worker, "_watched", {os.getpid()})
     caplog.set_level(logging.WARNING)
 
@@ -140,7 +140,7 @@ def test_the_server_of_development_is_not_scolded(
 def gunicorns(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     """The worker that gunicorn has set for SIGTERM."""
     there = Worker()
-    monkeypatch.setattr(server, "find_worker", lambda: there)
+    monkeypatch.setattr(surroundings, "find_worker", lambda: there)
     monkeypatch.setattr(worker.atexit, "register", lambda *_: None)
     yield there
     there.alive = False
