@@ -34,7 +34,11 @@ class Settings:
     """Where messages live: a log URL."""
 
     message_size: int = 1024 * 1024
-    """Most bytes of text in one message, published or received over a WebSocket."""
+    """Most bytes of text in one message that is published."""
+
+    frame_size: int = 64 * 1024
+    """Most bytes of a message that a client sends over a WebSocket, before and after
+    decompression, in however many fragments."""
 
     body_size: int = 64 * 1024
     """Most bytes of a request body that the ``POST /ask`` kind of view reads."""
@@ -125,9 +129,10 @@ class Settings:
 
     def _checked(self) -> Self:
         self._check_log()
-        for name in ("message_size", "body_size", "retention_messages", "retention_size"):
+        for name in ("message_size", "frame_size", "body_size"):
             self._check(name, int, optional=False)
-        self._check("retention_channels", int, optional=False)
+        for name in ("retention_messages", "retention_size", "retention_channels"):
+            self._check(name, int, optional=False)
         self._check("clients", int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)

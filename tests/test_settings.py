@@ -66,6 +66,7 @@ def test_a_key_like_no_other_lists_all_there_are() -> None:
 BAD = [float("nan"), float("inf"), 10**40]
 NUMBERS = [
     "message_size",
+    "frame_size",
     "body_size",
     "retention_messages",
     "retention_size",
@@ -93,7 +94,9 @@ def test_none_switches_a_deadline_off(name: str) -> None:
     assert getattr(Settings.from_config({f"STREAMING_{name.upper()}": None}), name) is None
 
 
-@pytest.mark.parametrize("name", ["message_size", "retention_messages", "retention_channels"])
+@pytest.mark.parametrize(
+    "name", ["message_size", "frame_size", "retention_messages", "retention_channels"]
+)
 def test_things_that_are_counted_are_whole(name: str) -> None:
     with pytest.raises(ConfigurationError):
         Settings.from_config({f"STREAMING_{name.upper()}": 1.5})

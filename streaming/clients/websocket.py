@@ -125,7 +125,7 @@ class Connection(Client):
         self._registry = registry
         self._closing = Closing()
         self._compressor = compressor
-        self._decoder = frames.Decoder(settings.message_size, decompress=decompress)
+        self._decoder = frames.Decoder(settings.frame_size, decompress=decompress)
         self._received: Iterator[frames.Received] = iter(())
         self._is_awake = self._is_reading = False
         self._is_drained = True  # all that has arrived was looked at

@@ -72,7 +72,7 @@ def raw(site: Site, **how: Any) -> RawWebSocket:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with serve(app_of(echo, message_size=1_000_000)) as site:
+    with serve(app_of(echo, frame_size=1_000_000)) as site:
         yield site
 
 
@@ -480,7 +480,7 @@ def test_compression_is_off_unless_it_is_switched_on(site: Site) -> None:
 @pytest.mark.parametrize("text", ["", "x", "好" * 100_000, "ab" * 300_000])
 def test_compressed_messages_come_back_whole(text: str) -> None:
     with (
-        serve(app_of(echo, compression=True)) as site,
+        serve(app_of(echo, compression=True, frame_size=1_000_000)) as site,
         connect(f"{site.ws_url}/socket", compression="deflate", max_size=None) as ws,
     ):
         assert "permessage-deflate" in ws.response.headers["Sec-WebSocket-Extensions"]
@@ -498,7 +498,7 @@ def test_a_client_that_offers_no_compression_gets_none() -> None:
 
 def test_the_size_limit_holds_for_what_is_decompressed() -> None:
     with (
-        serve(app_of(echo, compression=True, message_size=10_000)) as site,
+        serve(app_of(echo, compression=True, frame_size=10_000)) as site,
         connect(f"{site.ws_url}/socket", compression="deflate") as ws,
     ):
         ws.send("x" * 10_001)
@@ -923,3 +923,15 @@ def test_the_story_of_one_that_is_cut_while_it_ends(story: type[Story]) -> None:
                 registry.remove(connection, "over")
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_a_clients_message_has_a_limit_of_its_own_below_the_applications() -> None:
+    settings = Settings()
+    assert settings.frame_size < settings.message_size
+    with serve(app_of(echo)) as site:
+        with connect(f"{site.ws_url}/socket") as ws:
+            ws.send(b"x" * settings.frame_size)
+            assert ws.recv(10) == b"x" * settings.frame_size
+        with raw(site) as ws:  # the header says enough
+            ws.socket.sendall(struct.pack("!BBQ", 0x82, 0xFF, settings.frame_size + 1))
+            assert ws.read_close().close_code == 1009
