@@ -21,11 +21,11 @@ The road of every message, the publisher's own included:
 """
 
 from .bell import Bell as Bell
+from .clients.closed import ConnectionClosed as ConnectionClosed
 from .clients.formats import NDJSON as NDJSON
 from .clients.formats import SSE as SSE
 from .clients.registry import Registry as Registry
 from .clients.websocket import Connection as Connection
-from .clients.websocket import ConnectionClosed as ConnectionClosed
 from .clients.websocket import Take as Take
 from .errors import ClientGone as ClientGone
 from .errors import ConfigurationError as ConfigurationError

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
 from ..bell import give_turn
 from ..errors import ClientGone, ProtocolError, StreamingError
@@ -29,6 +30,7 @@ from ..wire.closing import Phase as Ending
 from ..wire.deflate import Compressor
 from . import sockets
 from .client import Client
+from .closed import ConnectionClosed, as_closed
 from .line import Line, LineFormat
 from .outlet import Phase
 from .registry import Registry
@@ -45,6 +47,12 @@ SLICE = 0.005
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
 
+AHEAD = 0.1
+"""Seconds for which a handler that only sends goes on without a look at what has come."""
+
+KEPT = 8
+"""Messages that are kept for a handler that does not read."""
+
 WAITED = 0.0001
 """Seconds a read takes at least if it had to wait, and others had their turn."""
 
@@ -59,17 +67,6 @@ _PING = frames.encode(frames.Opcode.PING, b"")
 _log = logging.getLogger(__name__)
 
 
-class ConnectionClosed(StreamingError):
-    """The WebSocket is over. ``code`` and ``reason`` are the peer's, or ours if we ended it."""
-
-    title = "Connection closed"
-
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(f"The WebSocket was closed: {code} {reason}".rstrip())
-        self.close_code = self.code = code
-        self.reason = reason
-
-
 class Connection(Client):
     """An open WebSocket. Made by ``Sock.route``; handlers get it as their first argument.
 
@@ -79,6 +76,7 @@ class Connection(Client):
         registry: Where it is listed.
         sock: The client's socket: our own, or the server's where it cannot be had (TLS).
         peer: The client's address, for people to read.
+        environ: The WSGI environment of its handshake.
         subprotocol: What the handshake agreed on.
         compressor, decompress: Both ends of permessage-deflate, if agreed on.
     """
@@ -87,16 +85,19 @@ class Connection(Client):
 
     __slots__ = (
         "_acknowledged",
+        "_ahead",
         "_asked",
         "_closing",
         "_compressor",
         "_decoder",
         "_endings",
+        "_environ",
         "_got_on",
         "_is_awake",
         "_is_drained",
         "_is_reading",
         "_owed",
+        "_reading",
         "_received",
         "_registry",
         "_take",
@@ -114,6 +115,7 @@ class Connection(Client):
         sock: socket.socket,
         *,
         peer: str = "",
+        environ: Mapping[str, Any] | None = None,
         subprotocol: str | None = None,
         compressor: Compressor | None = None,
         decompress: Callable[[bytes, int], bytes] | None = None,
@@ -127,6 +129,9 @@ class Connection(Client):
         self._compressor = compressor
         self._decoder = frames.Decoder(settings.frame_size, decompress=decompress)
         self._received: Iterator[frames.Received] = iter(())
+        self._reading = threading.Lock()  # held by whoever reads, or looks ahead
+        self._ahead: tuple[str | bytes, ...] = ()  # the messages that a look ahead has found
+        self._environ = environ
         self._is_awake = self._is_reading = False
         self._is_drained = True  # all that has arrived was looked at
         self._owed: Message | None = None
@@ -142,14 +147,24 @@ class Connection(Client):
 
     # ---- for handlers
 
-    def send(self, data: str | bytes) -> None:
+    def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send one message, as text or, if it is bytes, as binary. Whole, in order; may block.
 
         Raises:
             ConnectionClosed: If the connection is over.
+            TypeError: If the data is neither text nor bytes.
         """
-        opcode = frames.Opcode.TEXT if isinstance(data, str) else frames.Opcode.BINARY
-        payload = data.encode() if isinstance(data, str) else bytes(data)
+        if isinstance(data, str):
+            opcode, payload = frames.Opcode.TEXT, data.encode()
+        elif isinstance(data, bytes | bytearray | memoryview):
+            opcode, payload = frames.Opcode.BINARY, bytes(data)
+        else:
+            raise TypeError(
+                f"ws.send takes str or bytes, not {type(data).__name__}: "
+                "send json.dumps(data), or str(data)."
+            )
+        if time.monotonic() - self._turn > AHEAD:
+            self._look_ahead()
         if self._compressor is None:
             frame = frames.encode(opcode, payload)
         else:
@@ -159,7 +174,7 @@ class Connection(Client):
     def send_frame(self, frame: bytes) -> None:
         """Send ready-made frames; see ``send``."""
         if self.reason is not None:
-            raise _over(self.reason)
+            raise as_closed(self.reason)
         try:
             self.line.put(frame)
         except ClientGone as gone:
@@ -169,9 +184,20 @@ class Connection(Client):
     def receive(self, timeout: float | None = None) -> str | bytes | None:
         """The next message, text as ``str``, binary as ``bytes``; None after ``timeout`` seconds.
 
+        With 0 it does not wait.
+
         Raises:
             ConnectionClosed: If the connection is over.
         """
+        with self._reading:
+            if self._ahead:
+                message, *ahead = self._ahead
+                self._ahead = tuple(ahead)
+                return message
+            return self._receive(timeout)
+
+    def _receive(self, timeout: float | None) -> str | bytes | None:
+        until = None if timeout is None else time.monotonic() + timeout
         while True:
             try:
                 for value in self._received:
@@ -183,13 +209,45 @@ class Connection(Client):
             except ProtocolError as fault:
                 self.end(fault)
             if self.reason is not None:
-                raise _over(self.reason)
+                raise as_closed(self.reason)
             data = self._read(timeout)
             if data is None:
                 return None
+            if until is not None:  # pings and fragments give no more time
+                timeout = until - time.monotonic()
             if not data:
                 self.end(ClientGone("The client left without a close frame."))
             self._feed(data)
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent. Looks at what has come."""
+        self._look_ahead()
+        return self.reason is None
+
+    @property
+    def environ(self) -> Mapping[str, Any]:
+        """The WSGI environment of the handshake, while its handler runs.
+
+        Raises:
+            RuntimeError: If the request is over.
+        """
+        if self._environ is None:
+            raise RuntimeError(
+                "ws.environ ends with the request: take from it what you need before you return "
+                "a function."
+            )
+        return self._environ
+
+    @property
+    def close_reason(self) -> int:
+        """The close code, 1005 (none) while the connection is not over."""
+        return 1005 if self.reason is None else self.reason.close_code
+
+    @property
+    def close_message(self) -> str | None:
+        """The text behind the close code, None while the connection is not over."""
+        return None if self.reason is None else as_closed(self.reason).message
 
     def __iter__(self) -> Iterator[str | bytes]:
         """Messages until the connection is over."""
@@ -222,8 +280,14 @@ class Connection(Client):
         """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
 
         Idempotent. The names of the parameters are flask-sock's.
+
+        Raises:
+            InvalidMessage: If the code may not be sent.
+            TypeError: If it is no number.
         """
-        self.end(ConnectionClosed(1000 if reason is None else reason, message or ""))
+        if not isinstance(reason, int | None):
+            raise TypeError(f"A close code is a number, not {reason!r:.60}: ws.close(1000, 'bye').")
+        self.end(ConnectionClosed(reason or 1000, message or ""))
         self._linger()
         self.line.stop()
         sockets.shut(self.sock)  # the server closes first (RFC 6455 section 7.1.1)
@@ -241,6 +305,7 @@ class Connection(Client):
         def greet() -> bool:
             nonlocal take
             take = handler()
+            self._environ = None
             self.line.uncork()
             return callable(take)
 
@@ -306,7 +371,7 @@ class Connection(Client):
     def _rest(self) -> None:
         """Let the poller wait; but not while something that has arrived was not looked at."""
         try:
-            if not self._is_drained:
+            if self._ahead or not self._is_drained:
                 self._wake()
             else:
                 self._registry.poller.watch(self.sock, self._hear)
@@ -458,6 +523,25 @@ class Connection(Client):
             give_turn()
             self._turn = time.monotonic()
 
+    def _look_ahead(self) -> None:
+        """Follow what a client says whose handler does not read: pings, and its end. ``KEPT``
+        messages are kept until they are received; what lies behind them must wait."""
+        if self._take is not _ignore:  # it is read behind each message
+            return
+        self._turn = time.monotonic()
+        self.line.uncork()
+        if not self._reading.acquire(blocking=False):  # somebody reads, and follows it
+            return
+        try:
+            while len(self._ahead) < KEPT and (not self._is_drained or sockets.unread(self.sock)):
+                if (message := self._receive(0)) is None:
+                    break
+                self._ahead += (message,)
+        except ConnectionClosed:
+            pass
+        finally:
+            self._reading.release()
+
     def _control(self, value: frames.Received) -> None:
         if isinstance(value, frames.Ping):
             try:
@@ -498,6 +582,10 @@ class Connection(Client):
             data = b""
         finally:
             self._is_reading = False
+            if timeout == BRIEFLY:  # others send on it, and would turn in circles
+                self._timeout = None
+                with suppress(OSError):
+                    sock.settimeout(None)
         self.heard = now = time.monotonic()
         if now - began > WAITED:
             self._turn = now
@@ -527,14 +615,8 @@ class Connection(Client):
 def _last_frame(reason: StreamingError) -> bytes:
     if isinstance(reason, ClientGone):
         return b""
-    text = reason.reason if isinstance(reason, ConnectionClosed) else reason.told
+    text = reason.message if isinstance(reason, ConnectionClosed) else reason.told
     return frames.encode_close(None if reason.close_code == 1005 else reason.close_code, text)
-
-
-def _over(reason: StreamingError) -> ConnectionClosed:
-    if isinstance(reason, ConnectionClosed):
-        return reason
-    return ConnectionClosed(reason.close_code, str(reason))
 
 
 def _ignore(message: str | bytes) -> None:

@@ -14,7 +14,7 @@ from .origin import allow_origin
 from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
-from .sock import Sock
+from .sock import PlainSock
 from .state import current_state
 from .surroundings import look_at_publish, look_at_stream
 
@@ -29,7 +29,7 @@ PARAMETERS = {"events": ("channel", "history", "last_event_id")}
 def create_blueprint() -> Blueprint:
     """A blueprint with the streams, the WebSocket, HTTP publish and the browser client."""
     blueprint = Blueprint("streaming", __name__, static_folder="../static")
-    sock = Sock()
+    sock = PlainSock()
     blueprint.get("/events")(events)
     blueprint.post("/channels/<channel>")(publish)
     blueprint.get("/presence/<room>")(presence)

@@ -9,15 +9,17 @@ from functools import partial, wraps
 from typing import Any
 
 import flask_sock
-from flask import Blueprint, Request, Response, request
+from flask import Blueprint, Request, Response, current_app, request
 
 from ..clients import sockets
 from ..clients.sockets import client_socket
 from ..clients.websocket import Connection
 from ..errors import ClientGone, HandshakeError, TooManyClients
+from ..settings import Settings
 from ..wire.deflate import Deflate
 from ..wire.handshake import check_handshake, choose_subprotocol
 from .origin import check_origin
+from .sock_options import Options, options_of
 from .state import State, current_state
 
 Handler = Callable[..., object]
@@ -43,7 +45,8 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
         A fault in the handshake is answered with 400 or 426, a page of another origin with 403,
         and the handler is not called. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
-        The other options are those of Flask's ``route``.
+        The other options are those of Flask's ``route``. Flask's configuration key
+        ``SOCK_SERVER_OPTIONS`` holds as in flask-sock, as far as it means something here.
         """
         options["websocket"] = True
 
@@ -51,7 +54,9 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
             @wraps(handler)
             def view(**variables: Any) -> Response:
                 state = current_state()
-                connection, is_ours = accept(request, state, subprotocols)
+                options = self._options(state)
+                agree = subprotocols or options.subprotocols
+                connection, is_ours = accept(request, state, agree, options.settings)
                 greet = partial(handler, connection, **variables)
                 return Taken(connection.begin(greet, is_ours=is_ours))
 
@@ -60,11 +65,21 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
         return decorate
 
+    def _options(self, state: State) -> Options:
+        return options_of(current_app, state.settings)
+
     def _own_blueprint(self) -> Blueprint:
         """Where routes wait for ``init_app``."""
         if self.bp is None:
             self.bp: Blueprint | None = Blueprint("__flask_sock", __name__)
         return self.bp
+
+
+class PlainSock(Sock):
+    """``Sock`` for the package's own routes, to which the application's options do not belong."""
+
+    def _options(self, state: State) -> Options:
+        return Options(state.settings)
 
 
 class Taken(Response):
@@ -89,9 +104,11 @@ class Taken(Response):
         yield from ()
 
 
-def accept(request: Request, state: State, subprotocols: Sequence[str]) -> tuple[Connection, bool]:
+def accept(
+    request: Request, state: State, subprotocols: Sequence[str], settings: Settings
+) -> tuple[Connection, bool]:
     """Answer a handshake with 101 and return the open connection, in the registry; and whether its
-    socket is our own.
+    socket is our own. ``settings`` are those of the connection.
 
     Raises:
         HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
@@ -99,7 +116,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> tuple
         HubClosed: If the server is about to stop.
         TooManyClients: If this worker has as many as it takes.
     """
-    environ, settings = request.environ, state.settings
+    environ = request.environ
     answer = check_handshake(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
@@ -131,6 +148,7 @@ def accept(request: Request, state: State, subprotocols: Sequence[str]) -> tuple
         settings,
         _exchanged(sock) if is_ours else sock,
         peer=request.remote_addr or "",
+        environ=environ,
         subprotocol=protocol,
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,

@@ -225,7 +225,7 @@ def test_the_peers_close_is_answered_with_its_code_and_the_handler_is_told() -> 
             assert frame.close_code == 4001
             assert ws.is_ended()
         site.wait_reason("4001 enough")
-    assert [(closed.code, closed.reason) for closed in told] == [(4001, "enough")]
+    assert [(closed.code, closed.message) for closed in told] == [(4001, "enough")]
 
 
 def test_a_close_without_a_code_is_answered_without_one(site: Site) -> None:

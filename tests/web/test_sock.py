@@ -272,7 +272,7 @@ def test_a_handshake_while_the_server_drains_leaves_the_server_its_socket_to_ans
     environ |= {"gunicorn.socket": ours, "SERVER_PROTOCOL": "HTTP/1.1"}
     with ours, theirs:
         with pytest.raises(HubClosed):
-            accept(Request(environ), state, [])
+            accept(Request(environ), state, [], state.settings)
         ours.sendall(b"503")
         assert theirs.recv(3) == b"503"
     assert len(state.registry) == 0
