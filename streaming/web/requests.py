@@ -60,7 +60,7 @@ def last_seen(request: Request) -> str | None:
     library adds its own behind those of the URL that it was given.
     """
     header = request.headers.get("Last-Event-ID")
-    if header or not request.args:
+    if header or not request.query_string:
         return header or None
     seen = [text for name, text in request.args.items(multi=True) if text and _is_last_seen(name)]
     return seen[-1] if seen else None

@@ -250,7 +250,7 @@ def test_no_error_says_back_more_than_a_little_of_what_a_peer_sent() -> None:
 
 
 def test_a_json_connection_says_back_little_of_what_it_was_sent() -> None:
-    with serve(make_app()) as site, site.json() as client:
+    with serve(make_app(frame_size=4_000_000)) as site, site.json() as client:
         long = "y" * 100_000
         for frame in (
             {"type": long},
