@@ -24,7 +24,7 @@ dev: $(VENV)/.installed
 test: test-python test-browser-client
 
 test-python: $(VENV)/.installed-test tools
-	$(BIN)/python -m pytest --ignore=tests/live
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=tests/live
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/live
 
 test-browser-client: node
