@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -67,7 +67,7 @@ def create_app(**config: object) -> Flask:
     proxies = int(os.environ.get("TRUSTED_PROXIES", "0"))
     if proxies:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
-            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )
     add_pages(app)
     add_tutorial(app)
@@ -157,13 +157,32 @@ def page(name: str) -> Response:
         if request.cookies.get("lang") in TEXTS
         else next((tag for tag in spoken_tags() if tag in TEXTS), "en")
     )
-    texts = TEXTS[lang or "en"]
-    response = make_response(render_template(f"{name}.html", lang=lang, t=texts.__getitem__))
+    site = f"{request.scheme}://{request.headers.get('Host', '')}"
+    html = render_template(f"{name}.html", lang=lang, t=reader(lang or "en"), site=site)
+    response = make_response(html)
     response.headers.update(HEADERS)
     response.headers["Vary"] = "Accept-Language, Cookie"
     if chosen in TEXTS:
-        response.set_cookie("lang", str(chosen), max_age=31_536_000, samesite="Lax")
+        path = request.script_root or "/"
+        response.set_cookie("lang", str(chosen), max_age=31_536_000, samesite="Lax", path=path)
     return response
+
+
+def reader(lang: str) -> Callable[[str], str]:
+    """The texts of a language by their keys, with our addresses where they are mentioned."""
+    places = {
+        "{events}": url_for("events"),
+        "{ws}": url_for("not_a_websocket"),
+        "{static}": url_for("streaming.static", filename=""),
+    }
+
+    def text(key: str) -> str:
+        found = TEXTS[lang][key]
+        for name, address in places.items():
+            found = found.replace(name, address)
+        return found
+
+    return text
 
 
 def spoken_tags() -> Iterator[str]:

@@ -16,9 +16,7 @@ const list = find("messages");
 const left = JSON.parse(sessionStorage.getItem(STORE) ?? "null") ?? {};
 sessionStorage.removeItem(STORE);
 
-// Flask writes the whole address of a WebSocket, as it sees itself; the browser knows it better.
-const { pathname } = new URL(list.dataset.socket, location.href);
-const socket = new ReconnectingSocket(pathname, { protocols: ["streaming.v1.json"] });
+const socket = new ReconnectingSocket(list.dataset.socket, { protocols: ["streaming.v1.json"] });
 const people = new People(t, { onRename: rename, isOld: (id) => conversation.isOld(id) });
 /** @type {Conversation} */
 const conversation = new Conversation(socket, { channel: "chat", name: people.name, clients: left.clients });

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -18,7 +19,7 @@ from streaming.web.bodies import PieceBody
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.polling import PATIENCE
-from tests.sites import serve
+from tests.sites import drained, serve
 
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
 CSP = (
@@ -106,6 +107,60 @@ def test_everything_a_page_loads_is_served(client: FlaskClient, path: str) -> No
         answer = client.get(link)
         assert answer.status_code == 200, link
         answer.close()
+
+
+ADDRESS = re.compile(r"""(?:ws|http)s?://[^\s"'<]*|(?<![\w<.])/[a-z][^\s"'<`]*|(?<=")/(?=")""")
+"""What looks like an address in a page, in attributes and in what is shown."""
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("how", ["SCRIPT_NAME", "X-Forwarded-Prefix"])
+def test_every_address_of_a_page_is_under_the_prefix_that_the_app_has(
+    monkeypatch: pytest.MonkeyPatch, how: str, path: str, lang: str
+) -> None:
+    is_proxy = how == "X-Forwarded-Prefix"
+    monkeypatch.setenv("TRUSTED_PROXIES", str(int(is_proxy)))
+    asking: dict[str, Any] = {"environ_overrides": {how: "/app"}}
+    if is_proxy:
+        asking = {"headers": {how: "/app"}}
+    with drained(demo.create_app()) as app:
+        check_addresses(app.test_client(), f"{path}?lang={lang}", asking)
+
+
+def check_addresses(client: FlaskClient, path: str, asking: dict[str, Any]) -> None:
+    page = client.get(path, **asking)
+    found = ADDRESS.findall(page.text.replace('"/hello"', ""))  # a view of the sample's own
+    assert len(found) > 10
+    for address in found:
+        assert address.removeprefix("http://localhost").startswith("/app/"), address
+    loaded = re.findall(r'(?:src|href|data-[a-z]+)="(/app[^"#]*)"', page.text)
+    assert len(loaded) > 9
+    for address in loaded:
+        with client.get(address.removeprefix("/app"), **asking) as answer:
+            is_there = answer.status_code in (200, 405, 426)  # a POST's, a WebSocket's
+            assert is_there or "streaming/events" in address, address
+    assert "Path=/app" in page.headers["Set-Cookie"]
+
+
+def test_no_script_knows_an_address_by_heart() -> None:
+    root = Path(demo.__file__).parent
+    for script in [*root.glob("static/*.js"), *root.glob("streaming/static/*.js")]:
+        code = re.sub(r"/\*.*?\*/|//[^\n]*", "", script.read_text("utf-8"), flags=re.DOTALL)
+        assert not re.findall(r"""["'`]/[a-z][^"'`]*["'`]""", code), script.name
+
+
+def test_a_host_with_an_underscore_does_not_break_an_address(client: FlaskClient) -> None:
+    for path in PAGES:
+        page = client.get(path, headers={"Host": "my_app:8000"}).text
+        assert ":///" not in page
+    typed = client.get("/typewriter", headers={"Host": "my_app:8000"}).text
+    assert "http://my_app:8000/ask" in typed
+
+
+def test_a_prefix_that_no_proxy_is_said_to_set_is_not_believed(client: FlaskClient) -> None:
+    page = client.get("/", headers={"X-Forwarded-Prefix": "/evil"})
+    assert "/evil" not in page.text
 
 
 @pytest.mark.parametrize(
