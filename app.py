@@ -19,6 +19,7 @@ from demo import answer_book
 from streaming import (
     PROTOCOL,
     SSE,
+    ConfigurationError,
     LogUnavailable,
     Sock,
     State,
@@ -64,8 +65,12 @@ def create_app(**config: object) -> Flask:
     )
     app.config.update(config)
     Streaming(app, authorize=lambda action, channel: action == "subscribe" or channel in PUBLIC)
-    proxies = int(os.environ.get("TRUSTED_PROXIES", "0"))
-    if proxies:
+    given = os.environ.get("TRUSTED_PROXIES", "0")
+    if not given.isdecimal():
+        raise ConfigurationError(
+            f"TRUSTED_PROXIES is {given!r:.100}; it must be how many proxies stand in front, as 1."
+        )
+    if proxies := int(given):
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 import app as demo
 from demo import answer_book
-from streaming import Gap, Message
+from streaming import ConfigurationError, Gap, Message
 from streaming.web.bodies import PieceBody
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
@@ -454,6 +454,15 @@ def test_a_trusted_proxy_is_believed_only_if_it_is_said_to_be_there(
         app.test_client().get("/clients", headers=forwarded)
         app.extensions["streaming"].close()
         assert seen == [host]
+
+
+@pytest.mark.parametrize("value", ["true", "", "-1", "1.5"])
+def test_a_number_of_proxies_that_is_none_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", value)
+    with pytest.raises(ConfigurationError, match=f"TRUSTED_PROXIES is '{value}'"):
+        demo.create_app()
 
 
 def test_workers_that_share_a_log_publish_each_tick_once(

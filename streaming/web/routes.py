@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 
 from ..clients.websocket import Connection, Take
 from ..errors import HandshakeError, InvalidRequest, StreamingError
@@ -16,7 +16,7 @@ from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
 from .sock import PlainSock
 from .state import current_state
-from .surroundings import look_at_publish, look_at_stream
+from .surroundings import look_at_config, look_at_publish, look_at_stream
 
 ROOM = "chat"
 """The room of connections without a subprotocol."""
@@ -44,9 +44,11 @@ def create_blueprint() -> Blueprint:
 
 
 def look_at_request() -> None:
-    """See what server this is, before a WebSocket of any route opens."""
+    """See at the first request what was set too late, and what server a WebSocket meets."""
     state = current_state()
-    state.unheard.is_heard = True
+    if not state.unheard.is_heard:  # the first
+        state.unheard.is_heard = True
+        look_at_config(current_app.config, state)
     if request.url_rule is not None and request.url_rule.websocket:
         look_at_stream(request.environ, state)
 

@@ -17,6 +17,11 @@ from .worker import find_worker, is_watched, watch
 
 _log = logging.getLogger(__name__)
 
+_SERVERS = frozenset({"SERVER_SOFTWARE", "uwsgi.version", "asgi.scope"})
+"""What servers put into the environment, each some of it, and no test's client."""
+
+_NOTHING = object()
+
 _said: set[tuple[int, str]] = set()  # by process
 
 
@@ -39,10 +44,10 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
     worker = find_worker() if "gunicorn.socket" in environ else None
     if worker is not None:
         watch(worker, is_last=True)
-    elif not str(environ["SERVER_SOFTWARE"]).startswith("Werkzeug"):  # for development
+    elif not (name := str(environ.get("SERVER_SOFTWARE", ""))).startswith("Werkzeug"):
         _say(
-            f"Nobody tells streams when this server ({environ['SERVER_SOFTWARE']!s:.50}) is about "
-            "to stop: they break off then, and clients come back as after any lost connection. "
+            f"Nobody tells streams when this server ({name:.50}) is about to stop: they break off "
+            "then, and clients come back as after any lost connection. "
             "Call streaming.drain_worker() where the server says that a process ends."
         )
 
@@ -59,9 +64,24 @@ def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
         )
 
 
+def look_at_config(config: Mapping[str, Any], state: State) -> None:
+    """Say which settings came after they were read."""
+    late = [
+        key
+        for key, value in config.items()
+        if key.startswith("STREAMING_")
+        and getattr(state.settings, key.removeprefix("STREAMING_").lower(), _NOTHING) != value
+    ]
+    if late:
+        _say(
+            f"{', '.join(sorted(late))} was set behind Streaming(app), which reads the settings "
+            "once: it has no effect. Set it before."
+        )
+
+
 def _is_served(environ: Mapping[str, Any]) -> bool:
     """Whether there is a server, and not a test's client or a made-up request."""
-    return "SERVER_SOFTWARE" in environ
+    return not _SERVERS.isdisjoint(environ)
 
 
 def _are_threads_greenlets() -> bool:

@@ -119,6 +119,26 @@ def test_a_websocket_of_any_route_is_looked_at_too(caplog: pytest.LogCaptureFixt
     assert "one request at a time" in record.getMessage()
 
 
+def test_a_setting_that_comes_too_late_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    app = small_app(heartbeat=5)
+    app.config["STREAMING_HEARTBEAT"] = 5
+    ask(app, "/page", {})
+    assert not caplog.records
+    late = small_app(heartbeat=5)
+    late.config.update(STREAMING_HEARTBEAT=9, STREAMING_LGO="memory:")
+    ask(late, "/page", {}, times=3)
+    (record,) = caplog.records
+    assert "STREAMING_HEARTBEAT, STREAMING_LGO was set behind Streaming(app)" in record.getMessage()
+
+
+def test_a_server_that_does_not_say_its_name_is_seen_all_the_same(
+    unwatched: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(small_app(), "/mine", {"wsgi.multithread": True, "uwsgi.version": b"2.0"})
+    (record,) = caplog.records
+    assert "Nobody tells streams" in record.getMessage()
+
+
 def test_a_server_that_tells_nobody_of_its_end_is_named(
     unwatched: None, caplog: pytest.LogCaptureFixture
 ) -> None:
