@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from dataclasses import dataclass, field
 
 _log = logging.getLogger(__name__)
@@ -29,8 +30,15 @@ class Unheard:
             self.is_heard = True
             return
         if self.count == 0:
-            atexit.register(self.tell)
+            self._register()
         self.count += 1
+
+    def _register(self) -> None:
+        atexit.register(self.tell)
+        for name in ("multiprocessing.util", "billiard.util"):  # their children, Celery's too, end
+            util = sys.modules.get(name)  # without the interpreter's own exit
+            if util is not None:
+                util.Finalize(None, self.tell, exitpriority=0)
 
     def tell(self) -> None:
         """Say it, unless somebody has heard; once in a process, for all its applications."""

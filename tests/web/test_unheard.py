@@ -43,6 +43,17 @@ def test_two_applications_of_one_process_are_one_word() -> None:
     assert said(after=second).count("STREAMING_LOG=memory:") == 1
 
 
+def test_a_child_of_multiprocessing_is_told_so_too() -> None:
+    work = "import multiprocessing as m\n"
+    work += "def work():\n"
+    work += "    with app.app_context(): streaming.publish('a', 'x'); streaming.publish('a', 'y')\n"
+    work += "child = m.get_context('fork').Process(target=work); child.start(); child.join()"
+    text = SCRIPT.partition("with app")[0].format(config="{}") + work
+    ran = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, timeout=60)
+    assert ran.stderr.count(b"STREAMING_LOG=memory:") == 1
+    assert b"(messages: 2)" in ran.stderr
+
+
 @pytest.mark.parametrize(
     "how",
     [
