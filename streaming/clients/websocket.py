@@ -16,7 +16,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import Context
+from dataclasses import dataclass
 from typing import Any
 
 from ..bell import give_turn
@@ -62,6 +64,17 @@ BRIEFLY = 1e-6
 Take = Callable[[str | bytes], None]
 """What is called with each message of a connection."""
 
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A ``Take`` that needs nothing around it: see ``surround`` of ``Connection``."""
+
+    take: Take
+
+    def __call__(self, message: str | bytes) -> None:
+        self.take(message)
+
+
 _PING = frames.encode(frames.Opcode.PING, b"")
 
 _log = logging.getLogger(__name__)
@@ -79,6 +92,8 @@ class Connection(Client):
         environ: The WSGI environment of its handshake.
         subprotocol: What the handshake agreed on.
         compressor, decompress: Both ends of permessage-deflate, if agreed on.
+        surround: Makes what is around each call of the function that the handler returns, and of
+            those that are called at the end. Not of a ``Bare`` one.
     """
 
     transport = "websocket"
@@ -100,6 +115,7 @@ class Connection(Client):
         "_reading",
         "_received",
         "_registry",
+        "_surround",
         "_take",
         "_timeout",
         "_turn",
@@ -119,12 +135,14 @@ class Connection(Client):
         subprotocol: str | None = None,
         compressor: Compressor | None = None,
         decompress: Callable[[bytes, int], bytes] | None = None,
+        surround: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         super().__init__(registry.deadlines, settings, peer)
         self.subprotocol = subprotocol
         self.line = Line(sock, self.id, ping=_PING, may=settings.direct_writes, end=self.end)
         self.sock = sock
         self._registry = registry
+        self._surround = surround
         self._closing = Closing()
         self._compressor = compressor
         self._decoder = frames.Decoder(settings.frame_size, decompress=decompress)
@@ -270,8 +288,9 @@ class Connection(Client):
     def on_end(self, call: Callable[[], None]) -> None:
         """Have ``call()`` called once when the connection is over, whatever ended it.
 
-        In the connection's own thread, where it may block. Ask for it in that thread too: in the
-        handler, or where a message is taken. Asking twice for the same is asking once.
+        In the connection's own thread, where it may block; in an app context, without a request.
+        Ask for it in that thread too: in the handler, or where a message is taken. Asking twice
+        for the same is asking once.
         """
         if call not in self._endings:
             self._endings += (call,)
@@ -312,11 +331,20 @@ class Connection(Client):
         if not self._go_on(greet, is_ours=is_ours):
             return None
         assert callable(take)
-        self._take = take
+        self._take = take.take if isinstance(take, Bare) else self._surrounded(take)
         if self.line.is_direct:
             self._rest()
             return None
         return lambda: self._live(self._serve_all, is_ours=is_ours)
+
+    def _surrounded(self, take: Take) -> Take:
+        surround = self._surround
+
+        def take_within(message: str | bytes) -> None:
+            with surround():
+                take(message)
+
+        return take_within
 
     def _live(self, part: Callable[[], bool], *, is_ours: bool = True) -> None:
         """Do a part of its life; go to rest behind it, if it says so."""
@@ -417,11 +445,15 @@ class Connection(Client):
             endings, self._endings = self._endings, ()
             for call in endings:
                 try:
-                    call()
+                    Context().run(self._call_within, call)  # the handler's request is over
                 except Exception:
                     _log.exception("What was to be done at the end of a WebSocket failed")
             self._take = _ignore
             self._registry.remove(self, self.reason or "")
+
+    def _call_within(self, call: Callable[[], None]) -> None:
+        with self._surround():
+            call()
 
     # ---- how it ends, and its deadlines: see ``Client``
 

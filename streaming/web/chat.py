@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..clients.formats import FrameFormat
-from ..clients.websocket import Connection, Take
+from ..clients.websocket import Bare, Connection, Take
 from ..errors import Lagged
 from ..hub.presence import presence_channel
 from ..message import Gap, Message
@@ -67,4 +67,4 @@ def chat(connection: Connection, state: State, room: str = "chat", *, history: i
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
         connection.owe(state.hub.publish(room, text, sender=connection.id))
 
-    return take
+    return Bare(take)

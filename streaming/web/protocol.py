@@ -9,7 +9,7 @@ from typing import Any
 from flask import copy_current_request_context
 
 from ..clients.formats import FrameFormat
-from ..clients.websocket import Connection, Take
+from ..clients.websocket import Bare, Connection, Take
 from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from ..hub.hub import MAX_CHANNELS
 from ..message import Gap, Message
@@ -50,7 +50,7 @@ def converse(connection: Connection, state: State) -> Take:
     """
     session = _Conversation(connection, state)
     session.send({"type": "welcome", "client": connection.id})
-    return session.take
+    return Bare(session.take)
 
 
 class _Conversation:

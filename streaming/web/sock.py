@@ -40,8 +40,9 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
         The connection ends when the handler returns, unless it returns a function: then the
         handler was the greeting, and ``function(message)`` is called for each message, one after
-        another, outside the request's context, until the connection is over. Such a connection
-        costs no greenlet while its client is silent.
+        another, until the connection is over: each time in an app context of its own and outside
+        the request's, on every server. Such a connection costs no greenlet while its client is
+        silent.
 
         A fault in the handshake is answered with 400 or 426, a page of another origin with 403,
         and the handler is not called. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
@@ -152,6 +153,7 @@ def accept(
         subprotocol=protocol,
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,
+        surround=current_app.app_context,
     )
     state.registry.add(connection)
     connection.line.cork()
