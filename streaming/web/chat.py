@@ -10,7 +10,7 @@ from ..errors import Lagged
 from ..hub.presence import presence_channel
 from ..message import Gap, Message
 from ..wire import frames
-from .state import State
+from .state import current_state
 
 WELCOME = "Welcome to the WebSocket server!"
 
@@ -38,21 +38,29 @@ class ChatFormat(FrameFormat):
 CHAT = ChatFormat()
 
 
-def chat(connection: Connection, state: State, room: str = "chat", *, history: int = 0) -> Take:
+def chat(
+    connection: Connection, room: str = "chat", *, history: int = 0, check: bool = True
+) -> Take:
     """Join channel ``room`` and talk the tutorial's protocol; return what takes each message.
 
     Begins with the last ``history`` messages held. The client is a member of the room under its
-    connection's id.
+    connection's id. ``authorize`` is asked once, at the start, whether it may follow the room and
+    publish to it; with ``check=False`` the handler has decided. Needs an app context.
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
     others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
     return.
 
     Raises:
-        StreamingError: What ends the connection: a room that is none, a log that cannot be
-            reached. The returned function raises for a message that cannot be sent.
+        StreamingError: What ends the connection: a room that is none or is not for this client, a
+            log that cannot be reached. The returned function raises for a message that cannot be
+            sent.
     """
+    state = current_state()
     presence_channel(room)
+    if check:
+        state.check_allowed("subscribe", room)
+        state.check_allowed("publish", room)
     subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
     try:
         connection.send(WELCOME)

@@ -111,12 +111,9 @@ def health() -> tuple[dict[str, object], int, dict[str, str]]:
 
 def speak(connection: Connection) -> Take:
     """Serve a WebSocket: ``streaming.v1.json`` if that was agreed on, else the tutorial's chat."""
-    state = current_state()
     if connection.subprotocol == protocol.PROTOCOL:
-        return protocol.converse(connection, state)
-    for action in ("subscribe", "publish"):
-        state.check_allowed(action, ROOM)
-    return chat(connection, state, ROOM)
+        return protocol.converse(connection, current_state())
+    return chat(connection, ROOM)
 
 
 def not_a_websocket() -> Response:

@@ -1,15 +1,18 @@
 """streaming/web/chat.py: the tutorial's chat, plain text both ways."""
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from streaming import Connection, Gap, Lagged, Position, Sock, Take, chat, current_state
+from streaming import Connection, Gap, Lagged, Position, Sock, Take, chat
 from streaming.web.chat import CHAT, WELCOME
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Site, make_app, serve, wait_until
@@ -156,12 +159,12 @@ def test_joining_says_nothing_that_the_tutorial_does_not_say(site: Site) -> None
         assert ann.read_text() == "You said: hi"
 
 
-def make_room(room: str, **how: int) -> Flask:
-    app = make_app()
+def make_room(room: str, authorize: Any = lambda action, channel: True, **how: Any) -> Flask:
+    app = make_app(authorize=authorize)
 
     @Sock(app).route("/room")
     def talk(ws: Connection) -> Take:
-        return chat(ws, current_state(), room, **how)
+        return chat(ws, room, **how)
 
     return app
 
@@ -181,3 +184,46 @@ def test_a_room_that_can_have_no_members_ends_the_connection(room: str) -> None:
         with pytest.raises(ConnectionClosedError):
             ws.recv(10)
         assert ws.close_code == 1008
+
+
+@pytest.mark.parametrize("refused", ["subscribe", "publish"])
+def test_who_may_not_follow_or_speak_is_not_let_in(refused: str) -> None:
+    app = make_room("private-1", lambda action, channel: action != refused)
+    with serve(app) as site, connect(f"{site.ws_url}/room") as ws:
+        with pytest.raises(ConnectionClosedError):
+            ws.recv(10)
+        assert ws.close_code == 1008
+        assert site.state.hub.subscribers("private-1") == 0
+        assert site.state.presence.members("private-1") == []
+
+
+def test_a_handler_that_has_decided_itself_says_so() -> None:
+    app = make_room("private-1", lambda action, channel: False, check=False)
+    with serve(app) as site, site.chat("/room") as ws:
+        assert ws.recv() == WELCOME
+        ws.send("x")
+        assert ws.recv() == "You said: x"
+
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "README.zh-CN.md", "docs/quickstart.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_example_lets_nobody_into_a_room_that_its_authorize_forbids(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    (source,) = [block for block in blocks if "return chat(ws" in block]
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(compile(source, page, "exec"), namespace)
+    with serve(namespace["app"]) as site:
+        with connect(f"{site.ws_url}/rooms/private-1") as ws:
+            with pytest.raises(ConnectionClosedError):
+                ws.recv(10)
+            assert ws.close_code == 1008
+        for path in ("/streaming/presence/", "/streaming/events?channel="):
+            with site.get(f"{path}private-1") as refused:
+                assert refused.status == 403
+        with connect(f"{site.ws_url}/rooms/lobby") as ws:
+            assert ws.recv(10) == WELCOME
+            ws.send("x")
+            assert ws.recv(10) == "You said: x"
