@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..bell import give_turn
-from ..errors import ClientGone, ProtocolError, StreamingError
+from ..errors import ClientGone, HubClosed, Lagged, ProtocolError, StreamingError
 from ..hub.subscription import Subscription
 from ..message import Message
 from ..settings import Settings
@@ -359,6 +359,8 @@ class Connection(Client):
         except ConnectionClosed:
             pass
         except StreamingError as error:
+            if error.status >= 500 and not isinstance(error, HubClosed | ClientGone | Lagged):
+                _log.warning("%s: %s", error.title, error)
             self.end(error)
         except Exception:
             _log.exception("A WebSocket handler failed")

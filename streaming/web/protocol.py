@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,12 +13,16 @@ from ..clients.formats import FrameFormat
 from ..clients.websocket import Bare, Connection, Take
 from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from ..hub.hub import MAX_CHANNELS
-from ..message import Gap, Message
+from ..hub.presence import presence_channel
+from ..message import Cursor, Gap, Message
+from ..names import check_channel, check_event, check_key
 from ..wire import frames
 from ..wire.compact import compact
 from .state import State, only_subscribe
 
 PROTOCOL = "streaming.v1.json"
+
+_log = logging.getLogger(__name__)
 
 
 class JsonFormat(FrameFormat):
@@ -83,11 +88,12 @@ class _Conversation:
         except StreamingError as error:
             if self._connection.reason is not None:
                 raise
+            if error.status >= 500:
+                _log.warning("%s: %s", error.title, error)
             self.send({**error.problem(), "type": "error"}, request)
 
     def _subscribe(self, request: Mapping[str, Any]) -> None:
-        channel, line = _text(request, "channel"), self._connection.line
-        self._check_allowed("subscribe", channel)
+        channel, line = check_channel(_text(request, "channel")), self._connection.line
         if line.subscription(channel) is not None:
             raise InvalidRequest(f"Channel {channel!r} is followed already.")
         if len(line.subscriptions()) >= MAX_CHANNELS:
@@ -96,6 +102,9 @@ class _Conversation:
         history = request.get("history", 0)
         if not isinstance(history, int) or isinstance(history, bool) or history < 0:
             raise InvalidRequest("'history' is a number of messages.")
+        if after is not None:
+            Cursor.parse(after)
+        self._check_allowed("subscribe", channel)
         subscription = self._state.hub.subscribe(
             channel, after=after, history=history, bell=line.bell
         )
@@ -113,24 +122,22 @@ class _Conversation:
         self.send({"type": "unsubscribed", "channel": channel}, request)
 
     def _publish(self, request: Mapping[str, Any]) -> None:
-        channel = _text(request, "channel")
+        channel, data = _text(request, "channel"), _text(request, "data")
+        event = check_event(_text(request, "event")) if "event" in request else "message"
+        key = check_key(_text(request, "key")) if "key" in request else None
         self._check_allowed("publish", channel)
         message = self._state.hub.publish(
-            channel,
-            _text(request, "data"),
-            event=_text(request, "event") if "event" in request else "message",
-            key=_text(request, "key") if "key" in request else None,
-            sender=self._connection.id,
+            channel, data, event=event, key=key, sender=self._connection.id
         )
         self._connection.owe(message)
         self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)
 
     def _join(self, request: Mapping[str, Any]) -> None:
-        room, presence = _text(request, "channel"), self._state.presence
-        self._check_allowed("subscribe", room)
+        room, presence = _room(request), self._state.presence
         if len(self._rooms) >= MAX_CHANNELS and room not in self._rooms:
             raise InvalidRequest(f"A connection is in at most {MAX_CHANNELS} rooms.")
         info = _text(request, "info") if "info" in request else ""
+        self._check_allowed("subscribe", room)
         self._connection.on_end(self._leave_all)
         presence.join(room, self._connection.id, info)
         try:
@@ -152,7 +159,7 @@ class _Conversation:
         self.send({"type": "left", "channel": room}, request)
 
     def _presence(self, request: Mapping[str, Any]) -> None:
-        room = _text(request, "channel")
+        room = _room(request)
         self._check_allowed("subscribe", room)
         self._list("presence", room, self._state.presence.roster(room), request)
 
@@ -204,6 +211,12 @@ def _text(request: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"{name!r} is missing or not a text.")
     return value
+
+
+def _room(request: Mapping[str, Any]) -> str:
+    room = _text(request, "channel")
+    presence_channel(room)  # checks the name
+    return room
 
 
 def _frame(value: Mapping[str, object]) -> bytes:

@@ -91,7 +91,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
 def presence(room: str) -> Response:
     """``GET /presence/<room>``: who is in a room, over all workers."""
     state = current_state()
-    presence_channel(room)
+    presence_channel(room)  # checks the name
     state.check_allowed("subscribe", room)
     text = f'{{"room":"{room}","members":{state.presence.roster(room)}}}'
     return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})

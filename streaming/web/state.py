@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakSet
 
-from flask import Flask, current_app, has_request_context, request
+from flask import Flask, current_app
+from werkzeug.exceptions import HTTPException
 
 from ..clients.registry import Registry
 from ..errors import ConfigurationError, Forbidden, HubClosed, StreamingError
@@ -25,6 +27,11 @@ _log = logging.getLogger(__name__)
 Action = Literal["publish", "subscribe"]
 Authorize = Callable[[Action, str], bool]
 """Asked ``(action, channel)`` inside the request; True if its client may do that."""
+
+QUIET = 60.0
+"""Seconds after an ``authorize`` that failed is logged until another one is."""
+
+_log = logging.getLogger(__name__)
 
 
 def only_subscribe(action: Action, channel: str) -> bool:
@@ -43,6 +50,8 @@ class State:
     presence: Presence = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
+    _failed: float | None = field(default=None, init=False)
+    """When it was last said that ``authorize`` failed (``time.monotonic``)."""
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)
@@ -51,19 +60,21 @@ class State:
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
 
+        ``authorize`` is asked only where nothing else refuses. If it fails it has refused: with
+        the words and the status of what it raised, if that was an error of HTTP or ours.
+
         Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
         a presence channel no client publishes, or it could forge who is there.
 
-        The name is checked first: ``authorize`` is asked for channels that can exist. What it
-        raises refuses: over HTTP as the application answers its errors, over a WebSocket, where
-        nobody else would, as a refusal with its traceback in the log.
+        The name is checked first: ``authorize`` is asked for channels that can exist. If it raises,
+        it has refused.
 
         Raises:
             InvalidMessage: If no channel is called so.
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
-        room = check_channel(room_of(check_channel(channel)))
+        room = check_channel(room_of(check_channel(channel)))  # ":presence" has none
         if action == "publish" and self.hub.closed.is_set():
             raise HubClosed(
                 "The server is restarting. Nothing was published. Try again in a moment."
@@ -76,16 +87,26 @@ class State:
                 "The application decides with Streaming(authorize=…)."
             )
 
-    def _ask(self, action: Action, room: str) -> bool:
+    def _ask(self, action: Action, channel: str) -> bool:
         try:
-            return self.authorize(action, room)
+            answer: object = self.authorize(action, channel)
+            if isinstance(answer, Coroutine):
+                answer.close()
+                raise TypeError("authorize is an async function; make it a plain one.")
         except StreamingError:
             raise
+        except HTTPException as error:
+            refusal = Forbidden(error.description or error.name)
+            if error.code is not None and 400 <= error.code < 500:
+                refusal.status = error.code  # type: ignore[misc]  # it differs by instance
+            raise refusal from error
         except Exception:
-            if not has_request_context() or "HTTP_UPGRADE" not in request.environ:
-                raise
-            _log.exception("authorize failed for %s on %s: refused", action, room)
+            now = time.monotonic()
+            if self._failed is None or now - self._failed > QUIET:  # strangers can call it often
+                self._failed = now
+                _log.exception("authorize failed for %s %r, which is refused", action, channel)
             return False
+        return bool(answer)
 
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""

@@ -1,0 +1,183 @@
+"""streaming/web/state.py: what ``authorize`` is asked, and what its failures mean."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, abort
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+from werkzeug.exceptions import Unauthorized
+
+from streaming import Forbidden, InvalidMessage, LogUnavailable
+from tests.sites import Site, make_app, serve
+
+BAD_NAMES = ["", "private-1\n", "a b", "x" * 300_000, "ä", ":presence", None, 7]
+
+
+class Door:
+    """An ``authorize`` that remembers what it was asked."""
+
+    def __init__(self, answer: Callable[[], object] = lambda: True) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._answer = answer
+
+    def __call__(self, action: str, channel: str) -> Any:
+        self.asked.append((action, channel))
+        return self._answer()
+
+
+def fail() -> bool:
+    raise ZeroDivisionError("in authorize")
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def site(door: Door) -> Iterator[Site]:
+    with serve(make_app(authorize=door)) as site:
+        yield site
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("action", ["subscribe", "publish"])
+def test_it_is_not_asked_for_what_is_no_name(door: Door, action: Any, name: Any) -> None:
+    state = make_app(authorize=door).extensions["streaming"]
+    with pytest.raises(InvalidMessage):
+        state.check_allowed(action, name)
+    assert door.asked == []
+
+
+def test_it_is_not_asked_over_http_for_requests_that_are_refused_anyway(door: Door) -> None:
+    client = make_app(authorize=door).test_client()
+    many = "&".join(f"channel=c{n}" for n in range(400))
+    for path in (f"events?{many}", "events", "events?channel=ok&channel=a%20b", "presence/a%0A"):
+        assert client.get(f"/streaming/{path}").status_code == 400
+    assert client.post("/streaming/channels/a%20b", json={"data": "x"}).status_code == 400
+    assert door.asked == []
+
+
+def test_it_is_asked_once_for_a_channel_that_is_named_twice(site: Site, door: Door) -> None:
+    with site.get("/streaming/events?channel=a&channel=a&channel=b") as stream:
+        assert stream.status == 200
+    assert door.asked == [("subscribe", "a"), ("subscribe", "b")]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "subscribe", "channel": "a b"},
+        {"type": "subscribe", "channel": "a", "history": -1},
+        {"type": "subscribe", "channel": "a", "after": 7},
+        {"type": "subscribe", "channel": "a", "after": "nonsense"},
+        {"type": "publish", "channel": "a"},
+        {"type": "publish", "channel": "", "data": "x"},
+        {"type": "publish", "channel": "a", "data": "x", "event": 7},
+        {"type": "publish", "channel": "a", "data": "x", "event": "ready"},
+        {"type": "publish", "channel": "a", "data": "x", "key": ""},
+        {"type": "join", "channel": "r:presence"},
+        {"type": "join", "channel": "a", "info": 7},
+        {"type": "presence", "channel": "r" * 120},
+    ],
+)
+def test_it_is_not_asked_over_a_websocket_for_frames_that_are_refused_anyway(
+    site: Site, door: Door, frame: dict[str, object]
+) -> None:
+    with site.json() as client:
+        assert client.ask(**frame)["status"] == 400
+    assert door.asked == []
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if "authorize" in r.getMessage()]
+
+
+def app_of(answer: Callable[[], object]) -> Flask:
+    return make_app(authorize=Door(answer))
+
+
+def test_an_exception_in_it_refuses_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(app_of(fail), expect_errors=True) as site:
+        for _ in range(3):
+            with site.get("/streaming/events?channel=a") as stream:
+                assert stream.status == 403
+        with site.json() as client:
+            for type in ("subscribe", "join", "presence", "publish"):
+                error = client.ask(type=type, channel="a", data="x")
+                assert (error["type"], error["status"]) == ("error", 403)
+                assert "ZeroDivisionError" not in error["detail"]
+        with connect(f"{site.ws_url}/streaming/ws") as ws:
+            with pytest.raises(ConnectionClosedError):
+                ws.recv(10)
+            assert ws.close_code == 1008
+    assert len(told(caplog)) == 1
+    assert "in authorize" in caplog.text
+
+
+def test_a_function_that_has_to_be_awaited_refuses() -> None:
+    async def authorize(action: str, channel: str) -> bool:
+        return True
+
+    with serve(make_app(authorize=authorize), expect_errors=True) as site:
+        with site.get("/streaming/events?channel=a") as stream:
+            assert stream.status == 403
+        assert any("async" in line for line in site.errors)
+
+
+def test_abort_in_it_is_its_refusal() -> None:
+    with serve(app_of(lambda: abort(401, "Log in first."))) as site:
+        with site.get("/streaming/events?channel=a") as stream:
+            assert stream.status == 401
+        with site.json() as client:
+            error = client.ask(type="subscribe", channel="a")
+            assert (error["status"], error["detail"]) == (401, "Log in first.")
+
+
+@pytest.mark.parametrize("error", [Forbidden("Not you."), Unauthorized("Not you.")])
+def test_its_own_words_are_told(error: Exception) -> None:
+    def refuse() -> bool:
+        raise error
+
+    state = app_of(refuse).extensions["streaming"]
+    with pytest.raises(Forbidden, match=r"Not you\."):
+        state.check_allowed("subscribe", "a")
+
+
+@pytest.mark.parametrize("how", ["http", "json", "chat"])
+def test_a_publish_that_the_log_refuses_is_logged_on_every_way(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    with serve(make_app()) as site:
+        log = site.state.hub.log
+
+        def refuse(*arguments: object, **options: object) -> None:
+            raise LogUnavailable("/secret/path is full.")
+
+        if how == "http":
+            monkeypatch.setattr(log, "append", refuse)
+            with site.get(
+                "/streaming/channels/a",
+                method="POST",
+                body=b'{"data":"x"}',
+                headers={"Content-Type": "application/json"},
+            ) as answer:
+                assert answer.status == 503
+        elif how == "json":
+            with site.json() as client:
+                monkeypatch.setattr(log, "append", refuse)
+                assert client.ask(type="publish", channel="a", data="x")["status"] == 503
+        else:
+            with connect(f"{site.ws_url}/streaming/ws") as ws:
+                assert ws.recv(10)
+                monkeypatch.setattr(log, "append", refuse)
+                ws.send("x")
+                with pytest.raises(ConnectionClosedError):
+                    ws.recv(10)
+                assert ws.close_code == 1013
+        monkeypatch.undo()
+    lines = [r.getMessage() for r in caplog.records if "/secret/path" in r.getMessage()]
+    lines = [line for line in lines if not line.startswith("Presence waits")]
+    assert lines == ["Log unavailable: /secret/path is full."]
