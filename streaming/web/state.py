@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from weakref import WeakSet
@@ -89,10 +89,7 @@ class State:
 
     def _ask(self, action: Action, channel: str) -> bool:
         try:
-            answer: object = self.authorize(action, channel)
-            if isinstance(answer, Coroutine):
-                answer.close()
-                raise TypeError("authorize is an async function; make it a plain one.")
+            return bool(self.authorize(action, channel))
         except StreamingError:
             raise
         except HTTPException as error:
@@ -106,7 +103,6 @@ class State:
                 self._failed = now
                 _log.exception("authorize failed for %s %r, which is refused", action, channel)
             return False
-        return bool(answer)
 
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
