@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 
+from tests.greenlets import is_green
 from tests.polling import PATIENCE
 
 Pair = tuple[socket.socket, socket.socket]
@@ -15,9 +16,9 @@ class GreenSocket(socket.socket):
         return super().send(data, flags)
 
 
-def green(sock: socket.socket) -> GreenSocket:
+def green(sock: socket.socket) -> socket.socket:
     """``sock`` as a greenlet server would have it, with a small buffer; ``sock`` is used up."""
-    ours = GreenSocket(fileno=sock.detach())
+    ours = sock if is_green() else GreenSocket(fileno=sock.detach())
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     ours.settimeout(PATIENCE)  # a time-out makes the descriptor non-blocking, and sends wait
     return ours

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from tests.greenlets import is_green
+
 
 class Cooperative(socket.socket):
     """Non-blocking underneath, while ``send`` waits: as sockets are under gevent."""
@@ -30,20 +32,22 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield accepted, peer
 
 
-def cooperative(sock: socket.socket) -> Cooperative:
-    """``sock`` taken over as a cooperative one."""
+def cooperative(sock: socket.socket) -> socket.socket:
+    """``sock`` taken over as a cooperative one, which it is already where threads are greenlets."""
+    if is_green():
+        return sock
     direct = Cooperative(fileno=sock.detach())
     direct.setblocking(False)
     return direct
 
 
-def fill(direct: Cooperative) -> int:
+def fill(direct: socket.socket) -> int:
     """Send until the kernel takes not one byte more; how many it took."""
     filled = 0
     for size in (65536, 1):
         with suppress(BlockingIOError):
             while True:
-                filled += socket.socket.send(direct, b"." * size)
+                filled += os.write(direct.fileno(), b"." * size)
     return filled
 
 

@@ -6,6 +6,7 @@ producer. A heartbeat that falls due while the producer is silent is written bes
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -17,8 +18,10 @@ from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import sockets
 from .client import Client
-from .deadlines import Deadlines
 from .formats import EventFormat
+from .registry import Registry
+
+Start = Callable[[], "Callable[[bytes], object] | None"]
 
 LOOK = 0.25
 """Seconds between two looks at whether the client has left: nobody else would notice."""
@@ -28,29 +31,39 @@ class RequestStream(Client):
     """A client that is served by the generator of its response.
 
     Args:
+        registry: Where it is listed; a client that is cut leaves it, whatever its producer does.
         sock: The server's socket, if it is known.
         form: What it is sent; None for plain text.
     """
 
-    __slots__ = ("_form", "_is_due", "_loan", "_sock", "_writing", "bell", "head", "subscription")
+    __slots__ = (
+        "_form",
+        "_is_due",
+        "_registry",
+        "_sock",
+        "_writing",
+        "aside",
+        "bell",
+        "subscription",
+    )
 
     def __init__(
         self,
-        deadlines: Deadlines,
+        registry: Registry,
         settings: Settings,
         sock: socket.socket | None,
         form: EventFormat | None,
         *,
         peer: str = "",
     ) -> None:
-        super().__init__(deadlines, settings, peer)
+        super().__init__(registry.deadlines, settings, peer)
+        self._registry = registry
         self.bell = Bell()
         self.subscription: Subscription | None = None
-        self.head: Head | None = None
-        """The answer's head, while it may be sent beside a silent producer."""
+        self.aside: Aside | None = None
+        """What is written beside a silent producer."""
         self._form = form
         self._sock = sock
-        self._loan: Loan | None = None
         self._writing = 0.0
         self._is_due = False
 
@@ -104,16 +117,6 @@ class RequestStream(Client):
         is_due, self._is_due = self._is_due, False
         return self._form.heartbeat if is_due and self._form else b""
 
-    def lend(self, frame: Callable[[bytes], bytes]) -> Loan:
-        """Have heartbeats written beside the generator while it waits for its producer.
-
-        ``frame`` makes them what the server makes of a piece.
-        """
-        assert self._sock is not None
-        assert self._form is not None
-        self._loan = Loan(self._sock, frame(self._form.heartbeat))
-        return self._loan
-
     # ---- how it ends, see ``Client``
 
     def _say_goodbye(self, reason: StreamingError) -> None:
@@ -126,26 +129,30 @@ class RequestStream(Client):
             sockets.shut(self._sock)
         if self.reason is not None:
             self._say_goodbye(self.reason)
+            self._registry.remove(self, self.reason)
 
     def _is_finished(self) -> bool:
         return False
 
     def _beat(self) -> None:
-        if self._loan is None or not self._loan.beat():
+        if self.aside is None or not self.aside.beat():
             self._is_due = True
             self.bell.ring()
 
     def _stuck_since(self) -> float:
-        return self._writing
+        return self._writing or (self.aside.since if self.aside is not None else 0.0)
 
     def _beat_at(self) -> float | None:
         return None if self._form is None or self._writing else super()._beat_at()
 
     def _missing(self, now: float) -> ClientGone | None:
-        if self.head is not None:
-            self.head.send(now, self._sock)
         if self._sock is not None and sockets.is_gone(self._sock):
             return ClientGone("The client left.")
+        try:
+            if self.aside is not None:
+                self.aside.send_head(now)
+        except OSError as error:
+            return ClientGone(f"The connection is lost: {error}")
         return super()._missing(now)
 
     def _socket(self) -> socket.socket | None:
@@ -157,15 +164,44 @@ class RequestStream(Client):
         return now + LOOK
 
 
-class Loan:
-    """The server's socket, which heartbeats may be written to while a producer is silent."""
+class Aside:
+    """What is written beside a generator that waits for its producer, through its server: the
+    answer's head, if the first piece takes long, and heartbeats.
 
-    __slots__ = ("_chunk", "_lock", "_rest", "_sock")
+    The generator has it, and gives it away while it waits.
 
-    def __init__(self, sock: socket.socket, chunk: bytes) -> None:
+    Args:
+        sock: The server's socket.
+        start: Has the head sent, and returns what writes behind it: ``start_response`` and its
+            ``write`` (PEP 3333).
+        at: When the head has to leave, whatever the producer does (``time.monotonic``).
+        beat: A heartbeat.
+    """
+
+    __slots__ = (
+        "_at",
+        "_beat",
+        "_lock",
+        "_sock",
+        "_start",
+        "_write",
+        "is_begun",
+        "may_beat",
+        "since",
+    )
+
+    def __init__(self, sock: socket.socket, start: Start, *, at: float, beat: bytes) -> None:
+        self.is_begun = False
+        """Whether it is said already which head the answer has."""
+        self.may_beat = False
+        """Whether a heartbeat reaches the client as it is; only the generator knows."""
+        self.since = 0.0
+        """Since when the client takes no heartbeat (``time.monotonic``); 0 if it does."""
         self._sock = sock
-        self._chunk = chunk
-        self._rest: memoryview = memoryview(b"")
+        self._start = start
+        self._at = at
+        self._beat = beat
+        self._write: Callable[[bytes], object] | None = None
         self._lock = threading.Lock()
         self._lock.acquire()
 
@@ -174,66 +210,52 @@ class Loan:
         self._lock.release()
 
     def recall(self) -> None:
-        """The generator goes on. Blocks until what was begun is with the kernel.
+        """The generator goes on. Blocks while something is being written, which is not long."""
+        self._lock.acquire()
+
+    def begin(self) -> None:
+        """Have the head sent, if it has not left; for whoever has it.
 
         Raises:
-            ClientGone: If the connection is lost.
+            OSError: If the connection is lost.
         """
-        self._lock.acquire()
-        try:
-            while self._rest:
-                self._rest = self._rest[self._sock.send(self._rest) :]
-        except OSError as error:
-            raise ClientGone(f"The connection is lost: {error}") from error
+        if not self.is_begun:
+            self._write = self._start()
+            self.is_begun = True
+
+    def send_head(self, now: float) -> None:
+        """Send the head if it is time, and the client takes it without anybody having to wait.
+
+        Raises:
+            OSError: If the connection is lost.
+        """
+        if now < self._at or self.is_begun or not sockets.is_writable(self._sock):
+            return
+        if self._lock.acquire(blocking=False):
+            self._at = math.inf  # it is tried once
+            try:
+                self.begin()
+                if self._write is not None:
+                    self._write(b"")
+            finally:
+                self._lock.release()
 
     def beat(self) -> bool:
-        """Write a heartbeat, now; False if the generator is at work, and has to do it.
+        """Write a heartbeat, if the client takes it now; False if the generator has to do it.
 
         Raises:
             ClientGone: If the connection is lost.
         """
-        if not self._lock.acquire(blocking=False):
+        if self._write is None or not self.may_beat or not self._lock.acquire(blocking=False):
             return False
         try:
-            if not self._rest:  # otherwise one waits to be taken already
-                self._rest = memoryview(self._chunk)
-            self._rest = self._rest[sockets.send_now(self._sock, self._rest) :]
+            if sockets.is_writable(self._sock):
+                self._write(self._beat)
+                self.since = 0.0
+            else:
+                self.since = self.since or time.monotonic()
         except OSError as error:
             raise ClientGone(f"The connection is lost: {error}") from error
         finally:
             self._lock.release()
         return True
-
-
-class Head:
-    """An answer's head, sent by the server's own thread, or beside it if that waits too long.
-
-    Args:
-        start: Calls ``start_response`` (PEP 3333) and returns its ``write``.
-        at: When the head has to leave, whatever the producer does (``time.monotonic``).
-    """
-
-    __slots__ = ("_at", "_is_sent", "_lock", "_start")
-
-    def __init__(self, start: Callable[[], Callable[[bytes], object] | None], at: float) -> None:
-        self._start = start
-        self._at = at
-        self._is_sent = False
-        self._lock = threading.Lock()
-
-    def claim(self) -> bool:
-        """Whether the caller may still say which head it is; nobody sends it any more then."""
-        with self._lock:
-            is_free, self._is_sent = not self._is_sent, True
-            return is_free
-
-    def send(self, now: float, sock: socket.socket | None) -> None:
-        """Send it if it is time, and the client takes it without anybody having to wait."""
-        if now < self._at or sock is None or not sockets.is_writable(sock):
-            return
-        with self._lock:
-            if not self._is_sent:
-                self._is_sent = True
-                write = self._start()
-                if write is not None:
-                    write(b"")

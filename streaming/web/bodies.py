@@ -13,9 +13,9 @@ from flask import Request
 from ..clients import formats, sockets
 from ..clients.client import spread_retry
 from ..clients.formats import EventFormat
-from ..clients.requested import Head, Loan, RequestStream
+from ..clients.requested import Aside, RequestStream, Start
 from ..clients.stream import BODY, EventStream
-from ..errors import ClientGone, HubClosed, StreamingError
+from ..errors import ClientGone, HubClosed, StreamingError, TooManyClients
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
@@ -46,10 +46,10 @@ class EventBody:
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._may = is_chunked and settings.direct_writes
+        self.passage = Passage(self._sock, is_chunked=is_chunked)
         self._unread = request.content_length or (
             BODY if environ.get("HTTP_TRANSFER_ENCODING") else 0
         )
-        self.passage = Passage(self._sock)
 
     def __iter__(self) -> Iterator[bytes]:
         client, form, is_given = self._client(), self._form, False
@@ -60,10 +60,12 @@ class EventBody:
             subscription = client.subscription = self._state.hub.subscribe(
                 self._names, after=self._after, history=self._history, bell=client.bell
             )
-            yield client.hand(formats.ready(form, self._names, subscription.id))
+            first = client.hand(formats.ready(form, self._names, subscription.id))
             if isinstance(client, EventStream):
-                yield from self._probe()
+                yield from self.passage.prove(first, form.heartbeat)
                 is_given = self.passage.is_clear and client.start(subscription)
+            else:
+                yield first
             if not is_given:
                 client = self._stay(client)
                 yield from _follow(client, subscription, form)
@@ -89,16 +91,7 @@ class EventBody:
             return EventStream(
                 state.registry, state.settings, sock, self._form, peer=self._peer, body=self._unread
             )
-        return RequestStream(
-            state.registry.deadlines, state.settings, sock, self._form, peer=self._peer
-        )
-
-    def _probe(self) -> Iterator[bytes]:
-        """Find out what becomes of a piece, where that is not known."""
-        if not self.passage.is_clear:
-            self.passage.begin()
-            yield self._form.heartbeat
-            self.passage.end(self._form.frame(self._form.heartbeat))
+        return RequestStream(state.registry, state.settings, sock, self._form, peer=self._peer)
 
     def _stay(self, client: EventStream | RequestStream) -> RequestStream:
         """A client whose connection could not be given away, or never can be."""
@@ -106,7 +99,7 @@ class EventBody:
             return client
         state = self._state
         other = RequestStream(
-            state.registry.deadlines, state.settings, self._sock, self._form, peer=self._peer
+            state.registry, state.settings, self._sock, self._form, peer=self._peer
         )
         other.bell, other.subscription = client.bell, client.subscription
         state.registry.replace(client, other)
@@ -155,35 +148,51 @@ class PieceBody:
         self.every = every
         self._form = form
         self._sock = sockets.client_socket(environ, settings.send_buffer)
-        self._is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._source = _texts(pieces)
         self._first: str | None = ""
         self._client = RequestStream(
-            state.registry.deadlines,
+            state.registry,
             settings,
             self._sock,
             form,
             peer=str(environ.get("REMOTE_ADDR", "")),
         )
-        self.passage = Passage(self._sock)
+        self._is_listed = False
+        is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
+        self.passage = Passage(self._sock, is_chunked=is_chunked)
 
-    def begin(self, head: Head) -> None:
-        """Wait for the first piece; ``head`` leaves meanwhile if that takes long.
+    def begin(self, start: Start, at: float) -> None:
+        """Wait for the first piece, then call ``start``; at ``at`` it is called in any case.
 
         Raises:
             HubClosed: If the server is about to stop.
-            Exception: What the iterable raised, if the head has not left.
+            Exception: What the iterable raised, if ``start`` was not called.
         """
-        self._state.registry.add(self._client)
-        self._client.head = head
+        self._enter()
+        aside = self._client.aside = self._make_aside(start, at)
         try:
-            self._first = self._pull(None)
+            self._first = self._pull()
         except Exception as error:
-            if head.claim():
+            if aside is None or not aside.is_begun:
                 raise
             self._source = _raise(error)  # it is told in the stream
-        finally:
-            self._client.head = None
+        if aside is None:
+            start()
+        else:
+            aside.begin()
+
+    def _make_aside(self, start: Start, at: float) -> Aside | None:
+        if self._sock is None:
+            return None
+        beat = self._form.heartbeat if self._form else b""
+        aside = Aside(self._sock, start, at=at, beat=beat)
+        aside.may_beat = self.passage.is_open and self._form is not None
+        return aside
+
+    def _enter(self) -> None:
+        if not self._is_listed:
+            self._state.registry.add(self._client)
+            self._is_listed = True
 
     def close(self) -> None:
         """Let go of everything, also if nothing was asked for. Idempotent."""
@@ -193,13 +202,14 @@ class PieceBody:
         client, form = self._client, self._form
         reason: StreamingError | str = ClientGone("The client left.")
         try:
+            self._enter()  # it may be asked for by an extension that has wrapped it
             yield from self._paced()
             reason = "The end."
             if form:
                 yield client.hand(formats.close(form))
-        except HubClosed as closed:
-            reason = closed
-            yield from self._give_up(closed)
+        except (HubClosed, TooManyClients) as refusal:
+            reason = refusal
+            yield from self._give_up(refusal)
         except ClientGone as gone:
             reason = gone
         except Exception as error:
@@ -214,20 +224,31 @@ class PieceBody:
 
     def _paced(self) -> Iterator[bytes]:
         client, form = self._client, self._form
-        piece, loan = self._first, None
-        if form and self._sock is not None:
-            if not self.passage.is_clear:
-                self.passage.begin()
-                yield form.heartbeat
-                self.passage.end(self._frame(form.heartbeat))
-            loan = client.lend(self._frame) if self.passage.is_clear else None
+        piece, is_proven = self._first, form is None or self._sock is None
         while piece is not None:
             if piece:  # not the beginning of a character, or nothing behind the last
-                yield client.hand(form.event("message", piece) if form else _utf8(piece))
+                data = client.hand(form.event("message", piece) if form else _utf8(piece))
+                if form is None or is_proven:
+                    yield data
+                else:
+                    yield from self.passage.prove(data, form.heartbeat)
+                    is_proven = True
+                    self._use(self.passage)
                 client.is_taken()
                 yield from self.pause()
-            piece = self._pull(loan)
+            piece = self._pull()
             client.check()
+
+    def _use(self, passage: Passage) -> None:
+        """It is known now what reaches the client beside the generator."""
+        sock, aside = self._sock, self._client.aside
+        if sock is not None and passage.is_clear:
+            aside = self._make_aside(lambda: lambda data: sock.sendall(passage.frame(data)), 0.0)
+            if aside is not None:
+                aside.begin()
+        if aside is not None:
+            aside.may_beat = passage.is_open
+        self._client.aside = aside
 
     def pause(self) -> Iterator[bytes]:
         """Wait behind a piece; heartbeats that fall due meanwhile."""
@@ -237,17 +258,18 @@ class PieceBody:
                 yield self._client.hand(beat)
                 self._client.is_taken()
 
-    def _pull(self, loan: Loan | None) -> str | None:
-        """The next piece, None at the end; the socket is lent out meanwhile."""
-        if loan is not None:
-            loan.lend()
+    def _pull(self) -> str | None:
+        """The next piece, None at the end; others may write meanwhile."""
+        aside = self._client.aside
+        if aside is not None:
+            aside.lend()
         try:
             return next(self._source, None)
         except OSError as error:  # its network or disk; the client has not left
             raise ProducerError(f"{type(error).__name__}: {error}") from error
         finally:
-            if loan is not None:
-                loan.recall()
+            if aside is not None:
+                aside.recall()
 
     def _give_up(self, error: StreamingError) -> Iterator[bytes]:
         """Say that this is not all. Plain text has no other way than to break off."""
@@ -256,12 +278,8 @@ class PieceBody:
                 sockets.shut(self._sock)
             return
         yield self._client.hand(formats.farewell(self._form, error, spread_retry()))
-        if self._sock is not None and isinstance(error, HubClosed):
+        if self._sock is not None and error.status == 503:
             sockets.shut(self._sock, socket.SHUT_RD)
-
-    def _frame(self, data: bytes) -> bytes:
-        """What the server makes of a piece."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
 
     def _let_go(self, reason: StreamingError | str) -> None:
         self._state.registry.remove(self._client, self._client.reason or reason)

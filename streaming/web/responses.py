@@ -11,7 +11,6 @@ from flask import Request, Response, current_app
 from werkzeug.exceptions import HTTPException
 
 from ..clients.formats import NDJSON, SSE, EventFormat
-from ..clients.requested import Head
 from ..errors import ProducerFailed, StreamingError
 from ..hub.hub import check_channels
 from ..message import Cursor
@@ -103,14 +102,14 @@ class StreamResponse(Response):
         if isinstance(body, EventBody) or environ["REQUEST_METHOD"] == "HEAD":
             return super().__call__(environ, start_response)
         pieces, status, headers = self.get_wsgi_response(environ)
-        head = Head(lambda: start_response(status, headers), time.monotonic() + FIRST)
         try:
-            body.begin(head)
+            body.begin(lambda: start_response(status, headers), time.monotonic() + FIRST)
         except Exception as error:
             self.close()
             return refusal(error)(environ, start_response)
-        if head.claim():
-            start_response(status, headers)
+        except BaseException:  # somebody's time limit, as gevent has them
+            self.close()
+            raise
         return pieces
 
 

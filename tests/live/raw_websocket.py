@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 from dataclasses import dataclass
@@ -77,12 +78,15 @@ class RawWebSocket:
         subprotocol: str | None = "streaming.v1.json",
         receive_buffer: int | None = None,
         timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", server.port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
         self.socket.sendall(handshake(server, path, Sec_WebSocket_Protocol=subprotocol))
         self.status, self.headers, rest = read_head(self.socket)
         assert self.status == 101, f"no WebSocket: {self.status} {rest!r}"

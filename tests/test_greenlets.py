@@ -1,0 +1,24 @@
+"""What holds under threads holds where threads are greenlets: whole files once more."""
+
+import pytest
+
+from tests.greenlets import ROOT, run_file
+
+FILES = [
+    "clients/test_client.py",
+    "clients/test_deadlines.py",
+    "clients/test_line.py",
+    "clients/test_registry.py",
+    "clients/test_requested.py",
+    "clients/test_websocket.py",
+    "web/test_chat.py",
+    "web/test_promises.py",
+    "web/test_protocol.py",
+    "web/test_responses.py",
+    "web/test_sock.py",
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_holds_under_threads_holds_in_greenlets(name: str) -> None:
+    run_file(str(ROOT / "tests" / name))
