@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import socket
 import time
@@ -19,6 +18,7 @@ from ..errors import ClientGone, HubClosed, StreamingError, TooManyClients
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
+from .pieces import texts
 from .state import State
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,10 @@ def _encode(form: EventFormat, sub: Subscription, item: Message | Gap) -> bytes:
 
 
 class PieceBody:
-    """The pieces of an iterable, each as soon as it is there, until the end of either side."""
+    """The pieces of an iterable, each as soon as it is there, until the end of either side.
+
+    ``raises``: whether the iterable's own errors go on to the server, once the client was told.
+    """
 
     def __init__(
         self,
@@ -141,14 +144,16 @@ class PieceBody:
         pieces: Iterable[str | bytes],
         every: float | None,
         form: EventFormat | None,
+        raises: bool,
     ) -> None:
         environ, settings = request.environ, state.settings
         self._state = state
+        self._raises = raises
         self._pieces = pieces
         self.every = every
         self._form = form
         self._sock = sockets.client_socket(environ, settings.send_buffer)
-        self._source = _texts(pieces)
+        self._source = texts(pieces)
         self._first: str | None = ""
         self._client = RequestStream(
             state.registry,
@@ -216,6 +221,8 @@ class PieceBody:
             _log.exception("A streamed answer failed")
             reason = f"The producer failed: {type(error).__name__}"
             yield from self._give_up(StreamingError("The answer failed."))
+            if self._raises:
+                raise source_of(error) from None
         except GeneratorExit:  # the server could not write
             reason = client.reason or reason
             raise
@@ -293,12 +300,10 @@ class ProducerError(Exception):
     """An error of the network or disk in a producer, told apart from one of the client's."""
 
 
-def _texts(pieces: Iterable[str | bytes]) -> Iterator[str]:
-    """The pieces as text; bytes are decoded without ever cutting a character."""
-    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-    for piece in pieces:
-        yield piece if isinstance(piece, str) else decode(piece)
-    yield decode(b"", True)
+def source_of(error: Exception) -> Exception:
+    """What the producer raised itself."""
+    cause = error.__cause__ if isinstance(error, ProducerError) else None
+    return cause if isinstance(cause, Exception) else error
 
 
 def _raise(error: Exception) -> Iterator[str]:

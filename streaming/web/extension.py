@@ -148,9 +148,13 @@ def stream(
     """A response that sends each piece of any iterable as soon as it is there.
 
     Plain text, NDJSON or Server-Sent Events by the client's ``Accept``, or the given ``form``.
-    Bytes are decoded as UTF-8 without cutting a character. ``every``: seconds to pause after each
-    piece. The iterable is closed when the client leaves: during a pause at once, otherwise when it
-    gives its next piece. Errors in it are logged and end the stream.
+    Bytes are decoded as UTF-8 without cutting a character; a piece of another type fails the
+    answer. ``every``: seconds to pause after each piece. The iterable is closed when the client
+    leaves: during a pause at once, otherwise when it gives its next piece. Errors in it are logged
+    and end the stream, and are raised with ``app.testing`` or by ``PROPAGATE_EXCEPTIONS``.
+
+    Raises:
+        TypeError: If ``pieces`` is none: bytes, a dict, an async generator, a function not called.
     """
     form = form or choose_format(request, text=True)
     state = current_state()

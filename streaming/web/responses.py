@@ -14,7 +14,8 @@ from ..clients.formats import NDJSON, SSE, EventFormat
 from ..errors import ProducerFailed, StreamingError
 from ..hub.hub import check_channels
 from ..message import Cursor
-from .bodies import EventBody, PieceBody, ProducerError
+from .bodies import EventBody, PieceBody, source_of
+from .pieces import check_pieces
 from .state import State
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -82,11 +83,16 @@ def stream_response(
     An iterable that fails before its first piece and within ``FIRST`` seconds is an error of HTTP;
     later the head has left, and the error is told in the stream.
 
+    The iterable's own errors are raised as well where Flask raises those of views for tests: with
+    ``app.testing``, or by ``PROPAGATE_EXCEPTIONS``.
+
     Raises:
         TooManyClients: If this worker has as many as it takes.
+        TypeError: If ``pieces`` is no iterable of text or bytes.
     """
+    check_pieces(pieces)
     state.registry.check_space()
-    body = PieceBody(request, state, pieces, every, form)
+    body = PieceBody(request, state, pieces, every, form, raises_errors())
     mimetype = form.mimetype if form else "text/plain"
     return StreamResponse(body, mimetype=mimetype, headers=HEADERS)
 
@@ -106,11 +112,19 @@ class StreamResponse(Response):
             body.begin(lambda: start_response(status, headers), time.monotonic() + FIRST)
         except Exception as error:
             self.close()
+            if raises_errors() and not isinstance(error, StreamingError | HTTPException):
+                raise source_of(error) from None
             return refusal(error)(environ, start_response)
         except BaseException:  # somebody's time limit, as gevent has them
             self.close()
             raise
         return pieces
+
+
+def raises_errors() -> bool:
+    """Whether the current application wants errors raised rather than answered."""
+    wanted = current_app.config["PROPAGATE_EXCEPTIONS"]
+    return bool(current_app.testing if wanted is None else wanted)
 
 
 def refusal(error: Exception) -> Response:
@@ -125,8 +139,8 @@ def refusal(error: Exception) -> Response:
     return current_app.make_response(current_app.handle_user_exception(error))
 
 
-def _failed(error: BaseException) -> ProducerFailed:
-    error = error.__cause__ if isinstance(error, ProducerError) and error.__cause__ else error
+def _failed(error: Exception) -> ProducerFailed:
+    error = source_of(error)
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     if not isinstance(status, int):
