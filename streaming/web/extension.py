@@ -15,6 +15,7 @@ from ..errors import ConfigurationError, InvalidMessage, InvalidRequest
 from ..hub.hub import check_channels
 from ..logs import Member, MemoryLog
 from ..message import Message
+from ..names import check_channel
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
@@ -107,13 +108,15 @@ class Streaming:
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
-            InvalidRequest: If there are no channels or more than 32.
+            InvalidRequest: If there are no channels or more than 32, or ``history`` is no number.
             InvalidCursor: If the client's ``Last-Event-ID`` cannot be read.
             TooManyClients: If this worker has as many as it takes, and the client wants NDJSON. One
                 that wants events is told in the stream.
         """
         with _own_call():
-            names = check_channels(channels)
+            names = check_channels(map(check_channel, channels))
+            if not isinstance(history, int) or isinstance(history, bool) or history < 0:
+                raise InvalidRequest(f"history is {history!r:.100}; it is a number from 0.")
         state, after = current_state(), after or last_seen(request)
         look_at_stream(request.environ, state)
         return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
