@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Literal
 from weakref import WeakSet
 
@@ -89,7 +90,10 @@ class State:
 
     def _ask(self, action: Action, channel: str) -> bool:
         try:
-            return bool(self.authorize(action, channel))
+            answer: object = self.authorize(action, channel)
+            if answer is not True and isawaitable(answer):  # that is true, whatever it says
+                raise ConfigurationError("authorize is async; it must be an ordinary function.")
+            return bool(answer)
         except StreamingError:
             raise
         except HTTPException as error:

@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -36,6 +37,16 @@ def test_a_name_is_checked_before_authorize_is_asked(name: str) -> None:
     assert asked == []
     own.check_allowed("subscribe", "room:presence")
     assert asked == ["room"]
+
+
+def test_an_answer_that_would_have_to_be_awaited_is_not_taken_for_a_yes() -> None:
+    class Waiting:
+        def __await__(self) -> Iterator[None]:
+            yield
+
+    own = create_state(Flask("x"), lambda action, channel: Waiting())  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigurationError, match="authorize is async"):
+        own.check_allowed("subscribe", "a")
 
 
 def test_two_apps_in_one_process_do_not_see_each_other() -> None:
