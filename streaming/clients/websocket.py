@@ -231,6 +231,7 @@ class Connection(Client):
             data = self._read(timeout)
             if data is None:
                 return None
+            self._take_turns()
             if until is not None:  # pings and fragments give no more time
                 timeout = until - time.monotonic()
             if not data:
@@ -632,14 +633,17 @@ class Connection(Client):
         """
         while not isinstance(self.reason, ClientGone):
             with suppress(ProtocolError):  # what follows a fault has no meaning: it is told of it
-                if any(isinstance(value, frames.Close) for value in self._received):
-                    self._note(Move.HEARD)
+                for value in self._received:
+                    self._take_turns()
+                    if isinstance(value, frames.Close):
+                        self._note(Move.HEARD)
             if self._closing.is_heard:
                 break
             data = self._read()
             if not data:
                 self._note(Move.LOST)
                 return
+            self._take_turns()  # who floods now would keep those out that cut it
             self._received = self._decoder.feed(data)
         self.line.wait_over(self._cut_at or time.monotonic())
         if self._closing.phase is Ending.ANSWERING:

@@ -935,3 +935,42 @@ def test_a_clients_message_has_a_limit_of_its_own_below_the_applications() -> No
         with raw(site) as ws:  # the header says enough
             ws.socket.sendall(struct.pack("!BBQ", 0x82, 0xFF, settings.frame_size + 1))
             assert ws.read_close().close_code == 1009
+
+
+# turns for others
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When turns were given, where every piece of work is long enough for one."""
+    given: list[float] = []
+    monkeypatch.setattr(websocket, "SLICE", -1.0)
+    monkeypatch.setattr(websocket, "give_turn", lambda: given.append(time.monotonic()))
+    return given
+
+
+def test_reads_that_complete_no_message_give_turns_too(turns: list[float]) -> None:
+    with serve(app_of(echo, frame_size=1_000_000)) as site, raw(site) as ws:
+        ws.send(BINARY, b"x" * 900_000)
+        assert len(ws.read().payload) == 900_000
+    assert len(turns) >= 900_000 // websocket.READ
+
+
+def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float]) -> None:
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(PONG) * 5000 + encode(TEXT, b"x"))
+        assert ws.read_text() == "x"
+    assert len(turns) >= 5000 // 256
+
+
+def test_a_flood_behind_the_goodbye_gives_turns_and_is_cut(turns: list[float]) -> None:
+    with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
+        assert ws.read_close().close_code == 1000
+        before = len(turns)
+        until = time.monotonic() + PATIENCE
+        with suppress(ConnectionError, TimeoutError):
+            while time.monotonic() < until:
+                ws.socket.sendall(encode(PONG) * 1000)
+        assert time.monotonic() < until
+        site.wait_empty()
+        assert len(turns) > before
