@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from ..message import Cursor, Gap, Message
 from ..names import check_channel, check_event, check_key
 from ..wire import frames
 from ..wire.compact import compact
+from .json_objects import parse_flat_object
 from .state import State, only_subscribe
 
 PROTOCOL = "streaming.v1.json"
@@ -188,11 +188,8 @@ _VERBS: Mapping[str, Callable[[_Conversation, Mapping[str, Any]], None]] = {
 def _parse(data: str | bytes) -> Mapping[str, Any]:
     if isinstance(data, bytes):
         raise ProtocolError("This protocol speaks text frames only.", 1003)
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The frame is not JSON: {error}") from error
-    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+    value = parse_flat_object(data)
+    if not isinstance(value.get("type"), str):
         raise InvalidRequest("A frame is a JSON object with a 'type'.")
     ref = value.get("ref")
     if not (ref is None or isinstance(ref, int | str)) or not _is_short(str(ref)):

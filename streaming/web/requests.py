@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import Any
 
 from flask import Request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from ..errors import InvalidRequest, TooLarge, UnsupportedMediaType
+from .json_objects import parse_object
 
 
 def read_json(request: Request, limit: int) -> dict[str, Any]:
@@ -18,24 +18,24 @@ def read_json(request: Request, limit: int) -> dict[str, Any]:
     Raises:
         UnsupportedMediaType: If the body is not ``application/json``.
         TooLarge: If it is larger than ``limit``.
-        InvalidRequest: If it is not a JSON object in UTF-8.
+        InvalidRequest: If it is not a JSON object in UTF-8, or is not there to its end.
     """
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
     request.max_content_length = limit + 1  # a body of unknown length is cut there, not refused
     try:
         body = request.get_data(cache=False)
-    except HTTPException as error:
+    except RequestEntityTooLarge as error:
         raise TooLarge(f"The body is larger than {limit} bytes.") from error
+    except (HTTPException, OSError) as error:  # cut off, or in chunks that are none
+        raise InvalidRequest("The body cannot be read to its end.") from error
     if len(body) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes.")
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object.")
-    return value
+    return parse_object(text)
 
 
 def read_text(value: dict[str, Any], name: str, *, limit: int) -> str:

@@ -1,6 +1,7 @@
 """streaming/web/requests.py: what clients ask for over HTTP, parsed and checked."""
 
 import io
+import socket
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from flask import Flask, request
 
 from streaming import InvalidRequest, TooLarge, UnsupportedMediaType
 from streaming.web.requests import check_parameters, last_seen, read_count, read_json, read_text
+from tests.live.clients import read_head
+from tests.sites import make_app, serve
 
 app = Flask("x")
 
@@ -37,6 +40,11 @@ def test_a_json_object_is_read() -> None:
         b"\xff\xfe\x00",
         b'{"a": 1} {"b": 2}',
         b"9" * 90,
+        '{"a": 1}'.encode("utf-16"),
+        '{"a": 1}'.encode("utf-16-le"),
+        '{"a": 1}'.encode("utf-32"),
+        b'{"a": 1, "a": 2}',
+        b'{"a": NaN}',
     ],
 )
 def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
@@ -159,3 +167,15 @@ def test_a_count_is_a_whole_number() -> None:
 def test_a_count_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="'n' is a whole number"):
         read_count(text, "n")
+
+
+@pytest.mark.parametrize(
+    "rest", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"-1\r\n\r\n", b"50\r\n{}"]
+)
+def test_a_body_in_chunks_that_are_none_is_the_clients_fault(rest: bytes) -> None:
+    with serve(make_app()) as site:
+        head = b"POST /streaming/channels/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+            connection.sendall(head + b"Content-Type: application/json\r\n\r\n" + rest)
+            connection.shutdown(socket.SHUT_WR)
+            assert read_head(connection)[0] == 400
