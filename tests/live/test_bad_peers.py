@@ -228,3 +228,12 @@ def test_a_client_at_rest_that_answers_its_pings_stays_however_its_pongs_come() 
         while frame.opcode == PING:
             frame = ws.read()
         assert frame.payload == b"You said: still here"
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n{}\r\n0\r\n\r\n", b"2\r\n{}XX0\r\n\r\n", b"50\r\n{}"])
+def test_a_body_in_chunks_that_are_none_is_the_clients_fault(server: Server, rest: bytes) -> None:
+    head = b"POST /streaming/channels/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head + b"Content-Type: application/json\r\n\r\n" + rest)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_head(connection)[0] == 400
