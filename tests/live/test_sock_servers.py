@@ -1,0 +1,63 @@
+"""What ``Sock`` promises is so under gunicorn's workers and under ``flask run``."""
+
+from collections.abc import Iterator
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from tests.live.clients import RawClient
+from tests.live.harness import flask_run, gunicorn
+from tests.live.server import Server
+
+APP = "tests.live.sock_app"
+WAYS = {
+    "gunicorn": lambda: gunicorn(f"{APP}:app"),
+    "gthread": lambda: gunicorn(f"{APP}:app", extra_args=["-k", "gthread", "--threads", "9"]),
+    "flask run": lambda: flask_run(APP),
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def site(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with WAYS[request.param]() as running:
+        yield running
+
+
+def ws_url(site: Server, path: str) -> str:
+    return f"ws://127.0.0.1:{site.port}{path}"
+
+
+def test_what_a_handler_returns_and_its_end_publish_in_an_app_context(site: Server) -> None:
+    with RawClient(f"{site.url}/streaming/events?channel=told") as told:
+        assert told.next_event()
+        with connect(ws_url(site, "/returns")) as ws:
+            for _ in range(2):
+                ws.send("x")
+                assert ws.recv(10) == f"{APP} False"
+        events = [told.next_event() for _ in range(3)]
+        assert [event and event.data for event in events] == [f"{APP} False"] * 3
+
+
+def test_a_handler_that_only_sends_ends_when_its_client_closes(site: Server) -> None:
+    with RawClient(f"{site.url}/streaming/events?channel=told") as told:
+        assert told.next_event()
+        with connect(ws_url(site, "/pushes"), max_queue=None) as ws:
+            assert ws.recv(10) == "tick"
+            assert ws.ping().wait(10)
+            ws.close(4001, "enough")
+            assert ws.close_code == 4001
+        event = told.next_event()
+        assert event is not None
+        assert event.data == "the push is over"
+
+
+def test_a_stranger_does_not_get_into_a_private_room(site: Server) -> None:
+    with connect(ws_url(site, "/rooms/private-1")) as ws:
+        with pytest.raises(ConnectionClosedError):
+            ws.recv(10)
+        assert ws.close_code == 1008
+    with connect(ws_url(site, "/rooms/open")) as ws:
+        assert ws.recv(10) == "Welcome to the WebSocket server!"
+        ws.send("x")
+        assert ws.recv(10) == "You said: x"
