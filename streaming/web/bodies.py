@@ -290,6 +290,12 @@ class PieceBody:
 
     def _let_go(self, reason: StreamingError | str) -> None:
         self._state.registry.remove(self._client, self._client.reason or reason)
+        self._close_pieces()
+
+    def __del__(self) -> None:
+        self._close_pieces()  # an extension has put another response in the place of ours
+
+    def _close_pieces(self) -> None:
         pieces, self._pieces = self._pieces, ()
         close = getattr(pieces, "close", None)
         if close is not None:

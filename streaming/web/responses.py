@@ -147,5 +147,5 @@ def _failed(error: Exception) -> ProducerFailed:
         return ProducerFailed("The answer failed.")
     if status not in (429, 503):
         return ProducerFailed("The answer's source has refused.", status=502)
-    after = getattr(response, "headers", {}).get("Retry-After")
+    after = (getattr(response, "headers", None) or {}).get("Retry-After")
     return ProducerFailed("The answer's source is busy.", status=status, retry_after=after)

@@ -1,17 +1,29 @@
 """streaming/web/responses.py: iterables and subscriptions in, streams out, over a real server."""
 
+import gc
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import httpx
 import pytest
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from httpx_sse import connect_sse
 
-from streaming import NDJSON, SSE, Position, StreamingError, stream
+from streaming import (
+    NDJSON,
+    SSE,
+    Forbidden,
+    Position,
+    StreamingError,
+    TooManyClients,
+    stream,
+)
 from streaming.clients.formats import EventFormat
+from streaming.web import responses
 from streaming.web.responses import choose_format
 from tests.live.clients import Event, RawClient
 from tests.polling import PATIENCE
@@ -577,3 +589,235 @@ def test_a_client_that_takes_nothing_is_cut_and_its_producer_closed() -> None:
             site.wait_empty()
             site.wait_reason("took nothing")
         assert pieces.given < 100
+
+
+# an answer that fails before it begins
+
+
+class SourceError(OSError):
+    """What requests raises: its response says what went wrong."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        super().__init__(f"{status} from upstream, secret")
+        self.response = SimpleNamespace(status_code=status, headers=headers)
+
+
+class ApiError(Exception):
+    """What the clients of model servers raise: the status is the error's own."""
+
+    def __init__(self, status: int, **headers: str) -> None:
+        super().__init__("secret")
+        self.status_code = status
+        self.response = SimpleNamespace(headers=headers)
+
+
+class Own(StreamingError):
+    status = 409
+    title = "Somebody else asks"
+
+
+def fail_with(error: BaseException) -> Iterator[str]:
+    raise error
+    yield "never"
+
+
+def abort_with(status: int) -> Iterator[str]:
+    abort(status)
+    yield "never"
+
+
+REFUSALS: list[tuple[Callable[[], Iterator[str]], int, str | None, bool]] = [
+    (lambda: fail_with(SourceError(401)), 502, None, True),
+    (lambda: fail_with(SourceError(404)), 502, None, True),
+    (lambda: fail_with(SourceError(500)), 502, None, True),
+    (lambda: fail_with(SourceError(429, **{"Retry-After": "17"})), 429, "17", True),
+    (lambda: fail_with(SourceError(503)), 503, None, True),
+    (lambda: fail_with(ApiError(400)), 502, None, True),
+    (lambda: fail_with(ApiError(429, **{"Retry-After": "3"})), 429, "3", True),
+    (lambda: fail_with(ApiError(503, **{"Retry-After": "4"})), 503, "4", True),
+    (lambda: fail_with(ValueError("secret")), 500, None, True),
+    (lambda: fail_with(KeyError("secret")), 500, None, True),
+    (lambda: fail_with(ConnectionRefusedError(111, "secret")), 500, None, True),
+    (lambda: abort_with(404), 404, None, False),
+    (lambda: abort_with(403), 403, None, False),
+    (lambda: fail_with(Own("Wait for it.")), 409, None, False),
+    (lambda: fail_with(Forbidden("Not you.")), 403, None, False),
+    (lambda: fail_with(TooManyClients("Later.")), 503, "5", False),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSALS)))
+@pytest.mark.parametrize("form", [None, SSE], ids=["text", "SSE"])
+def test_an_answer_that_fails_at_once_is_an_error_of_http(
+    number: int, form: EventFormat | None
+) -> None:
+    fail, status, retry_after, is_logged = REFUSALS[number]
+    app = app_of_each(lambda: stream(fail(), form=form))
+    with serve(app, expect_errors=is_logged) as site, site.get("/answer") as client:
+        assert client.status == status
+        assert client.headers.get("retry-after") == retry_after
+        body = client.read_all()
+        assert b"secret" not in body
+        if client.headers["content-type"] == "application/problem+json":
+            assert json.loads(body)["status"] == status
+        else:
+            assert status in (403, 404), "abort() answers as the application says"
+        site.wait_empty()
+
+
+def app_of_each(view: Callable[[], Response]) -> Flask:
+    app = make_app()
+    app.get("/answer", endpoint="answer")(view)
+    return app
+
+
+def test_an_upstream_whose_answer_has_no_headers_is_no_trouble() -> None:
+    error = SourceError(429)
+    error.response = SimpleNamespace(status_code=429, headers=None)
+    app = app_of_each(lambda: stream(fail_with(error)))
+    with serve(app, expect_errors=True) as site, site.get("/answer") as client:
+        assert client.status == 429
+
+
+def test_the_applications_own_error_handler_is_asked() -> None:
+    app = app_of_each(lambda: stream(fail_with(Forbidden("Not you."))))
+    app.errorhandler(Forbidden)(lambda error: ("our own page", 418))
+    with serve(app) as site, site.get("/answer") as client:
+        assert (client.status, client.read_all()) == (418, b"our own page")
+
+
+def test_an_answer_that_fails_while_its_head_has_left_says_so_in_band() -> None:
+    go_on = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        go_on.wait(PATIENCE)
+        raise SourceError(401)
+        yield "never"
+
+    app = app_of_each(lambda: stream(pieces(), form=SSE))
+    with (
+        mock.patch.object(responses, "FIRST", 0.02),
+        serve(app, expect_errors=True) as site,
+        site.get("/answer") as client,
+    ):
+        assert client.status == 200
+        go_on.set()
+        (close,) = client.events()
+        assert (close.event, close.json()["status"]) == ("close", 500)
+        assert client.ending == "whole"
+
+
+def test_an_answer_that_is_asked_for_at_a_drain_is_refused_with_503() -> None:
+    with serve(app_of_each(lambda: stream(iter(["x"])))) as site:
+        site.state.close()
+        with site.get("/answer") as client:
+            assert client.status == 503
+            assert client.headers["retry-after"]
+
+
+def test_a_time_limit_of_somebody_elses_leaves_nobody_behind() -> None:
+    class Timeout(BaseException):
+        """As gevent has them."""
+
+    closed: list[int] = []
+
+    class Source:
+        def __iter__(self) -> Iterator[str]:
+            raise Timeout
+
+        def close(self) -> None:
+            closed.append(1)
+
+    def catching(wsgi: Any) -> Any:
+        def wrapped(environ: Any, start_response: Any) -> Any:
+            try:
+                return wsgi(environ, start_response)
+            except Timeout:
+                start_response("504 Gateway Timeout", [("Content-Length", "0")])
+                return []
+
+        return wrapped
+
+    app = app_of_each(lambda: stream(Source()))  # type: ignore[arg-type]
+    with serve(app, wrap=catching) as site, site.get("/answer") as client:
+        assert client.status == 504
+        assert len(site.registry) == 0
+    assert closed == [1]
+
+
+# what is closed
+
+
+def test_an_upstream_that_was_opened_for_a_head_is_closed() -> None:
+    pieces = Pieces("x")
+    app = app_of(pieces, form=SSE)
+    with serve(app) as site, site.get("/answer", method="HEAD") as client:
+        assert client.status == 200
+        assert pieces.closed.wait(PATIENCE)
+        assert pieces.given == 0
+        assert len(site.registry) == 0
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_upstream_whose_answer_has_no_body_is_closed(status: int) -> None:
+    pieces = Pieces("x")
+    app = app_of(pieces)
+
+    @app.after_request
+    def change(response: Response) -> Response:
+        response.status_code = status
+        return response
+
+    with serve(app) as site, site.get("/answer") as client:
+        assert client.status == status
+        assert pieces.closed.wait(PATIENCE)
+        site.wait_empty()
+
+
+def test_an_upstream_whose_response_is_replaced_is_closed() -> None:
+    pieces = Pieces("x", endless=True)
+    app = app_of(pieces, form=SSE)
+    app.after_request(lambda response: app.response_class("another", 201))
+    with serve(app) as site, site.get("/answer") as client:
+        assert (client.status, client.read_all()) == (201, b"another")
+        assert pieces.closed.wait(PATIENCE)
+        assert pieces.given == 0
+        assert len(site.registry) == 0
+
+
+def test_an_upstream_whose_request_fails_behind_it_is_closed() -> None:
+    pieces = Pieces("x", endless=True)
+    app = app_of(pieces, form=SSE)
+    app.logger.disabled = True  # or a record of it would refer to the exception's frames
+
+    @app.after_request
+    def fail(response: Response) -> Response:
+        raise ZeroDivisionError("in an extension")
+
+    with serve(app) as site, site.get("/answer") as client:
+        assert client.status == 500
+
+        def is_closed() -> bool:
+            gc.collect()  # the exception knows the frame that knows the response
+            return pieces.closed.is_set()
+
+        wait_until(is_closed, "nobody refers to it any more")
+        assert len(site.registry) == 0
+    app.logger.disabled = False
+
+
+def test_an_answer_that_is_read_as_a_whole_is_one_and_its_upstream_is_closed() -> None:
+    pieces = Pieces("one", "two")
+    app = app_of(pieces, form=SSE)
+
+    @app.after_request
+    def sign(response: Response) -> Response:
+        response.headers["X-Length"] = str(len(response.get_data()))
+        return response
+
+    with serve(app) as site, site.get("/answer") as client:
+        body = client.read_all()
+        assert [event.data for event in client.reader.feed(body)] == ["one", "two", "{}"]
+        assert client.headers["x-length"] == str(len(body))
+        assert pieces.closed.wait(PATIENCE)
+        site.wait_empty()
