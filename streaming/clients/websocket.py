@@ -207,6 +207,8 @@ class Connection(Client):
         Raises:
             ConnectionClosed: If the connection is over.
         """
+        if self._take is not _ignore and not self._ahead:  # nobody looks ahead any more
+            return self._receive(timeout)
         with self._reading:
             if self._ahead:
                 message, *ahead = self._ahead
