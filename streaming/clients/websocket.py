@@ -87,7 +87,7 @@ class Connection(Client):
 
     Args:
         registry: Where it is listed.
-        sock: The client's socket: our own, or the server's where it cannot be had (TLS).
+        sock: The server's socket; see ``use``.
         peer: The client's address, for people to read.
         environ: The WSGI environment of its handshake.
         subprotocol: What the handshake agreed on.
@@ -315,6 +315,10 @@ class Connection(Client):
         sockets.shut(self.sock)  # the server closes first (RFC 6455 section 7.1.1)
 
     # ---- its life
+
+    def use(self, sock: socket.socket) -> None:
+        """Be on this socket, which is the same connection; before anything is sent."""
+        self.sock = self.line.sock = sock
 
     def begin(self, handler: Callable[[], object], *, is_ours: bool) -> Callable[[], None] | None:
         """Call the handler in this thread, then be at rest, or over.

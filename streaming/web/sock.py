@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial, wraps
 from typing import Any
@@ -104,6 +104,10 @@ class Taken(Response):
             rest()
         yield from ()
 
+    def __del__(self) -> None:
+        if self._rest is not None:  # an extension has put another response in the place of ours
+            threading.Thread(target=self._rest, name="websocket rest", daemon=True).start()
+
 
 def accept(
     request: Request, state: State, subprotocols: Sequence[str], settings: Settings
@@ -122,7 +126,7 @@ def accept(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
-    state.registry.check_open()  # from ``take`` on nobody can be answered with an error
+    state.registry.check_open()
     state.registry.check_space()
     sock = client_socket(environ, settings.send_buffer)
     if sock is None:
@@ -147,7 +151,7 @@ def accept(
     connection = Connection(
         state.registry,
         settings,
-        _exchanged(sock) if is_ours else sock,
+        sock,
         peer=request.remote_addr or "",
         environ=environ,
         subprotocol=protocol,
@@ -155,7 +159,9 @@ def accept(
         decompress=agreed[0].decompressor().decompress if agreed else None,
         surround=current_app.app_context,
     )
-    state.registry.add(connection)
+    state.registry.add(connection)  # until here, and if it fails, the server can answer
+    if is_ours:
+        _exchange(connection, state)
     connection.line.cork()
     try:
         connection.line.send("\r\n".join([*head, "", ""]).encode("latin-1"))
@@ -165,8 +171,9 @@ def accept(
     return connection, is_ours
 
 
-def _exchanged(sock: socket.socket) -> socket.socket:
+def _exchange(connection: Connection, state: State) -> None:
     try:
-        return sockets.exchange(sock)
+        connection.use(sockets.exchange(connection.sock))
     except OSError as error:
+        state.registry.remove(connection, str(error))
         raise TooManyClients("The server has no file descriptor left. Try again.") from error

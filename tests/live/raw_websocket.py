@@ -89,7 +89,9 @@ class RawWebSocket:
             self.socket = tls.wrap_socket(self.socket)
         self.socket.sendall(handshake(server, path, Sec_WebSocket_Protocol=subprotocol))
         self.status, self.headers, rest = read_head(self.socket)
-        assert self.status == 101, f"no WebSocket: {self.status} {rest!r}"
+        if self.status != 101:
+            self.socket.close()
+            raise AssertionError(f"no WebSocket: {self.status} {rest!r}")
         self._buffer = bytearray(rest)
 
     def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:

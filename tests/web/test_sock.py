@@ -1,12 +1,16 @@
 """streaming/web/sock.py: flask-sock's route, the handshake and what refuses it."""
 
+import errno
+import gc
 import random
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from unittest import mock
 
 import pytest
-from flask import Blueprint, Flask, Request, request
+from flask import Blueprint, Flask, Request, Response, request
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 from werkzeug.test import EnvironBuilder
@@ -22,6 +26,7 @@ from streaming import (
     State,
     Streaming,
 )
+from streaming.clients import sockets
 from streaming.web.sock import accept
 from tests.greenlets import in_greenlets
 from tests.live.raw_websocket import handshake
@@ -276,3 +281,48 @@ def test_a_handshake_while_the_server_drains_leaves_the_server_its_socket_to_ans
         ours.sendall(b"503")
         assert theirs.recv(3) == b"503"
     assert len(state.registry) == 0
+
+
+def test_without_a_file_descriptor_a_handshake_is_answered_with_503(site: Site) -> None:
+    error = OSError(errno.EMFILE, "Too many open files")
+    with mock.patch.object(sockets, "exchange", side_effect=error):
+        status, headers = answer(site)
+    assert status == 503
+    assert headers["retry-after"]
+    assert len(site.registry) == 0
+    assert answer(site)[0] == 101
+
+
+def test_without_a_thread_to_look_after_it_a_handshake_is_answered_with_503(site: Site) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "streaming deadlines":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with mock.patch.object(threading.Thread, "start", refuse):
+        assert answer(site)[0] == 503
+    assert len(site.registry) == 0
+    assert answer(site)[0] == 101
+
+
+@pytest.mark.parametrize("does_it_fail", [False, True])
+def test_a_connection_goes_on_although_an_extension_has_replaced_the_response(
+    does_it_fail: bool,
+) -> None:
+    app = make_app()
+    app.logger.disabled = True  # or a record of it would refer to the exception's frames
+    Sock(app).route("/socket")(lambda ws: lambda message: ws.send(f"took {message}"))
+
+    @app.after_request
+    def replace(response: Response) -> Response:
+        if does_it_fail:
+            raise ZeroDivisionError("in an extension")
+        return app.response_class("another")
+
+    with serve(app) as site, connect(f"{site.ws_url}/socket") as ws:
+        ws.send("x")
+        gc.collect()
+        assert ws.recv(10) == "took x"
+    app.logger.disabled = False
