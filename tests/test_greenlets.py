@@ -15,6 +15,7 @@ FILES = [
     "web/test_promises.py",
     "web/test_protocol.py",
     "web/test_responses.py",
+    "web/test_shortage.py",
     "web/test_sock.py",
 ]
 

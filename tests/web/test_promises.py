@@ -21,6 +21,7 @@ from tests.polling import PATIENCE
 from tests.sites import WAYS, Site, Way, make_app, serve, trusting, wait_until
 
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
+every_socket = pytest.mark.parametrize("way", [w for w in WAYS if w.version == "1.1"], ids=str)
 every_form = pytest.mark.parametrize("form", [SSE, NDJSON], ids=["SSE", "NDJSON"])
 
 
@@ -520,10 +521,8 @@ def talk(site: Site, path: str) -> None:
 # what a request holds
 
 
-@every_way
+@every_socket
 def test_a_connection_that_goes_on_does_not_keep_its_views_request(way: Way) -> None:
-    if way.version != "1.1":
-        return  # there is no WebSocket
     app, ended = make_app(way=way), []
     app.teardown_request(lambda error: ended.append("request"))
     app.teardown_appcontext(lambda error: ended.append("app"))
@@ -582,7 +581,7 @@ def flask_request() -> Any:
 # the request's body
 
 
-@every_way
+@every_socket
 @pytest.mark.parametrize("size", [200_000, 5_000_000, None])
 def test_a_body_that_nobody_reads_ends_no_stream(way: Way, size: int | None) -> None:
     app = make_app(way=way)
@@ -592,8 +591,6 @@ def test_a_body_that_nobody_reads_ends_no_stream(way: Way, size: int | None) -> 
         return responses.event_stream(flask_request(), app.extensions["streaming"], ["a"])
 
     headers = {"Content-Length": str(size)} if size else {"Transfer-Encoding": "chunked"}
-    if way.version == "1.0" and not size:
-        return  # there are no chunks
     with (
         serve(app, way=way) as site,
         site.get("/events", method="POST", headers=headers) as client,
