@@ -22,6 +22,7 @@ def roomy() -> Iterator[Server]:
     """The demo with room for big messages and for as many as these tests leave unread."""
     settings = {
         "STREAMING_MESSAGE_SIZE": str(32 * MIB),
+        "STREAMING_FRAME_SIZE": str(32 * MIB),
         "STREAMING_RETENTION_MESSAGES": str(3 * FRAMES),
         "STREAMING_RETENTION_SIZE": str(128 * MIB),
     }
