@@ -102,8 +102,8 @@ class Log(Protocol):
 
         Raises:
             LogUnavailable: If the log cannot be reached; nothing was appended. Across a network an
-                answer may be lost: then the error says that the message may be stored, and with a
-                ``key`` it is safe to repeat the call.
+                answer may be lost, and of a file what was just written: then the error says that
+                the message may be stored, and with a ``key`` it is safe to repeat the call.
         """
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:

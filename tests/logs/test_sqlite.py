@@ -222,11 +222,11 @@ def test_a_file_that_another_process_makes_meanwhile_is_ours(
             if not (tmp_path / "made").exists():
                 (tmp_path / "made").touch()
                 with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None)) as db:
-                    schema.prepare(db, str(tmp_path / "log.db"))
+                    schema.prepare(db, str(tmp_path / "log.db"), time.monotonic)
             return cursor
 
     with closing(sqlite3.connect(tmp_path / "log.db", isolation_level=None, factory=Slow)) as db:
-        schema.prepare(db, str(tmp_path / "log.db"))
+        schema.prepare(db, str(tmp_path / "log.db"), time.monotonic)
         assert db.execute("SELECT count(*) FROM messages").fetchone() == (0,)
 
 
@@ -263,6 +263,15 @@ def test_a_full_disk_is_told_to_everybody_and_nothing_is_half_done(log: SqliteLo
     assert count(log, "keys") == len(held)
     log.process.turns.write(limit(1 << 30))
     assert log.append("a", "after").id.offset == len(held) + 1
+
+
+def test_tables_that_contradict_each_other_are_a_damaged_file(log: SqliteLog, path: Path) -> None:
+    log.append("a", "text")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE messages SET id = id + 1")
+        db.commit()
+    with pytest.raises(LogUnavailable, match="Move it away"):
+        log.append("a", "text")
 
 
 @pytest.mark.parametrize("with_its_side_files", [True, False])
@@ -528,6 +537,66 @@ def test_a_clock_that_is_put_back_does_not_let_the_dead_live_on(open_file: Opene
     clock.now += LEASE + 1
     assert living.members("room") == []
     assert living.beat() == [("room", "ann")]
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of day, as the machine has it."""
+    calendar = Clock()
+    calendar.now = 1e9
+    monkeypatch.setattr(schema.time, "time", calendar)
+    return calendar
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("jump", [-DAY, -20.0, 20.0, DAY])
+def test_a_clock_that_is_put_right_takes_no_key_no_member_and_no_message(
+    open_file: Opener, calendar: Clock, jump: float
+) -> None:
+    steady = Clock()
+    one = open_file(clock=steady, age=3600.0)
+    message = one.append("a", "text", key="k")
+    one.enter("room", Member("ann"))
+    calendar.now += jump
+    two = open_file(clock=steady, age=3600.0)
+    assert two.beat() == []
+    assert two.members("room") == [Member("ann")]
+    assert two.append("a", "text", key="k") == message
+    assert texts(two) == ["text"]
+    steady.now += 121
+    assert two.append("a", "text", key="k").id.offset == 2, "its window has passed"
+    assert two.beat() == [("room", "ann")], "one has not beaten since"
+    steady.now += 3601
+    assert texts(two) == []
+
+
+@pytest.mark.parametrize("jump", [-DAY, 60.0])
+def test_a_machine_that_starts_with_another_time_of_day_goes_on_in_that_of_the_file(
+    open_file: Opener, calendar: Clock, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = Clock(), Clock()
+    log = open_file(clock=before)
+    log.append("a", "old", key="k")
+    log.close()
+    calendar.now += jump
+    after.now = 3.0
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    log = open_file(clock=after)
+    assert texts(log) == ["old"]
+    assert log.append("a", "old", key="k").id.offset == 1
+    after.now += 121
+    assert log.append("a", "new", key="k").id.offset == 2
+    after.now += 3601
+    assert texts(log) == []
+
+
+def test_the_processes_of_a_machine_have_one_steady_clock(path: Path, log: SqliteLog) -> None:
+    log.append("a", "text")
+    code = "log.append('b', ''); print(log.process.writer.now()); log.close()"
+    said, _ = child(code, path).communicate(timeout=PATIENCE)
+    assert abs(float(said) - log.process.writer.now()) < PATIENCE
 
 
 def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -> None:
@@ -905,7 +974,7 @@ def test_a_channel_stays_as_long_as_the_process_that_follows_it_lives(open_file:
     clock = Clock()
     log = open_file(clock=clock, channels=5)
     before = log.append("a", "text").id
-    log.process.turns.write(lambda db: another_follows(db, ["a"], clock.now))
+    log.process.turns.write(lambda db: another_follows(db, ["a"], log.process.writer.now()))
     for n in range(20):
         log.append(f"other:{n}", "text")
     assert log.tail("a") == before
@@ -995,7 +1064,8 @@ def test_a_new_channel_costs_the_same_however_many_there_are(open_file: Opener) 
     log.process.turns.write(lambda db: db.set_progress_handler(None, 0))
     for name in names:
         log.append(name, "text")
-        log.process.turns.write(lambda db, name=name: another_follows(db, [name], time.time()))
+        now = log.process.writer.now()
+        log.process.turns.write(lambda db, name=name, now=now: another_follows(db, [name], now))
     assert count(log, "channels") > 2000
     log.process.turns.write(watch)
     assert max(cost(f"c{n}") for n in range(400)) < 2 * few
@@ -1012,7 +1082,7 @@ def test_what_a_dead_process_followed_is_cleared_away_in_portions(
     names = [f"a{n}" for n in range(20)]
     for name in names:
         log.append(name, "text")
-    log.process.turns.write(lambda db: another_follows(db, names, clock.now))
+    log.process.turns.write(lambda db: another_follows(db, names, log.process.writer.now()))
     clock.now += LEASE + 1
     left = [20]
     for n in range(5):

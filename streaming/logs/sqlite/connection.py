@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 from weakref import WeakSet
 
 from ...errors import LogUnavailable
+from .checkpoints import CHECKPOINT, LEFT_OVER, Checkpoints, TooMuch
+from .files import WRITERS, Change, Files, FilesChanged, allow, hold, release, told
 from .schema import prepare
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -22,17 +27,23 @@ Work = Callable[[sqlite3.Connection], T]
 PATIENCE = 3.0
 """Seconds for which a locked file is asked again."""
 
-CHECKPOINT = 256
-"""Pages in the write-ahead log after which a commit moves them into the file. Few, because the
-process stands still meanwhile: some 3 ms for these, 15 ms for SQLite's own 1000."""
+GRACE = 0.05
+"""Seconds for others to finish what they have begun in files that were done away with."""
 
-LEFT_OVER = 8 * 1024 * 1024
-"""Bytes the write-ahead log keeps on disk after a burst."""
+_LET_GO = {
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+}
+"""Errors after which the file is opened anew: it may have become another, or be allowed again."""
 
 _AGAIN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 _ADVICE = {
-    sqlite3.SQLITE_BUSY: "is locked by another process. Find out who holds it so long",
+    sqlite3.SQLITE_BUSY: "is locked by {}",
+    sqlite3.SQLITE_IOERR: "cannot be read or written. Look at the disk, its quota and its limits",
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full. Free some space",
     sqlite3.SQLITE_NOTADB: "is no SQLite file. Move it away or choose another path",
     sqlite3.SQLITE_CORRUPT: "is damaged. Move it away; the log begins anew without it",
@@ -44,20 +55,29 @@ _ADVICE = {
 class Connection:
     """A connection for one caller at a time, opened by its first use.
 
-    It is opened anew after an error, and when another file lies at the path. SQLite calls hold up
-    the whole OS thread, so SQLite itself never waits for a lock (``timeout=0``): we do, where other
-    greenlets can run.
+    It is opened anew after an error, and when the files at the path are not those any more. SQLite
+    calls hold up the whole OS thread, so SQLite itself never waits for a lock (``timeout=0``): we
+    do, where other greenlets can run.
     """
 
-    def __init__(self, path: str, synchronous: str) -> None:
+    def __init__(
+        self, path: str, synchronous: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.commits = 0
         """Transactions completed."""
-        self._path = path
+        self.path = path
         self._synchronous = synchronous
+        self._clock = clock
+        self._shift = 0.0
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._files: Files | None = None
         self._is_closed = False
-        self._file: tuple[int, int] | None = None
+        self._life = ""
+        self._lost = ""
+        self._checkpoints = Checkpoints()
+        self.is_tight = False
+        """Whether the disk is nearly full, so that the write-ahead log is not to grow."""
         _ALL.add(self)
 
     def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
@@ -74,18 +94,31 @@ class Connection:
         A locked file is tried until ``deadline`` (``time.monotonic``), at least once.
 
         Raises:
-            LogUnavailable: If the file cannot be written.
+            LogUnavailable: If the file cannot be written. Where somebody did away with the files
+                meanwhile, it says that what was written may be stored.
         """
-        return self._run("BEGIN IMMEDIATE", work, deadline)
+        result = self._run("BEGIN IMMEDIATE", work, deadline)
+        self._checkpoint()
+        return result
+
+    def now(self) -> float:
+        """The time of the file, inside a transaction: the same for all processes, and it goes on
+        evenly whatever is done to the clock of the machine."""
+        return self._clock() + self._shift
 
     def close(self) -> None:
         """Close it for good; what comes later is refused. Idempotent."""
         with self._lock:
             self._is_closed = True
+            if self._files is not None:
+                try:
+                    self._files.check()
+                except FilesChanged as change:
+                    self._salvage(change.change)  # SQLite, as the last, moves what it finds there
             self._drop()
 
     def pause(self) -> None:
-        """Close it until the next use, which waits for ``resume``. For a fork."""
+        """Close it until the next use, which waits for ``resume``."""
         self._lock.acquire()
         self._drop()
 
@@ -99,19 +132,34 @@ class Connection:
             try:
                 with self._lock:
                     return self._transaction(begin, work)
+            except FilesChanged as change:
+                _start_over(change)
+                if change.is_late or time.monotonic() >= deadline:
+                    raise LogUnavailable(self._explain_change(change)) from change
+            except TooMuch as error:
+                if time.monotonic() >= deadline:
+                    raise LogUnavailable(f"{self.path}{error}") from error
+                self._checkpoint()
             except (sqlite3.DatabaseError, OSError) as error:
                 if isinstance(error, _CALLERS):
                     raise
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code not in _AGAIN or time.monotonic() >= deadline:
-                    raise LogUnavailable(self._explain(code, error)) from error
+                if code in _LET_GO:
+                    # All of them: SQLite keeps what it closes open while others have locks on it.
+                    with _paused(self.path):
+                        pass
+                if not self._may_pass(code, tries) or time.monotonic() >= deadline:
+                    raise LogUnavailable(self._refused(code, error)) from error
             # Most writers are done in a fraction of a millisecond; whoever is not, is asked rarely.
             time.sleep(random.uniform(0.5, 1.0) * min(0.02, 0.0002 * 1.5**tries))
             tries += 1
 
     def _transaction(self, begin: str, work: Work[T]) -> T:
+        is_write = begin != "BEGIN"
         try:
-            db = self._opened()
+            db, files = self._opened()
+            if is_write:
+                self._checkpoints.check(files)
             db.execute(begin)
             result = work(db)
             db.execute("COMMIT")
@@ -119,61 +167,155 @@ class Connection:
             self._undo(error)
             raise
         self.commits += 1
+        if is_write:  # what readers cannot find is not acknowledged
+            files.check(is_late=True)
         return result
 
     def _undo(self, error: BaseException) -> None:
         if self._db is not None and self._db.in_transaction:
             with suppress(sqlite3.Error):  # SQLite may have done so itself
                 self._db.execute("ROLLBACK")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if isinstance(error, sqlite3.DatabaseError) and code not in _AGAIN:
-            self._drop()
+        if self._files is not None and isinstance(error, sqlite3.DatabaseError):
+            self._files.check()  # perhaps that is why
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> tuple[sqlite3.Connection, Files]:
         if self._is_closed:
-            raise LogUnavailable(f"The log {self._path} is closed: this process is about to end.")
-        if self._db is not None:
-            if _identity(self._path) == self._file:
-                return self._db
-            self._drop()  # deleted or replaced: what we would write there nobody would ever read
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            raise LogUnavailable(f"The log {self.path} is closed: this process is about to end.")
+        if self._db is None or self._files is None:
+            self._open()
+            assert self._db is not None
+            assert self._files is not None
+        else:
+            self._files.check(is_thorough=False)  # what we would write there nobody would ever read
+        return self._db, self._files
+
+    def _open(self) -> None:
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        allow(self.path)
+        files = hold(self.path)
         try:
-            prepare(db, self._path)
-            db.execute(f"PRAGMA synchronous = {self._synchronous}")
-            db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
-            db.execute(f"PRAGMA journal_size_limit = {LEFT_OVER}")
+            db = sqlite3.connect(
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
+            )
+            try:
+                life, shift = prepare(db, self.path, self._clock, self._lost)
+                files.notice()
+                db.execute(f"PRAGMA synchronous = {self._synchronous}")
+                of_its_own = 0 if files.is_watched else CHECKPOINT
+                db.execute(f"PRAGMA wal_autocheckpoint = {of_its_own}")
+                db.execute(f"PRAGMA journal_size_limit = {LEFT_OVER}")
+            except BaseException:
+                db.close()
+                raise
         except BaseException:
-            db.close()
+            release(files)
             raise
-        self._db, self._file = db, _identity(self._path)
-        return db
+        self._db, self._files = db, files
+        self._life, self._shift = life, shift
 
     def _drop(self) -> None:
-        if self._db is not None:
+        if self._db is not None and self._files is not None:
             db, self._db = self._db, None
+            files, self._files = self._files, None
             with suppress(sqlite3.Error):
                 db.close()
+            release(files)
 
-    def _explain(self, code: int, error: Exception) -> str:
+    def _checkpoint(self) -> None:
+        """Move what is in the write-ahead log into the file, if it is much; never fails."""
+        while True:
+            with self._lock:
+                if self._db is None or self._files is None:
+                    return
+                try:
+                    if not self._checkpoints.take(self._db, self._files, is_tight=self.is_tight):
+                        return
+                except FilesChanged:
+                    return  # the next use says so
+            time.sleep(0.001)  # somebody reads; it is tried again a few times
+
+    def _salvage(self, change: Change) -> None:
+        """Before the files are let go of: what is in the write-ahead log goes into the file, if it
+        belongs there, and nowhere if not."""
+        files, db = self._files, self._db
+        if files is None or db is None:
+            return
+        self._lost = self._life
+        belongs = change in (Change.MOVED, Change.PARTED) and files.is_whole
+        belongs = belongs and not files.is_taken_over
+        if belongs:
+            with suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint").fetchall()
+        if not belongs or change is Change.MOVED:
+            files.cut()
+
+    def _may_pass(self, code: int, tries: int) -> bool:
+        """Whether it is worth while to try again soon."""
+        if code == sqlite3.SQLITE_READONLY:
+            return tries == 0  # the file may be allowed again, and have been opened before that
+        is_new = self._db is None and code == sqlite3.SQLITE_IOERR and tries < 10
+        return code in _AGAIN or is_new  # others are just making new files
+
+    def _refused(self, code: int, error: Exception) -> str:
         advice = _ADVICE.get(code, "cannot be used")
-        return f"The log {self._path} {advice} ({error})."
+        if code == sqlite3.SQLITE_BUSY:
+            files = self._files
+            advice = advice.format(told(files.holders(WRITERS) if files else []))
+        return f"The log {self.path} {advice} ({error})."
+
+    def _explain_change(self, change: FilesChanged) -> str:
+        stored = " What was to be written now may be stored or not." if change.is_late else ""
+        return (
+            f"The log {self.path}: its {change} while processes have it open.{stored}"
+            " The log goes on with what is there; leave the file and its -wal and -shm alone."
+        )
 
 
 _CALLERS = (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
 """Errors of what was to be written, not of the file."""
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 _ALL: WeakSet[Connection] = WeakSet()
-_paused: list[Connection] = []
+_forking: list[Connection] = []
+
+
+@contextmanager
+def _paused(path: str, change: FilesChanged | None = None) -> Iterator[None]:
+    """All connections of this process to a path, closed and kept from opening again."""
+    taken: list[Connection] = []
+    try:
+        for connection in sorted(_ALL, key=id):
+            if connection.path == path:
+                connection._lock.acquire()
+                taken.append(connection)
+        if change is not None:
+            for connection in taken:
+                connection._salvage(change.change)
+            change.files.remove()
+        for connection in taken:
+            connection._drop()
+        yield
+    finally:
+        for connection in taken:
+            connection.resume()
+
+
+def _start_over(change: FilesChanged) -> None:
+    """Let go of files that have changed, with all connections of this process. The next use opens
+    what is there, and a new life begins in it."""
+    files = change.files
+    with files.lock:
+        if files.is_over:
+            return  # another thread was faster
+        # In other processes transactions may still be under way that began before.
+        time.sleep(GRACE)
+        with _paused(files.path, change):
+            files.is_over = True
+    _log.error(
+        "The log %s: its %s while processes have it open; it goes on with what is there",
+        files.path,
+        change,
+    )
 
 
 def _pause_all() -> None:
@@ -181,12 +323,12 @@ def _pause_all() -> None:
     those of its parent, and there nobody would ever let go of them."""
     for connection in sorted(_ALL, key=id):  # two threads that fork take them in one order
         connection.pause()
-        _paused.append(connection)
+        _forking.append(connection)
 
 
 def _resume_all() -> None:
-    paused = list(_paused)
-    _paused.clear()  # the next fork may begin with the first that is let go
+    paused = list(_forking)
+    _forking.clear()  # the next fork may begin with the first that is let go
     for connection in paused:
         connection.resume()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, LogUnavailable
 from ...message import Message, Position, text_size
 from ..contract import LEASE, Heard, Member, Page, Retention
 from . import rooms
@@ -28,7 +28,8 @@ class SqliteLog:
         path: The file; it and its folder are made. Beside it lie ``-wal``, ``-shm`` and ``-wake``.
         retention: How much of the past each channel keeps.
         synchronous: SQLite's setting, what a commit waits for: see ``docs/configuration.md``.
-        clock: Seconds that all processes agree on; for age, key window and lease.
+        clock: Seconds that only go forward, the same for all processes of this machine; for age,
+            key window and lease.
         lease: Seconds without a beat after which a process counts as dead.
 
     Raises:
@@ -43,7 +44,7 @@ class SqliteLog:
         retention: Retention | None = None,
         *,
         synchronous: str = "normal",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         lease: float = LEASE,
     ) -> None:
         if synchronous not in SYNCHRONOUS:
@@ -104,21 +105,27 @@ class SqliteLog:
         process = self.process
 
         def work(db: sqlite3.Connection) -> Appended:
-            return self._history.append(db, draft, self._clock(), process.born)
+            return self._history.append(db, draft, process.writer.now(), process.born)
 
-        return process.turns.write(work, size=size).message
+        try:
+            return process.turns.write(work, size=size).message
+        except sqlite3.IntegrityError as error:  # the tables contradict each other
+            raise LogUnavailable(
+                f"The log {self.path} is damaged. Move it away; the log begins anew without it"
+                f" ({error})."
+            ) from error
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
-        def work(db: sqlite3.Connection) -> Page:
-            now = self._clock()
-            return self._history.read(db, channel, after, limit=limit, size=size, now=now)
+        reader = self.process.reader
 
-        return self.process.reader.read(work)
+        def work(db: sqlite3.Connection) -> Page:
+            return self._history.read(db, channel, after, limit=limit, size=size, now=reader.now())
+
+        return reader.read(work)
 
     def tail(self, channel: str, history: int = 0) -> Position:
-        return self.process.reader.read(
-            lambda db: self._history.tail(db, channel, history, self._clock())
-        )
+        reader = self.process.reader
+        return reader.read(lambda db: self._history.tail(db, channel, history, reader.now()))
 
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.follow(channel, heard)
@@ -130,7 +137,7 @@ class SqliteLog:
         process = self.process
 
         def work(db: sqlite3.Connection) -> bool:
-            now = self._clock()
+            now = process.writer.now()
             process.live(db, now)
             return rooms.enter(db, room, member, process.id, now - self._lease)
 
@@ -143,14 +150,14 @@ class SqliteLog:
         return process.turns.write(lambda db: rooms.leave(db, room, member))
 
     def members(self, room: str) -> list[Member]:
-        since = self._clock() - self._lease
-        return self.process.reader.read(lambda db: rooms.members(db, room, since))
+        reader = self.process.reader
+        return reader.read(lambda db: rooms.members(db, room, reader.now() - self._lease))
 
     def beat(self) -> list[tuple[str, str]]:
         process = self.process
 
         def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
-            now = self._clock()
+            now = process.writer.now()
             process.live(db, now)
             return rooms.reap(db, now - self._lease)
 
@@ -158,7 +165,7 @@ class SqliteLog:
 
     def check(self) -> None:
         process = self.process
-        process.turns.write(lambda db: process.live(db, self._clock()))
+        process.turns.write(lambda db: process.live(db, process.writer.now()))
 
     def close(self) -> None:
         self.process.close()

@@ -53,12 +53,11 @@ class Process:
         self, path: str, synchronous: str, clock: Callable[[], float], lease: float
     ) -> None:
         self.id = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.reader = Connection(path, synchronous)
-        self.writer = Connection(path, synchronous)
+        self.reader = Connection(path, synchronous, clock)
+        self.writer = Connection(path, synchronous, clock)
         self.turns = Turns(self.writer, self._open_turn, self._settle)
         self.looks = 0
         """How often the watch has looked into the file and said what there was to say."""
-        self._clock = clock
         self._lease = lease
         self._folder = f"{path}-wake"
         self._follows = Follows(self.id)
@@ -122,12 +121,12 @@ class Process:
     def born(self, db: sqlite3.Connection, channel: str) -> None:
         """A channel came to be in this turn. What is followed is not to be forgotten."""
         if self._follows.note_new(db, channel):
-            self.live(db, self._clock())
+            self.live(db, self.writer.now())
 
     def _open_turn(self, db: sqlite3.Connection, requests: int) -> None:
         """What goes with every transaction: it costs little there, and a lot alone."""
         if self._follows.note(db):
-            self.live(db, self._clock())
+            self.live(db, self.writer.now())
         bury(db, requests)
 
     def _settle(self, results: Sequence[object]) -> None:
@@ -193,12 +192,12 @@ class Process:
             self._beat_at = now + self._lease / 3
 
     def _tidy(self, db: sqlite3.Connection) -> None:
-        now = self._clock()
+        now = self.writer.now()
         self.live(db, now)
         rooms.bury_workers(db, now - self._lease)
 
     def _depart(self, db: sqlite3.Connection) -> None:
-        rooms.depart(db, self.id, self._clock() - self._lease)
+        rooms.depart(db, self.id, self.writer.now() - self._lease)
 
 
 def _changes(

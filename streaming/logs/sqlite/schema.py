@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from ...errors import LogUnavailable
 from ...message import MARK
 
-VERSION = 3
+VERSION = 4
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
 
 OFFSETS = 1 << 40
@@ -48,11 +50,14 @@ _TABLES = (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
         worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id))""",
     "CREATE INDEX members_by_worker ON members (worker)",
-    # One row. epoch: that of marks; past: its earlier ones and the append number each came to;
+    # One row. id: what the file was last opened with, see _life, and one number for each life.
+    # shift: the file's time is the machine's steady clock and this; it never goes back.
+    # epoch: that of marks; past: its earlier ones and the append number each came to;
     # forgotten: what was appended to channels that are forgotten came up to this number.
     # unfollowed: how many channels nobody follows; passed: up to this number all are followed.
     """CREATE TABLE life (
-        id TEXT NOT NULL, epoch TEXT NOT NULL, past TEXT NOT NULL DEFAULT '',
+        id TEXT NOT NULL, shift REAL NOT NULL, epoch TEXT NOT NULL,
+        past TEXT NOT NULL DEFAULT '',
         forgotten INTEGER NOT NULL DEFAULT 0, unfollowed INTEGER NOT NULL DEFAULT 0,
         passed INTEGER NOT NULL DEFAULT 0)""",
 )
@@ -63,18 +68,25 @@ PAST = 8
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 
-def prepare(db: sqlite3.Connection, path: str) -> None:
-    """Make a new file a log in WAL mode; return if it is one already.
+def prepare(
+    db: sqlite3.Connection, path: str, clock: Callable[[], float], lost: str = ""
+) -> tuple[str, float]:
+    """Make a new file a log in WAL mode, or go on in one; the id of its life, and its shift.
+
+    ``lost`` is the id of a life whose end somebody has seen: what was written last may be gone.
 
     Raises:
         LogUnavailable: If the file belongs to something else, or cannot be shared.
         sqlite3.Error: If SQLite cannot; ``BEGIN`` again later where it is busy.
     """
-    life = _life(path)
+    place = _life(path)
     if not _is_ours(db, path):
-        _make(db, path, life)
-    if db.execute("SELECT id FROM life").fetchone() != (life,):
-        _begin_life(db, life)
+        _make(db, path, place, clock)
+    found = db.execute("SELECT id, shift FROM life").fetchone()
+    if _is_over(found[0], place, lost):
+        _begin_life(db, place, clock, lost)
+        found = db.execute("SELECT id, shift FROM life").fetchone()
+    return found[0], found[1]
 
 
 def reached(past: str, epoch: str) -> int | None:
@@ -86,19 +98,23 @@ def reached(past: str, epoch: str) -> int | None:
     return None
 
 
-def _begin_life(db: sqlite3.Connection, life: str) -> None:
+def _begin_life(db: sqlite3.Connection, place: str, clock: Callable[[], float], lost: str) -> None:
     """Give marks and every channel a new epoch that continues the old one up to here.
 
     A power cut takes what was not yet on the disk, and a copy that is put back takes more. Then
     offsets are given out again, and a cursor of before must not pass for one of the new.
     """
     db.execute("BEGIN IMMEDIATE")
-    known, epoch, past = db.execute("SELECT id, epoch, past FROM life").fetchone()
-    if known != life:  # another process may have been faster
-        newest = db.execute("SELECT ifnull(max(seq), 0) FROM channels").fetchone()[0]
+    known, shift, epoch, past = db.execute("SELECT id, shift, epoch, past FROM life").fetchone()
+    if _is_over(known, place, lost):  # another process may have been faster
+        newest, used = db.execute(
+            "SELECT ifnull(max(seq), 0), ifnull(max(used), 0) FROM channels"
+        ).fetchone()
+        if known.rpartition(" ")[0] != place or clock() + shift < used:
+            shift = _shift(clock, used)
         db.execute(
-            "UPDATE life SET id = ?, epoch = ?, past = ?",
-            (life, _mark_epoch(), _continued(epoch, newest, past)),
+            "UPDATE life SET id = ?, shift = ?, epoch = ?, past = ?",
+            (_named(place), shift, _mark_epoch(), _continued(epoch, newest, past)),
         )
         for channel, epoch, newest, past in db.execute(
             "SELECT id, epoch, newest, past FROM channels"
@@ -108,6 +124,19 @@ def _begin_life(db: sqlite3.Connection, life: str) -> None:
                 (secrets.token_hex(4), _continued(epoch, newest, past), channel),
             )
     db.execute("COMMIT")
+
+
+def _is_over(known: str, place: str, lost: str) -> bool:
+    return known == lost or known.rpartition(" ")[0] != place
+
+
+def _named(place: str) -> str:
+    return f"{place} {secrets.token_hex(4)}"
+
+
+def _shift(clock: Callable[[], float], used: float) -> float:
+    """What makes the steady clock go on from the newest time in the file, or the time of day."""
+    return max(time.time(), used) - clock()
 
 
 def _mark_epoch() -> str:
@@ -128,7 +157,7 @@ def _life(path: str) -> str:
     return f"{boot} {found.st_dev} {found.st_ino}"
 
 
-def _make(db: sqlite3.Connection, path: str, life: str) -> None:
+def _make(db: sqlite3.Connection, path: str, place: str, clock: Callable[[], float]) -> None:
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise LogUnavailable(
@@ -139,7 +168,10 @@ def _make(db: sqlite3.Connection, path: str, life: str) -> None:
     if not _is_ours(db, path):  # another process may have been faster
         for statement in _TABLES:
             db.execute(statement)
-        db.execute("INSERT INTO life (id, epoch) VALUES (?, ?)", (life, _mark_epoch()))
+        db.execute(
+            "INSERT INTO life (id, shift, epoch) VALUES (?, ?, ?)",
+            (_named(place), _shift(clock, 0.0), _mark_epoch()),
+        )
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
