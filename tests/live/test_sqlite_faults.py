@@ -325,6 +325,17 @@ def held(log: SqliteLog, channel: str = "a") -> list[str]:
     return [message.data for message in page.messages]
 
 
+def test_a_disk_smaller_than_what_is_kept_holds_the_newest(disk: Path) -> None:
+    with closing(SqliteLog(disk / "log.db")) as log:
+        for n in range(2000):
+            log.append("ab"[n % 2], f"{n}:" + "x" * (n % 9000))
+        for n, channel in ((1998, "a"), (1999, "b")):
+            last = [int(text.partition(":")[0]) for text in held(log, channel)]
+            assert last == list(range(n - 2 * len(last) + 2, n + 2, 2)), "no hole"
+            assert len(last) > 10
+        log.check()
+
+
 def test_a_disk_that_others_have_filled_refuses_and_goes_on_with_all_that_was_acknowledged(
     disk: Path,
 ) -> None:

@@ -406,7 +406,7 @@ def test_what_waits_together_is_committed_together(log: SqliteLog, path: Path) -
 def test_one_bad_request_fails_alone(tmp_path: Path) -> None:
     settled: list[object] = []
     writer = Connection(str(tmp_path / "log.db"), "off")
-    turns = Turns(writer, lambda db, requests: None, settled.extend)
+    turns = Turns(writer, lambda db, requests, size: None, settled.extend)
     turns.write(lambda db: db.execute("CREATE TABLE t (n UNIQUE)") and None)
     results: dict[int, object] = {}
 

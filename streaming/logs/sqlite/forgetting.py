@@ -16,6 +16,10 @@ More than one, so that what goes catches up with what comes; few, so that nobody
 """
 
 
+SOONER = 64
+"""Channels that are looked at, and messages of each, to make room where the disk has none."""
+
+
 def free_id(db: sqlite3.Connection) -> int:
     """An id for a new channel that no row belongs to."""
     (used,) = db.execute(
@@ -104,3 +108,31 @@ def forget_keys(db: sqlite3.Connection, channel: int, count: int, since: float) 
 def forget_key(db: sqlite3.Connection, row: int) -> None:
     """Forget one key."""
     db.execute("DELETE FROM keys WHERE id = ?", (row,))
+
+
+def forget_oldest(db: sqlite3.Connection, size: int) -> None:
+    """Forget the oldest messages, whatever is to be kept, until about ``size`` bytes of text went;
+    some at most. A channel's newest stays."""
+    left = size
+    for _ in range(SOONER):
+        found = db.execute(
+            "SELECT id, oldest, newest, size FROM channels WHERE oldest < newest"
+            " ORDER BY since LIMIT 1"
+        ).fetchone()
+        if found is None or left <= 0:
+            return
+        channel, oldest, newest, held = found
+        first = channel * OFFSETS
+        for row, length in db.execute(
+            "SELECT id, size FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+            (first + oldest, first + newest - 1, SOONER),
+        ).fetchall():
+            db.execute("DELETE FROM messages WHERE id = ?", (row,))
+            oldest, held, left = row - first + 1, held - length, left - length
+            if left <= 0:
+                break
+        (since,) = db.execute("SELECT at FROM messages WHERE id = ?", (first + oldest,)).fetchone()
+        db.execute(
+            "UPDATE channels SET oldest = ?, size = ?, since = ? WHERE id = ?",
+            (oldest, held, since, channel),
+        )

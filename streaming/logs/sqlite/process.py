@@ -22,6 +22,7 @@ from .follows import Follows
 from .forgetting import bury
 from .history import Appended
 from .marks import Life, changed_since, life
+from .space import Space
 from .turns import Turns
 from .wakeups import Ear, Wakeups
 
@@ -55,6 +56,7 @@ class Process:
         self.id = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.reader = Connection(path, synchronous, clock)
         self.writer = Connection(path, synchronous, clock)
+        self._space = Space(path)
         self.turns = Turns(self.writer, self._open_turn, self._settle)
         self.looks = 0
         """How often the watch has looked into the file and said what there was to say."""
@@ -123,8 +125,10 @@ class Process:
         if self._follows.note_new(db, channel):
             self.live(db, self.writer.now())
 
-    def _open_turn(self, db: sqlite3.Connection, requests: int) -> None:
+    def _open_turn(self, db: sqlite3.Connection, requests: int, size: int) -> None:
         """What goes with every transaction: it costs little there, and a lot alone."""
+        self._space.make(db, size)
+        self.writer.is_tight = self._space.is_tight
         if self._follows.note(db):
             self.live(db, self.writer.now())
         bury(db, requests)

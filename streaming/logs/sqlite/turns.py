@@ -54,14 +54,15 @@ class Turns:
 
     Args:
         connection: The process's connection for writing.
-        opening: Called first in every transaction, with the number of requests in it.
+        opening: Called first in every transaction, with the number of requests in it and about how
+            many bytes they write.
         settled: Called after every commit with the results, before their callers go on.
     """
 
     def __init__(
         self,
         connection: Connection,
-        opening: Callable[[sqlite3.Connection, int], None],
+        opening: Callable[[sqlite3.Connection, int, int], None],
         settled: Callable[[Sequence[object]], None],
     ) -> None:
         self._connection = connection
@@ -119,7 +120,7 @@ class Turns:
         def work(db: sqlite3.Connection) -> list[object]:
             if not group:  # only now: whoever came while the file was locked is in it
                 group.extend(self._take())
-            self._opening(db, len(group))
+            self._opening(db, len(group), sum(request.size for request in group))
             return [request.work(db) for request in group]
 
         try:
