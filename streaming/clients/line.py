@@ -19,7 +19,7 @@ from ..errors import ClientGone, StreamingError
 from ..hub.sink import Format
 from ..hub.subscription import Reading, Subscription
 from ..message import Gap, Message
-from .outlet import Outlet, Phase
+from .outlet import Outlet, Writing
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,9 @@ class Line(Outlet):
 
     def start(self) -> None:
         """Let others write; called once, when the answer's head or the handshake is out."""
-        if self.phase is Phase.NEW and self.is_direct:
-            self.move(Phase.OPEN)
-        elif self.phase in (Phase.NEW, Phase.LAST):
+        if self.phase is Writing.NEW and self.is_direct:
+            self.move(Writing.OPEN)
+        elif self.phase in (Writing.NEW, Writing.LAST):
             self._call_deliverer()
 
     def hold(self, rest: bytes | memoryview) -> None:
@@ -105,7 +105,7 @@ class Line(Outlet):
         Raises:
             ClientGone: If the connection is lost.
         """
-        if self.phase is Phase.OPEN:
+        if self.phase is Writing.OPEN:
             if self.write(frame):
                 return
             frame = b""  # begun; its rest goes first
@@ -118,9 +118,9 @@ class Line(Outlet):
 
     def _say(self, frame: bytes) -> None:
         """Send whole frames; for the holder of the turn, behind what was begun."""
-        if self.phase is Phase.BUSY:
+        if self.phase is Writing.BUSY:
             self.send(frame)
-        elif self.phase is Phase.OPEN and not self.write(frame):
+        elif self.phase is Writing.OPEN and not self.write(frame):
             # The deliverer has opened the line while we waited for our turn: all may write now.
             self._call_deliverer()
             self.finish()
@@ -131,7 +131,7 @@ class Line(Outlet):
         Raises:
             ClientGone: If the connection is lost.
         """
-        if self.phase is Phase.OPEN:
+        if self.phase is Writing.OPEN:
             self.pinged = time.monotonic()
             if not self.write(self._ping):
                 self._call_deliverer()
@@ -145,30 +145,30 @@ class Line(Outlet):
         Raises:
             ClientGone: If the connection is lost.
         """
-        if self.phase is Phase.OPEN:
+        if self.phase is Writing.OPEN:
             if self.write(last):
-                self.move(Phase.OVER)
+                self.move(Writing.OVER)
                 return
             last = b""  # begun; the deliverer finishes it
         with self.guard:
             was = self.phase
-            if was in (Phase.LAST, Phase.OVER):
+            if was in (Writing.LAST, Writing.OVER):
                 return
             self._last = last
-            self._move(Phase.LAST)
-        if was is not Phase.NEW:
+            self._move(Writing.LAST)
+        if was is not Writing.NEW:
             self._call_deliverer()
 
     def wait_over(self, until: float) -> None:
         """Block until nobody writes any more, or ``until`` (``time.monotonic``)."""
         self._over = over = self._over or Bell()
-        while self.phase is not Phase.OVER and (left := until - time.monotonic()) > 0:
+        while self.phase is not Writing.OVER and (left := until - time.monotonic()) > 0:
             over.wait(left)
 
     def follow(self, subscription: Subscription, form: LineFormat) -> None:
         """Deliver a subscription, made with this line's bell, until ``unfollow``."""
         self._followed += ((subscription, form),)
-        if self.phase is not Phase.OPEN or not subscription.park(form, self):
+        if self.phase is not Writing.OPEN or not subscription.park(form, self):
             self.keep(b"")
             self._call_deliverer()
 
@@ -190,16 +190,16 @@ class Line(Outlet):
 
     def stop(self) -> None:
         """Write nothing any more and let the deliverer go. Idempotent."""
-        self.move(Phase.OVER)
+        self.move(Writing.OVER)
         followed, self._followed = self._followed, ()
         for subscription, _ in followed:
             subscription.close()
         self._end = _ignore  # its owner refers to us: leave no work to the cycle collector
         self.bell.ring()
 
-    def _move(self, phase: Phase) -> None:
+    def _move(self, phase: Writing) -> None:
         super()._move(phase)
-        if phase is Phase.OVER and self._over is not None:
+        if phase is Writing.OVER and self._over is not None:
             self._over.ring()
 
     # ---- the deliverer
@@ -207,8 +207,8 @@ class Line(Outlet):
     def _call_deliverer(self) -> None:
         with self.guard:
             is_there, self._delivers = self._delivers, True
-            if self.phase in (Phase.NEW, Phase.OPEN):
-                self._move(Phase.BUSY)
+            if self.phase in (Writing.NEW, Writing.OPEN):
+                self._move(Writing.BUSY)
         if is_there:
             self.bell.ring()
             return
@@ -225,7 +225,7 @@ class Line(Outlet):
         is_parked = self._try(self._catch_up)
         if not is_parked:
             self._try(self._send_last)
-            self.move(Phase.OVER)
+            self.move(Writing.OVER)
             self._delivers = False
 
     def _try(self, part: Callable[[], bool]) -> bool:
@@ -241,7 +241,7 @@ class Line(Outlet):
 
     def _catch_up(self) -> bool:
         """Deliver until there is nothing to do; True if the line is open again."""
-        while self.phase is Phase.BUSY:
+        while self.phase is Writing.BUSY:
             if not self._read_on():
                 with self._turn:
                     self.finish()
@@ -254,7 +254,7 @@ class Line(Outlet):
     def _send_last(self) -> bool:
         with self._turn:
             self.finish()
-            if self.phase is Phase.LAST:
+            if self.phase is Writing.LAST:
                 self.send(self._last)
         return True
 
@@ -262,7 +262,7 @@ class Line(Outlet):
         """Send what the log holds for those who lag; False if there was nothing."""
         found = False
         for subscription, form in self._followed:
-            if self.phase is not Phase.BUSY:
+            if self.phase is not Writing.BUSY:
                 return True
             if subscription.phase is not Reading.LAGGING:
                 continue
@@ -289,7 +289,7 @@ class Line(Outlet):
         return form.encode_own(item) if item.sender == self.client else item.encoded(form)
 
     def _send_due_ping(self) -> None:
-        if self._ping_due and self.phase in (Phase.BUSY, Phase.OPEN):
+        if self._ping_due and self.phase in (Writing.BUSY, Writing.OPEN):
             self._ping_due = False
             self.pinged = time.monotonic()  # before: the answer may be read while we still send
             self._say(self._ping)
@@ -301,10 +301,10 @@ class Line(Outlet):
         for subscription, form in self._followed:
             if subscription.phase is Reading.LAGGING and not subscription.park(form, self):
                 return False
-        if self.rest or self._turn.locked() or self.phase is not Phase.BUSY:
+        if self.rest or self._turn.locked() or self.phase is not Writing.BUSY:
             return False
         self._delivers = False
-        self.move(Phase.OPEN)
+        self.move(Writing.OPEN)
         return True
 
 

@@ -40,7 +40,7 @@ PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
 
 
-class Phase(Enum):
+class Writing(Enum):
     """See the table above."""
 
     NEW = "new"
@@ -51,11 +51,11 @@ class Phase(Enum):
 
 
 _MOVES = {
-    Phase.NEW: {Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER},
-    Phase.OPEN: {Phase.BUSY, Phase.LAST, Phase.OVER},
-    Phase.BUSY: {Phase.OPEN, Phase.LAST, Phase.OVER},
-    Phase.LAST: {Phase.OVER},
-    Phase.OVER: {Phase.OVER},
+    Writing.NEW: {Writing.OPEN, Writing.BUSY, Writing.LAST, Writing.OVER},
+    Writing.OPEN: {Writing.BUSY, Writing.LAST, Writing.OVER},
+    Writing.BUSY: {Writing.OPEN, Writing.LAST, Writing.OVER},
+    Writing.LAST: {Writing.OVER},
+    Writing.OVER: {Writing.OVER},
 }
 
 
@@ -87,7 +87,7 @@ class Outlet:
         self.sock = sock
         self.client = client
         self.fd = -1
-        self.phase = Phase.NEW
+        self.phase = Writing.NEW
         self.rest: bytes | memoryview = b""
         """What was begun and not yet taken by the kernel."""
         self.progress = 0.0
@@ -99,7 +99,7 @@ class Outlet:
         """Held for a look at ``phase`` and a move: greenlets do not switch between the two."""
         self._is_corked = False
 
-    def move(self, phase: Phase) -> None:
+    def move(self, phase: Writing) -> None:
         """Be in another phase; what is OVER stays so.
 
         Raises:
@@ -108,14 +108,14 @@ class Outlet:
         with self.guard:
             self._move(phase)
 
-    def _move(self, phase: Phase) -> None:
+    def _move(self, phase: Writing) -> None:
         """``move``, for the holder of the guard."""
-        if self.phase is Phase.OVER:
+        if self.phase is Writing.OVER:
             return
         if phase not in _MOVES[self.phase]:
             raise RuntimeError(f"An outlet does not go from {self.phase} to {phase}.")
         self.phase = phase
-        self.fd = self.sock.fileno() if phase is Phase.OPEN else -1
+        self.fd = self.sock.fileno() if phase is Writing.OPEN else -1
 
     def write(self, data: bytes) -> bool:
         """Write whole frames to an OPEN outlet, now. False if the kernel did not take it all: then
@@ -137,8 +137,8 @@ class Outlet:
 
     def keep(self, rest: bytes | memoryview) -> None:
         """Be BUSY, with ``rest`` of a frame still to be sent, if anything."""
-        if self.phase is Phase.OPEN:
-            self.move(Phase.BUSY)
+        if self.phase is Writing.OPEN:
+            self.move(Writing.BUSY)
         if rest:
             self.rest = rest
             self.progress = time.monotonic()
@@ -184,5 +184,5 @@ class Outlet:
 
     def cut(self) -> None:
         """Break the connection: whoever reads or writes it gets an error at once. Idempotent."""
-        self.move(Phase.OVER)
+        self.move(Writing.OVER)
         sockets.shut(self.sock)

@@ -20,7 +20,7 @@ from . import formats, sockets
 from .client import Client, spread_retry
 from .formats import EventFormat
 from .line import Line
-from .outlet import Phase
+from .outlet import Writing
 from .registry import Registry
 
 READ = 64 * 1024
@@ -113,7 +113,7 @@ class EventStream(Client):
         self.line.cut()
 
     def _is_finished(self) -> bool:
-        return self.line.phase is Phase.OVER
+        return self.line.phase is Writing.OVER
 
     def _beat(self) -> None:
         self.line.ping()

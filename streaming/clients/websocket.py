@@ -27,14 +27,13 @@ from ..hub.subscription import Subscription
 from ..message import Message
 from ..settings import Settings
 from ..wire import frames
-from ..wire.closing import Closing, Move
-from ..wire.closing import Phase as Ending
+from ..wire.closing import Closing, Ending, Move
 from ..wire.deflate import Compressor
 from . import sockets
 from .client import Client
 from .closed import ConnectionClosed, as_closed
 from .line import Line, LineFormat
-from .outlet import Phase
+from .outlet import Writing
 from .registry import Registry
 
 SETTLE = 1.0
@@ -398,7 +397,7 @@ class Connection(Client):
         if not self._is_awake or self.reason is not None:
             return when
         since = self.heard if self._is_reading else now
-        if now - since >= AWAKE and self.line.phase is Phase.OPEN:
+        if now - since >= AWAKE and self.line.phase is Writing.OPEN:
             self._is_awake = False
             self.sock = self.line.sock = sockets.renew(self.sock)
             return when
@@ -489,7 +488,7 @@ class Connection(Client):
     def _say_goodbye(self, reason: StreamingError) -> None:
         self._note(Move.END)
         self.line.say_goodbye(_last_frame(reason))
-        if self.line.phase is Phase.OVER:
+        if self.line.phase is Writing.OVER:
             self._note(Move.OUT)
 
     def _note(self, event: Move) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from enum import Enum, auto
 
 
-class Phase(Enum):
+class Ending(Enum):
     """How far the end has come."""
 
     OPEN = auto()
@@ -58,44 +58,44 @@ class Verdict(Enum):
     """Close the TCP connection; doing so again is harmless."""
 
 
-_GONE = Phase.OVER, Verdict.HANG_UP
+_GONE = Ending.OVER, Verdict.HANG_UP
 
-TABLE: dict[Phase, dict[Move, tuple[Phase, Verdict]]] = {
-    Phase.OPEN: {
+TABLE: dict[Ending, dict[Move, tuple[Ending, Verdict]]] = {
+    Ending.OPEN: {
         # Whoever wants to end, or finds a fault, begins with a close frame (7.1.2, 7.1.7).
-        Move.END: (Phase.SAYING, Verdict.SAY),
+        Move.END: (Ending.SAYING, Verdict.SAY),
         # A close frame is answered with one, as soon as the frame being sent is out (5.5.1).
-        Move.HEARD: (Phase.ANSWERING, Verdict.SAY),
+        Move.HEARD: (Ending.ANSWERING, Verdict.SAY),
         # TCP that ends before any close frame is an end too, though not a clean one (7.1.4).
         Move.LOST: _GONE,
     },
-    Phase.SAYING: {
+    Ending.SAYING: {
         # A close frame is sent once: after the first, nothing is sent (5.5.1).
-        Move.END: (Phase.SAYING, Verdict.WAIT),
+        Move.END: (Ending.SAYING, Verdict.WAIT),
         # Two that cross answer each other, but ours must get out first (5.5.1).
-        Move.HEARD: (Phase.ANSWERING, Verdict.WAIT),
+        Move.HEARD: (Ending.ANSWERING, Verdict.WAIT),
         # Sent is half of it: TCP stays until the peer's close frame has come (7.1.2).
-        Move.OUT: (Phase.SAID, Verdict.WAIT),
+        Move.OUT: (Ending.SAID, Verdict.WAIT),
         # A peer that takes nothing, or has left, need not be told (7.1.7).
         Move.LOST: _GONE,
     },
-    Phase.SAID: {
+    Ending.SAID: {
         # As above: once (5.5.1).
-        Move.END: (Phase.SAID, Verdict.WAIT),
+        Move.END: (Ending.SAID, Verdict.WAIT),
         # Both were sent and received: the server closes TCP at once, and first (5.5.1, 7.1.1).
         Move.HEARD: _GONE,
         # A peer that does not answer in time is not waited for (7.1.1).
         Move.LOST: _GONE,
     },
-    Phase.ANSWERING: {
+    Ending.ANSWERING: {
         # The answer is the close frame (5.5.1).
-        Move.END: (Phase.ANSWERING, Verdict.WAIT),
+        Move.END: (Ending.ANSWERING, Verdict.WAIT),
         # Both were received and sent: the server closes TCP at once, and first (5.5.1, 7.1.1).
         Move.OUT: _GONE,
         # The peer said its goodbye, and left without waiting for ours (5.5.1 lets it).
         Move.LOST: _GONE,
     },
-    Phase.OVER: {
+    Ending.OVER: {
         # Closed is closed (7.1.4); whoever comes late hears the same.
         Move.END: _GONE,
         Move.LOST: _GONE,
@@ -112,7 +112,7 @@ class Closing:
     __slots__ = ("_is_heard", "_phase")
 
     def __init__(self) -> None:
-        self._phase = Phase.OPEN
+        self._phase = Ending.OPEN
         self._is_heard = False  # kept, because OVER is reached with it and without
 
     def move(self, event: Move) -> Verdict:
@@ -134,14 +134,14 @@ class Closing:
         return verdict
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> Ending:
         """How far it has come; only ``move`` changes it."""
         return self._phase
 
     @property
     def may_send(self) -> bool:
         """Whether data frames may still be sent: until either side has said goodbye."""
-        return self._phase is Phase.OPEN
+        return self._phase is Ending.OPEN
 
     @property
     def is_heard(self) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from streaming import ClientGone, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
 from streaming.clients.line import Line
-from streaming.clients.outlet import Phase
+from streaming.clients.outlet import Writing
 from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames
@@ -178,7 +178,7 @@ def test_the_close_frame_is_the_last_thing_said(ends: Ends) -> None:
     ends.line.put(text("before"))
     ends.line.say_goodbye(frames.encode_close(1001, "bye"))
     ends.line.say_goodbye(frames.encode_close(1011, "too late"))
-    wait_until(lambda: ends.line.phase is Phase.OVER, "the close frame")
+    wait_until(lambda: ends.line.phase is Writing.OVER, "the close frame")
     ends.line.put(text("after"))
     ends.line.ping()
     assert ends.read(2) == [frames.Text("before"), frames.Close(1001, "bye")]
@@ -193,10 +193,10 @@ def test_the_close_frame_waits_for_the_frame_that_was_begun(ends: Ends) -> None:
     putting.start()
     wait_until(lambda: ends.line.progress, "the line to be full")
     ends.line.say_goodbye(frames.encode_close(1012, ""))  # does not block
-    assert ends.line.phase is Phase.LAST
+    assert ends.line.phase is Writing.LAST
     assert ends.read(2) == [frames.Text(big), frames.Close(1012, "")]
     putting.join(5)
-    wait_until(lambda: ends.line.phase is Phase.OVER, "the close frame")
+    wait_until(lambda: ends.line.phase is Writing.OVER, "the close frame")
 
 
 def test_a_subscription_is_delivered_from_its_cursor_over_the_seam_to_live(ends: Ends) -> None:
@@ -322,7 +322,7 @@ def test_a_line_whose_client_left_says_so_once_it_writes(ends: Ends) -> None:
 
         wait_until(is_noticed, "the end")
         assert isinstance(ends.reasons[0], ClientGone)
-        wait_until(lambda: ends.line.phase is Phase.OVER, "the end of the line")
+        wait_until(lambda: ends.line.phase is Writing.OVER, "the end of the line")
 
 
 def test_a_line_that_was_cut_writes_nothing_more_and_lets_everybody_go(ends: Ends) -> None:
@@ -338,7 +338,7 @@ def test_a_line_that_was_cut_writes_nothing_more_and_lets_everybody_go(ends: End
         _put_or_fail(ends.line, text("x"))
         ends.line.ping()
         ends.line.say_goodbye(frames.encode_close(1001, "bye"))
-    assert ends.line.phase is Phase.OVER
+    assert ends.line.phase is Writing.OVER
 
 
 def _put_or_fail(line: Line, frame: bytes) -> None:
@@ -348,7 +348,7 @@ def _put_or_fail(line: Line, frame: bytes) -> None:
 
 def test_whoever_waits_for_the_end_of_a_line_is_woken_by_it(ends: Ends) -> None:
     ends.line.wait_over(time.monotonic())  # returns: its time is up
-    assert ends.line.phase is not Phase.OVER
+    assert ends.line.phase is not Writing.OVER
     waiting = threading.Thread(target=ends.line.wait_over, args=(time.monotonic() + 60,))
     waiting.start()
     ends.line.say_goodbye(frames.encode_close(1001, "bye"))
@@ -381,7 +381,7 @@ def test_a_goodbye_is_said_although_the_line_starts_in_the_same_moment() -> None
                 assert peer.recv(100) == b"last"
                 starting.join(5)
                 line.wait_over(time.monotonic() + 10)
-                assert line.phase is Phase.OVER
+                assert line.phase is Writing.OVER
     finally:
         sys.setswitchinterval(interval)
 
@@ -395,7 +395,7 @@ def test_no_frame_is_torn_when_the_line_opens_while_somebody_waits_for_his_turn(
         ends = Ends(make(server), peer)
         ends.line.start()
         ends.line.follow(hub.subscribe("a", bell=ends.line.bell), NUMBERS)
-        wait_until(lambda: ends.line.phase is Phase.OPEN, "the line is open")
+        wait_until(lambda: ends.line.phase is Writing.OPEN, "the line is open")
         putting = [
             threading.Thread(target=ends.line.put, args=(text(each),)) for each in (big, bigger)
         ]
@@ -433,7 +433,7 @@ def test_a_line_knows_since_when_something_waits_and_that_nothing_does() -> None
         assert line.progress == 0.0
         filled = fill(sock)
         line.ping()
-        assert line.phase is Phase.BUSY
+        assert line.phase is Writing.BUSY
         assert line.progress
         read_exactly(peer, filled)
         assert peer.recv(100) == PING

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streaming.clients import outlet as outlets
-from streaming.clients.outlet import _MOVES, PIECE, Outlet, Phase
+from streaming.clients.outlet import _MOVES, PIECE, Outlet, Writing
 from streaming.errors import ClientGone
 from tests import sockets
 from tests.pairs import PAIRS, Pair
@@ -28,7 +28,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 def opened(sock: socket.socket) -> Outlet:
     outlet = Outlet(sock, "client", may=True)
-    outlet.move(Phase.OPEN)
+    outlet.move(Writing.OPEN)
     return outlet
 
 
@@ -66,12 +66,12 @@ def fill(outlet: Outlet) -> bytes:
 
 BIG = os.urandom(PIECE * 3 + 7)
 
-WAY_TO: dict[Phase, tuple[Phase, ...]] = {
-    Phase.NEW: (),
-    Phase.OPEN: (Phase.OPEN,),
-    Phase.BUSY: (Phase.OPEN, Phase.BUSY),
-    Phase.LAST: (Phase.OPEN, Phase.BUSY, Phase.LAST),
-    Phase.OVER: (Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER),
+WAY_TO: dict[Writing, tuple[Writing, ...]] = {
+    Writing.NEW: (),
+    Writing.OPEN: (Writing.OPEN,),
+    Writing.BUSY: (Writing.OPEN, Writing.BUSY),
+    Writing.LAST: (Writing.OPEN, Writing.BUSY, Writing.LAST),
+    Writing.OVER: (Writing.OPEN, Writing.BUSY, Writing.LAST, Writing.OVER),
 }
 
 
@@ -81,30 +81,39 @@ WAY_TO: dict[Phase, tuple[Phase, ...]] = {
 def test_an_outlets_story(pair: Pair) -> None:
     outlet, number = Outlet(pair[0], "client", may=True), pair[0].fileno()
     story = [(outlet.phase, outlet.fd)]
-    for phase in (Phase.OPEN, Phase.BUSY, Phase.OPEN, Phase.BUSY, Phase.LAST, Phase.OVER):
+    for phase in (
+        Writing.OPEN,
+        Writing.BUSY,
+        Writing.OPEN,
+        Writing.BUSY,
+        Writing.LAST,
+        Writing.OVER,
+    ):
         outlet.move(phase)
         story.append((outlet.phase, outlet.fd))
     assert story == [
-        (Phase.NEW, -1),
-        (Phase.OPEN, number),
-        (Phase.BUSY, -1),
-        (Phase.OPEN, number),
-        (Phase.BUSY, -1),
-        (Phase.LAST, -1),
-        (Phase.OVER, -1),
+        (Writing.NEW, -1),
+        (Writing.OPEN, number),
+        (Writing.BUSY, -1),
+        (Writing.OPEN, number),
+        (Writing.BUSY, -1),
+        (Writing.LAST, -1),
+        (Writing.OVER, -1),
     ]
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.product(Phase, Phase)))
-def test_an_outlet_makes_the_moves_of_the_table_and_no_others(before: Phase, after: Phase) -> None:
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(Writing, Writing)))
+def test_an_outlet_makes_the_moves_of_the_table_and_no_others(
+    before: Writing, after: Writing
+) -> None:
     ours, theirs = PAIRS["unix"]()
     with ours, theirs:
         outlet = Outlet(ours, "client", may=True)
         for phase in WAY_TO[before]:
             outlet.move(phase)
-        if before is Phase.OVER:
+        if before is Writing.OVER:
             outlet.move(after)
-            assert outlet.phase is Phase.OVER, "what is over stays so, whoever comes late"
+            assert outlet.phase is Writing.OVER, "what is over stays so, whoever comes late"
         elif after in _MOVES[before]:
             outlet.move(after)
             assert outlet.phase is after
@@ -112,15 +121,15 @@ def test_an_outlet_makes_the_moves_of_the_table_and_no_others(before: Phase, aft
             with pytest.raises(RuntimeError, match=f"from {before} to {after}"):
                 outlet.move(after)
             assert outlet.phase is before
-        assert outlet.fd == (ours.fileno() if outlet.phase is Phase.OPEN else -1)
+        assert outlet.fd == (ours.fileno() if outlet.phase is Writing.OPEN else -1)
 
 
 def test_the_table_in_the_docstring_is_the_one_in_the_code() -> None:
-    told: set[tuple[Phase, Phase]] = set()
-    names = "|".join(phase.name for phase in Phase)
+    told: set[tuple[Writing, Writing]] = set()
+    names = "|".join(phase.name for phase in Writing)
     for row in re.finditer(rf"^ +((?:(?:{names}|any) )+) *({names})\b", str(outlets.__doc__), re.M):
-        sources, target = row.group(1).split(), Phase[row.group(2)]
-        for source in Phase if sources == ["any"] else map(Phase.__getitem__, sources):
+        sources, target = row.group(1).split(), Writing[row.group(2)]
+        for source in Writing if sources == ["any"] else map(Writing.__getitem__, sources):
             told.add((source, target))
     assert told == {(source, target) for source, targets in _MOVES.items() for target in targets}
 
@@ -128,7 +137,7 @@ def test_the_table_in_the_docstring_is_the_one_in_the_code() -> None:
 def test_the_docstring_says_of_every_phase_who_writes() -> None:
     table = str(outlets.__doc__).partition("from ")[0]
     said = re.findall(r"^ +([A-Z]+) .*?(-1|>= 0)$", table, re.M)
-    assert said == [(phase.name, ">= 0" if phase is Phase.OPEN else "-1") for phase in Phase]
+    assert said == [(phase.name, ">= 0" if phase is Writing.OPEN else "-1") for phase in Writing]
 
 
 # direct writes
@@ -139,11 +148,11 @@ def test_an_open_outlet_is_written_to_at_once(pair: Pair) -> None:
     assert outlet.is_direct
     assert outlet.write(b"hello")
     assert read(pair[1], 5) == b"hello"
-    assert outlet.phase is Phase.OPEN
+    assert outlet.phase is Writing.OPEN
 
 
-@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.OPEN])
-def test_an_outlet_that_is_not_open_cannot_be_written_to(pair: Pair, phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [phase for phase in Writing if phase is not Writing.OPEN])
+def test_an_outlet_that_is_not_open_cannot_be_written_to(pair: Pair, phase: Writing) -> None:
     outlet = Outlet(pair[0], "client", may=True)
     for step in WAY_TO[phase]:
         outlet.move(step)
@@ -156,20 +165,20 @@ def test_an_outlet_that_is_not_open_cannot_be_written_to(pair: Pair, phase: Phas
 def test_what_the_kernel_does_not_take_makes_it_busy_until_it_is_finished(pair: Pair) -> None:
     outlet = opened(pair[0])
     given = fill(outlet)
-    assert outlet.phase is Phase.BUSY
+    assert outlet.phase is Writing.BUSY
     assert outlet.rest
     received = read_in_thread(pair[1], len(given))
     outlet.finish()
     assert received() == given
     assert (bytes(outlet.rest), outlet.progress) == (b"", 0.0)
-    outlet.move(Phase.OPEN)
+    outlet.move(Writing.OPEN)
     assert outlet.fd >= 0
 
 
 def test_the_rest_that_was_left_is_sent_before_anything_else(pair: Pair) -> None:
     outlet = opened(pair[0])
     outlet.keep(memoryview(b"half a frame")[5:])
-    assert outlet.phase is Phase.BUSY
+    assert outlet.phase is Writing.BUSY
     assert outlet.progress
     outlet.finish()
     outlet.send(b", more")
@@ -179,9 +188,9 @@ def test_the_rest_that_was_left_is_sent_before_anything_else(pair: Pair) -> None
 def test_one_that_could_write_nothing_leaves_nothing(pair: Pair) -> None:
     outlet = opened(pair[0])
     outlet.keep(b"")
-    assert (outlet.phase, outlet.rest, outlet.progress) == (Phase.BUSY, b"", 0.0)
+    assert (outlet.phase, outlet.rest, outlet.progress) == (Writing.BUSY, b"", 0.0)
     outlet.finish()
-    outlet.move(Phase.OPEN)
+    outlet.move(Writing.OPEN)
     assert outlet.write(b"whole")
     assert read(pair[1], 5) == b"whole"
 
@@ -282,7 +291,7 @@ def test_a_cut_lets_whoever_is_stuck_in_a_send_go(pair: Pair) -> None:
     sender.join(PATIENCE)
     assert faults
     outlet.cut()
-    assert outlet.phase is Phase.OVER
+    assert outlet.phase is Writing.OVER
 
 
 def test_nothing_is_written_by_whoever_comes_after_a_cut(pair: Pair) -> None:

@@ -17,7 +17,7 @@ from streaming import NDJSON, SSE, Hub, HubClosed, MemoryLog, Registry, Retentio
 from streaming.clients import client as clients
 from streaming.clients import stream as streams
 from streaming.clients.formats import EventFormat
-from streaming.clients.outlet import Phase
+from streaming.clients.outlet import Writing
 from streaming.clients.stream import READ, EventStream
 from streaming.errors import ClientGone
 from streaming.hub.subscription import Subscription
@@ -188,7 +188,7 @@ def green_a_stream_gives_its_request_back_although_it_lags(stack: ExitStack) -> 
         hub.publish("a", f"{n}:" + "x" * 20_000)
     stream = make(stack, hub=hub)
     stream.start(history=300)
-    assert stream.client.line.phase is Phase.BUSY
+    assert stream.client.line.phase is Writing.BUSY
     for n in range(300, 350):
         hub.publish("a", f"{n}:" + "x" * 2000)
     told = [str(event.data).split(":")[0] for event in stream.events(350)]
@@ -256,7 +256,7 @@ def green_a_client_that_leaves_is_forgotten_and_nothing_stays_open(stack: ExitSt
         stream.peer.close()
         assert stream.reason() == "The client left."
         assert sub.is_closed
-        assert stream.client.line.phase is Phase.OVER
+        assert stream.client.line.phase is Writing.OVER
         assert len(stream.registry.deadlines) == 0
         assert stream.hub.subscribers("a") == 0
     wait_until(lambda: open_descriptors() <= before, "all is closed")
@@ -398,7 +398,7 @@ def green_an_idle_stream_gets_heartbeats_as_chunks(
     stream = make(stack, form=form, heartbeat=10.0)
     clock = Clock(stack, stream)
     stream.start()
-    wait_until(lambda: stream.client.line.phase is Phase.OPEN, "it is live")
+    wait_until(lambda: stream.client.line.phase is Writing.OPEN, "it is live")
     for _ in range(3):
         clock.wait(10.1)
         assert stream.chunk() == beat
@@ -408,7 +408,7 @@ def green_an_idle_stream_gets_heartbeats_as_chunks(
 def green_a_stream_that_was_just_written_to_needs_no_heartbeat(stack: ExitStack) -> None:
     stream = make(stack, heartbeat=10.0)
     stream.start()
-    wait_until(lambda: stream.client.line.phase is Phase.OPEN, "it is live")
+    wait_until(lambda: stream.client.line.phase is Writing.OPEN, "it is live")
     clock = Clock(stack, stream)
     clock.wait(9.0)
     stream.hub.publish("a", "x")
@@ -461,7 +461,7 @@ def green_without_a_descriptor_nothing_has_changed(stack: ExitStack) -> None:
     sub = stream.follow()
     with mock.patch.object(streams.sockets, "_dead", {}), no_descriptor_left():
         assert not stream.client.start(sub)
-    assert stream.client.line.phase is Phase.NEW
+    assert stream.client.line.phase is Writing.NEW
     stream.server.sendall(b"the server goes on")
     assert stream.peer.recv(100) == b"the server goes on"
     sub.close()

@@ -35,8 +35,7 @@ from streaming import (
 )
 from streaming.clients import client as clients
 from streaming.clients import line, outlet, sockets, websocket
-from streaming.wire.closing import Closing, Move, Verdict
-from streaming.wire.closing import Phase as Ending
+from streaming.wire.closing import Closing, Ending, Move, Verdict
 from tests.live.raw_websocket import (
     BINARY,
     CLOSE,

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from streaming.wire import closing
-from streaming.wire.closing import TABLE, Closing, Move, Phase, Verdict
+from streaming.wire.closing import TABLE, Closing, Ending, Move, Verdict
 
-ANSWERING, OPEN, OVER = Phase.ANSWERING, Phase.OPEN, Phase.OVER
-SAID, SAYING = Phase.SAID, Phase.SAYING
+ANSWERING, OPEN, OVER = Ending.ANSWERING, Ending.OPEN, Ending.OVER
+SAID, SAYING = Ending.SAID, Ending.SAYING
 END, HEARD, LOST, OUT = Move.END, Move.HEARD, Move.LOST, Move.OUT
 HANG_UP, SAY, WAIT = Verdict.HANG_UP, Verdict.SAY, Verdict.WAIT
 
@@ -29,9 +29,9 @@ MOVES = {
     (OVER, END): (OVER, HANG_UP),
     (OVER, LOST): (OVER, HANG_UP),
 }
-ILLEGAL = [(phase, event) for phase in Phase for event in Move if (phase, event) not in MOVES]
+ILLEGAL = [(phase, event) for phase in Ending for event in Move if (phase, event) not in MOVES]
 
-WAYS: dict[Phase, list[tuple[Move, ...]]] = {
+WAYS: dict[Ending, list[tuple[Move, ...]]] = {
     OPEN: [()],
     SAYING: [(END,)],
     SAID: [(END, OUT)],
@@ -56,7 +56,7 @@ def story(*events: Move) -> tuple[list[Verdict], Closing]:
 
 
 @pytest.mark.parametrize(("phase", "event"), MOVES, ids=lambda name: name.name)
-def test_every_legal_move_goes_where_it_should(phase: Phase, event: Move) -> None:
+def test_every_legal_move_goes_where_it_should(phase: Ending, event: Move) -> None:
     for way in WAYS[phase]:
         machine = after(*way)
         assert machine.phase is phase
@@ -65,7 +65,7 @@ def test_every_legal_move_goes_where_it_should(phase: Phase, event: Move) -> Non
 
 
 @pytest.mark.parametrize(("phase", "event"), ILLEGAL, ids=lambda name: name.name)
-def test_an_illegal_move_is_refused_and_changes_nothing(phase: Phase, event: Move) -> None:
+def test_an_illegal_move_is_refused_and_changes_nothing(phase: Ending, event: Move) -> None:
     for way in WAYS[phase]:
         machine = after(*way)
         heard = machine.is_heard
@@ -92,13 +92,13 @@ def test_the_table_in_the_documentation_is_the_table() -> None:
     ]
     events = [Move[name] for name in head[1:]]
     assert set(events) == set(Move)
-    written: dict[tuple[Phase, Move], tuple[Phase, Verdict]] = {}
+    written: dict[tuple[Ending, Move], tuple[Ending, Verdict]] = {}
     for row in rows:
         for event, cell in zip(events, row[1:], strict=True):
             if cell != "illegal":
                 phase, verdict = cell.split(", ")
-                written[Phase[row[0]], event] = Phase[phase], Verdict[verdict]
-    assert [row[0] for row in rows] == [phase.name for phase in Phase]
+                written[Ending[row[0]], event] = Ending[phase], Verdict[verdict]
+    assert [row[0] for row in rows] == [phase.name for phase in Ending]
     assert written == {
         (phase, event): step for phase, steps in TABLE.items() for event, step in steps.items()
     }
