@@ -539,18 +539,21 @@ print(log.append("a", "after").id.offset, flush=True)
         closing(SqliteLog(path)) as log,
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder,
     ):
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "there\n"
-        wait_until(lambda: is_stopped(holder.pid), "it is stopped")
-        for use in (lambda: log.append("a", "refused"), log.check):
-            began = time.monotonic()
-            with pytest.raises(LogUnavailable, match=f"process {holder.pid}, which is stopped"):
-                use()
-            assert time.monotonic() - began < 2 * connection.PATIENCE
-        assert held(log) == ["first"], "reading goes on"
-        holder.send_signal(signal.SIGCONT)
-        assert holder.stdout.readline() in ("2\n", "3\n")
-        assert log.append("a", "second").id.offset in (2, 3)
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "there\n"
+            wait_until(lambda: is_stopped(holder.pid), "it is stopped")
+            for use in (lambda: log.append("a", "refused"), log.check):
+                began = time.monotonic()
+                with pytest.raises(LogUnavailable, match=f"process {holder.pid}, which is stopped"):
+                    use()
+                assert time.monotonic() - began < 2 * connection.PATIENCE
+            assert held(log) == ["first"], "reading goes on"
+            holder.send_signal(signal.SIGCONT)
+            assert holder.stdout.readline() in ("2\n", "3\n")
+            assert log.append("a", "second").id.offset in (2, 3)
+        finally:
+            holder.kill()
 
 
 # Limits of the process
