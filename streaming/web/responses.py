@@ -62,7 +62,9 @@ def event_stream(
     state.registry.check_space()
     form = choose_format(request) or SSE
     body = EventBody(request, state, form, names, after, history)
-    return StreamResponse(body, mimetype=form.mimetype, headers=HEADERS)
+    response = StreamResponse(body, mimetype=form.mimetype, headers=HEADERS)
+    response.implicit_sequence_conversion = False  # it has no end that could be waited for
+    return response
 
 
 def stream_response(

@@ -821,3 +821,20 @@ def test_an_answer_that_is_read_as_a_whole_is_one_and_its_upstream_is_closed() -
         assert client.headers["x-length"] == str(len(body))
         assert pieces.closed.wait(PATIENCE)
         site.wait_empty()
+
+
+def test_a_stream_of_events_cannot_be_read_as_a_whole_and_says_so_at_once() -> None:
+    app = make_app()
+
+    @app.after_request
+    def sign(response: Response) -> Response:
+        if response.mimetype == "text/event-stream":
+            response.headers["X-Length"] = str(len(response.get_data()))
+        return response
+
+    with serve(app, expect_errors=True) as site:
+        with site.get("/streaming/events?channel=a") as client:
+            assert client.status == 500
+        assert "required the iterable to be a sequence" in "\n".join(site.errors)
+        assert len(site.registry) == 0
+        assert site.state.hub.subscribers("a") == 0
