@@ -422,7 +422,8 @@ def test_many_join_and_leave_at_once_and_the_list_is_right_in_the_end(
         assert {member.id for member in here.members("r")} == expected
         seen: set[str] = set()
         for event, value in told.all:
-            seen.add(value["id"]) if event == "join" else seen.remove(value["id"])
+            # a leave may be told twice: by whoever left, and by the beat in that moment
+            seen.add(value["id"]) if event == "join" else seen.discard(value["id"])
         assert seen == expected
 
 
