@@ -108,6 +108,23 @@ class Reticent(Followers):
         super().tell(channel, None)
 
 
+def test_what_is_appended_before_the_dispatcher_knows_its_head_is_offered_too() -> None:
+    class Busy(MemoryLog):
+        def tail(self, channel: str, history: int = 0) -> Position:
+            head = super().tail(channel, history)
+            if threading.current_thread() is threading.main_thread() and not said:
+                said.append(self.append(channel, "in between"))
+            return head
+
+    said: list[Message] = []
+    hub = Hub(Busy())
+    with hub.subscribe("a") as sub:
+        wait_until(lambda: head_of(hub) == said[0].id, "the dispatcher has seen it")
+        assert read_on(sub) == said
+        assert sub.is_at_head
+    check_nothing_is_left(hub)
+
+
 # Coming and going
 
 

@@ -17,6 +17,7 @@ from streaming.hub.fanout import LOOK, Fanout
 from streaming.hub.hub import Hub
 from streaming.hub.subscription import Reading
 from streaming.logs import MemoryLog, Retention
+from streaming.logs.followers import Followers
 from streaming.message import Gap, Message, Position
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
@@ -122,7 +123,7 @@ def test_a_client_that_never_reads_stops_neither_the_dispatcher_nor_anybody_else
     assert slow.sub.phase is Reading.LAGGING
     assert slow.receive(stuffed) == b"." * stuffed
     assert slow.arrived() == b"", "the kernel took nothing of it"
-    lost, *held = slow.sub.read()
+    lost, *held = slow.sub.read_on()
     assert isinstance(lost, Gap)
     assert lost.requested.offset == 0
     assert texts(held) == [str(n) for n in range(900, 1000)]
@@ -170,7 +171,7 @@ def test_a_closed_socket_lets_its_subscriber_lag_and_nobody_else() -> None:
     hub.publish("a", "text")
     settle(hub)
     assert [c.is_live for c in (stays, shut, gone)] == [True, False, False]
-    assert texts(shut.sub.read()) == texts(gone.sub.read()) == ["text"]
+    assert texts(shut.sub.read_on()) == texts(gone.sub.read_on()) == ["text"]
     assert stays.arrived() == b"text\n"
     leave(hub, stays, shut, gone)
 
@@ -206,6 +207,39 @@ def test_whoever_is_live_stays_so_when_the_log_goes_on_in_a_new_epoch() -> None:
     settle(hub)
     assert client.arrived() == b"one\ntwo\n"
     assert (client.is_live, client.sub.id) == (True, "2abc-2")
+    leave(hub, client)
+
+
+@in_greenlets
+def test_whoever_is_not_where_the_dispatcher_stands_does_not_park() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    client = Client(hub, form)
+    with hub.subscribe("a") as behind, hub.subscribe("a") as ahead:
+        hub.log.append("a", "one")
+        assert texts(ahead.read()) == ["one"]
+        assert not ahead.park(form, client.sink), "the dispatcher has not seen it yet"
+        settle(hub)
+        assert not behind.park(form, client.sink), "it has not seen it yet itself"
+        assert ahead.park(form, client.sink)
+    leave(hub, client)
+
+
+@in_greenlets
+def test_what_is_told_of_in_another_order_arrives_in_the_logs() -> None:
+    """Two threads append; the second is the first to say so."""
+    log = MemoryLog()
+    hub, form, told = Hub(log), Lines(), []
+    client = Client(hub, form)
+    tell = Followers.tell
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Followers, "tell", lambda *event: told.append(event))
+        for text in ("one", "two", "three"):
+            log.append("a", text)
+    for event in reversed(told):
+        tell(*event)
+        wait_until(lambda: not channel_of(hub).is_queued, "the dispatcher has looked")
+    settle(hub)
+    assert client.arrived() == b"one\ntwo\nthree\n"
     leave(hub, client)
 
 
@@ -247,8 +281,8 @@ def test_whoever_stalls_in_one_of_several_channels_lags_in_all_and_misses_nothin
     assert client.sub.phase is Reading.LAGGING
     assert (client.sink.full, client.sink.torn) == (1, 0), "it stalls once"
     assert client.receive(stuffed) == b"." * stuffed
-    assert sorted(texts(client.sub.read())) == ["a", "b", "c"]
-    assert client.sub.read() == []
+    assert sorted(texts(client.sub.read_on())) == ["a", "b", "c"]
+    assert client.sub.read_on() == []
     leave(hub, client)
 
 
@@ -263,7 +297,7 @@ def test_a_torn_frame_in_one_of_several_channels_counts_as_told() -> None:
     assert client.sink.torn == 1
     assert str(hub.log.tail("a")) in client.sub.id
     assert str(hub.log.tail("b")) not in client.sub.id
-    assert texts(client.sub.read()) == ["later"]
+    assert texts(client.sub.read_on()) == ["later"]
     leave(hub, client)
 
 
@@ -314,7 +348,7 @@ def crowd(hub: Hub, fd: int, count: int) -> list[Any]:
     return subs
 
 
-def in_the_midst_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
+def in_the_midst_of_a_batch(hub: Hub, act: Callable[[], object]) -> None:
     """Publish to the clients of ``hub`` and ``act`` while the dispatcher writes."""
     dispatcher.SLICE = workers.SLICE = 0.0  # a turn for the others at every look
     channel, before = channel_of(hub), head_of(hub)
@@ -331,6 +365,15 @@ def in_the_midst_of_a_batch(hub: Hub, act: Callable[[], None]) -> None:
     watcher.join(PATIENCE)
     assert wrote == [before], "it was not in the midst of the batch"
     settle(hub)
+
+
+@in_greenlets
+def test_what_is_published_in_the_midst_of_a_batch_follows_it() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    clients = [Client(hub, form) for _ in range(LOOK * 2)]
+    in_the_midst_of_a_batch(hub, lambda: hub.publish("a", "more"))
+    assert {client.arrived() for client in clients} == {b"text\nmore\n"}
+    leave(hub, *clients)
 
 
 @in_greenlets

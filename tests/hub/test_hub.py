@@ -245,6 +245,20 @@ def test_a_closed_hub_still_takes_messages_for_those_who_resume(hub: Hub) -> Non
         assert back.read() == [message]
 
 
+def test_who_joins_while_the_hub_looks_whom_to_end_is_ended_as_well(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join = hub._dispatcher.join
+
+    def close_before(*arguments: object) -> object:
+        hub.close()
+        return join(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub._dispatcher, "join", close_before)
+    with hub.subscribe("a") as sub, pytest.raises(HubClosed):
+        sub.take(PATIENCE)
+
+
 @pytest.mark.usefixtures("hurry")
 def test_nobody_slips_through_while_the_hub_closes(hub: Hub) -> None:
     crew, gate = Crew(), threading.Barrier(9)

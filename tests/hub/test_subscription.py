@@ -196,6 +196,20 @@ def test_what_was_read_but_not_stepped_over_is_not_in_the_cursor(hub: Hub) -> No
     assert texts(follow(hub, "a", "b", after=sub.id).read()) == ["1", "2"]
 
 
+def test_the_rest_of_an_id_follows_what_is_told_of_the_other_channels(hub: Hub) -> None:
+    sub = follow(hub, "a", "b")
+    fill(hub, "a", 1)
+    (one,) = sub.read()
+    sub.step(one)
+    before = sub.others("a")
+    (two,) = fill(hub, "b", 1)
+    sub.read()
+    sub.step(two)
+    assert sub.others("a") != before
+    assert str(two.id).encode() in sub.others("a")
+    assert sub.others("a") == sub.others("a")
+
+
 def test_resuming_with_other_channels_keeps_the_places_of_those_that_stay(hub: Hub) -> None:
     sub = follow(hub, "a", "b")
     cursor = sub.id
@@ -497,6 +511,8 @@ def test_the_story_of_a_subscription_from_its_start_to_its_end() -> None:
     assert texts(sub.read_on()) == ["one"]
     wait_until(park, "it is live again")
     assert sub.seat is not seat
+    hub._dispatcher.stall(sub, seat, channel_of(hub, "a"), hub.log.tail("a"), b"")
+    assert sub.phase is Phase.LIVE, "the old seat is not its seat any more"
     sub.close()
     sub.close()
     assert (sub.phase, sub.seat, sub.is_closed) == (Reading.CLOSED, None, True)
