@@ -177,6 +177,19 @@ def test_a_closed_socket_lets_its_subscriber_lag_and_nobody_else() -> None:
 
 
 @in_greenlets
+def test_whoever_stalls_knows_each_time_where_to_read_on() -> None:
+    hub = Hub(MemoryLog())
+    client = Client(hub, Lines(), channels=["a", "b"])
+    for n in range(3):
+        client.sink.fd = -1  # shut
+        hub.publish("a", str(n))
+        settle(hub, "a", "b")
+        assert texts(client.sub.read_on()) == [str(n)]
+        client.park()
+    leave(hub, client)
+
+
+@in_greenlets
 def test_a_dispatcher_that_comes_too_late_itself_lets_everybody_be_told() -> None:
     hub, form = Hub(MemoryLog(Retention(messages=10))), Lines()
     client = Client(hub, form)
