@@ -513,6 +513,31 @@ def test_a_channel_whose_last_subscriber_leaves_is_not_tried_again(
         assert hub._dispatcher._workers._late == {}
 
 
+def test_a_read_that_fails_after_all_have_left_is_forgotten() -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    class SlowLog(MemoryLog):
+        def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+            if channel == "a":
+                begun.set()
+                assert let_go.wait(PATIENCE)
+                raise LogUnavailable("The log is away.")
+            return super().read(channel, after, limit=limit, size=size)
+
+    log = SlowLog()
+    log._followers = Reticent()
+    hub = Hub(log)
+    with hub.subscribe("b"):
+        with hub.subscribe("a"):
+            log.append("a", "text")
+            assert begun.wait(PATIENCE)
+        let_go.set()
+        hub.publish("b", "text")
+        settle(hub, "b")
+        assert hub._dispatcher._failed == {}
+    check_nothing_is_left(hub)
+
+
 # Epochs
 
 
