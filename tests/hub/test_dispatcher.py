@@ -534,7 +534,7 @@ def test_a_read_that_fails_after_all_have_left_is_forgotten() -> None:
         let_go.set()
         hub.publish("b", "text")
         settle(hub, "b")
-        assert hub._dispatcher._failed == {}
+        assert hub._dispatcher._workers._late == {}
     check_nothing_is_left(hub)
 
 

@@ -250,7 +250,7 @@ def test_what_is_told_of_in_another_order_arrives_in_the_logs() -> None:
             log.append("a", text)
     for event in reversed(told):
         tell(*event)
-        wait_until(lambda: not channel_of(hub).is_queued, "the dispatcher has looked")
+        wait_until(lambda: not channel_of(hub).news, "the dispatcher has looked")
     settle(hub)
     assert client.arrived() == b"one\ntwo\nthree\n"
     leave(hub, client)
@@ -378,15 +378,6 @@ def in_the_midst_of_a_batch(hub: Hub, act: Callable[[], object]) -> None:
     watcher.join(PATIENCE)
     assert wrote == [before], "it was not in the midst of the batch"
     settle(hub)
-
-
-@in_greenlets
-def test_what_is_published_in_the_midst_of_a_batch_follows_it() -> None:
-    hub, form = Hub(MemoryLog()), Lines()
-    clients = [Client(hub, form) for _ in range(LOOK * 2)]
-    in_the_midst_of_a_batch(hub, lambda: hub.publish("a", "more"))
-    assert {client.arrived() for client in clients} == {b"text\nmore\n"}
-    leave(hub, *clients)
 
 
 @in_greenlets

@@ -512,7 +512,7 @@ def test_the_story_of_a_subscription_from_its_start_to_its_end() -> None:
     wait_until(park, "it is live again")
     assert sub.seat is not seat
     hub._dispatcher.stall(sub, seat, channel_of(hub, "a"), hub.log.tail("a"), b"")
-    assert sub.phase is Phase.LIVE, "the old seat is not its seat any more"
+    assert sub.phase is Reading.LIVE, "the old seat is not its seat any more"
     sub.close()
     sub.close()
     assert (sub.phase, sub.seat, sub.is_closed) == (Reading.CLOSED, None, True)
