@@ -130,7 +130,7 @@ class Workers(Generic[Job]):
                 turn = time.monotonic() + SLICE
             with self._lock:
                 job = self._next(bell, now)
-                if job is None and not self._idle:
+                if job is None and bell not in self._idle:
                     self._count -= 1
                     self._natives.remove(native)
                     return
