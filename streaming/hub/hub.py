@@ -107,7 +107,7 @@ class Hub:
             if self.closed.is_set():
                 raise HubClosed()
             joined = self._dispatcher.join(subscription, names)
-            subscription.start(self._places(joined, cursor, history))
+            self._start(subscription, joined, cursor, history)
             if self.closed.is_set():  # since we asked: ``close`` may not have seen us
                 subscription.end(HubClosed())
         except BaseException:
@@ -129,29 +129,36 @@ class Hub:
         found = self._dispatcher.channel(channel)
         return 0 if found is None else len(found)
 
-    def _places(
-        self, joined: Mapping[str, Channel], cursor: Cursor | None, history: int
-    ) -> dict[str, Position]:
-        """Where to start in each channel.
+    def _start(
+        self,
+        subscription: Subscription,
+        joined: Mapping[str, Channel],
+        cursor: Cursor | None,
+        history: int,
+    ) -> None:
+        """Let it stand where the client says, or else where the log does.
 
         The id of a single channel says nothing about others, so in a wider subscription it counts
         for the channel it belongs to; if it belongs to none, that past is lost in all. A mark may
         belong to any of which the log can tell that it had no messages then.
         """
-        places: dict[str, Position] = {}
         single = cursor.single if cursor and len(joined) > 1 else None
+        told: dict[str, Position] = {}
+        heads: dict[str, Position] = {}
         for name, channel in joined.items():
             place = None if cursor is None or single else cursor.get(name)
+            if place is not None:
+                told[name] = place
             if place is None or channel.position is None:
-                head = self.log.tail(name)
-                self._dispatcher.settle(channel, head)
-                place = place or (self.log.tail(name, history) if history else head)
-            places[name] = place
-        if single is None:
-            return places
-        known = [] if single.is_mark else [n for n in joined if places[n].epoch == single.epoch]
-        known = known or [name for name in joined if self._knows(name, single)]
-        return places | dict.fromkeys(known or joined, single)
+                heads[name] = self.log.tail(name)
+                self._dispatcher.settle(channel, heads[name])
+            if place is None and history:
+                heads[name] = self.log.tail(name, history)
+        if single is not None:
+            known = [] if single.is_mark else [n for n in joined if heads[n].epoch == single.epoch]
+            known = known or [name for name in joined if self._knows(name, single)]
+            told = dict.fromkeys(known or joined, single)
+        subscription.start({name: told.get(name) or heads[name] for name in joined}, told)
 
     def _knows(self, name: str, place: Position) -> bool:
         return self.log.read(name, place, limit=1, size=1).gap is None

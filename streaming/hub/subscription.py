@@ -124,11 +124,11 @@ class Subscription:
         self._others: tuple[str, bytes] | None = None  # see ``others``
         self._sent: Position | None = None
 
-    def start(self, places: Mapping[str, Position]) -> None:
-        """Stand at ``places``; called once by the hub."""
+    def start(self, places: Mapping[str, Position], told: Iterable[str] = ()) -> None:
+        """Stand at ``places``, those of ``told`` as its client says; called once by the hub."""
         self._places = dict(places)
         self._due |= dict.fromkeys(places)
-        self._unasked = {n for n, place in places.items() if self._is_early(n, place)}
+        self._unasked = {name for name in told if self._is_early(name)}
         self.told = dict(places) if len(places) > 1 else None
 
     def move(self, phase: Reading) -> None:
@@ -306,11 +306,11 @@ class Subscription:
         is_same = self._places[channel].is_same(self.heads[channel].position)
         return is_same and channel not in self._unasked
 
-    def _is_early(self, channel: str, place: Position) -> bool:
-        """Whether ``place`` is a mark from before the dispatcher came: since then the channel may
+    def _is_early(self, channel: str) -> bool:
+        """Whether it stands at a mark from before the dispatcher came: since then the channel may
         have had messages, and may have been forgotten with them."""
-        head = self.heads[channel].position
-        return place.is_mark and head is not None and place.offset < head.offset
+        place, head = self._places[channel], self.heads[channel].position
+        return place.is_mark and not (place.is_same(head) and head and place.offset >= head.offset)
 
     def park(self, form: Format, sink: Sink) -> bool:
         """Let the dispatcher write to ``sink`` from here on; False if not where it stands.

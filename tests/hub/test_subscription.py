@@ -584,6 +584,24 @@ def test_whoever_returns_with_a_mark_is_told_that_its_channel_was_forgotten_sinc
     check_nothing_is_left(hub)
 
 
+def test_the_same_is_told_though_the_channel_has_messages_again() -> None:
+    hub = Hub(MemoryLog(Retention(channels=1)))
+    fill(hub, "other", 100)  # the mark's number is larger than those of the new messages
+    with hub.subscribe("a") as sub:
+        cursor = sub.id
+    hub.publish("a", "lost")
+    forget(hub, "a")
+    with hub.subscribe("a"):
+        held = fill(hub, "a", 2)
+        settle(hub)
+        with hub.subscribe("a", after=cursor) as back:
+            lost, *rest = back.read_on()
+        assert isinstance(lost, Gap)
+        assert str(lost.requested) == cursor
+        assert rest == held
+    check_nothing_is_left(hub)
+
+
 def test_a_mark_from_before_the_dispatcher_came_costs_one_look_into_the_log() -> None:
     log = BrokenLog()
     hub = Hub(log)
