@@ -42,9 +42,10 @@ class Page:
         that is followed is not.
         """
         gap = self.gap
-        if gap is None or not after.is_mark or (gap.oldest is not None and gap.oldest.offset > 1):
+        if gap is None or not after.is_mark:
             return self
-        return Page(self.messages, self.position, None, self.more)
+        has_all = self.position.is_mark if gap.oldest is None else gap.oldest.offset == 1
+        return Page(self.messages, self.position, None, self.more) if has_all else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -602,6 +602,20 @@ def test_the_same_is_told_though_the_channel_has_messages_again() -> None:
     check_nothing_is_left(hub)
 
 
+def test_whoever_lags_at_a_mark_until_all_has_expired_is_told() -> None:
+    now = [0.0]
+    hub = Hub(MemoryLog(Retention(age=10), clock=lambda: now[0]))
+    with hub.subscribe("a") as sub:
+        fill(hub, "a", 3)
+        now[0] = 20.0
+        settle(hub)
+        assert [type(item) for item in sub.read_on()] == [Gap]
+        message = hub.publish("a", "next")
+        settle(hub)
+        assert sub.read_on() == [message]
+    check_nothing_is_left(hub)
+
+
 def test_a_mark_from_before_the_dispatcher_came_costs_one_look_into_the_log() -> None:
     log = BrokenLog()
     hub = Hub(log)
