@@ -39,6 +39,8 @@ class Reading(Enum):
     """Nobody any more."""
 
 
+_NONE: frozenset[str] = frozenset()
+
 _MOVES = {
     (Reading.LAGGING, Reading.LIVE),
     (Reading.LIVE, Reading.LAGGING),
@@ -83,11 +85,11 @@ class Subscription:
     __slots__ = (
         "_due",
         "_engine",
+        "_fresh",
         "_log",
         "_others",
         "_places",
         "_policies",
-        "_reading",
         "_sent",
         "_unasked",
         "bell",
@@ -115,10 +117,10 @@ class Subscription:
         self._policies = policies
         self.heads: Mapping[str, Head] = {}
         """Where the dispatcher stands in each channel; set by it."""
-        self._reading = False
+        self._fresh: frozenset[str] = _NONE  # channels in which nobody can be too slow yet
         self._places: dict[str, Position] = {}
         self._due: dict[str, None] = {}  # channels that may have something behind the cursor
-        self._unasked: set[str] = set()  # channels whose place only the log can judge
+        self._unasked: frozenset[str] = _NONE  # channels whose place only the log can judge
         self.told: dict[str, Position] | None = None
         """Of several channels: up to where the client was told each."""
         self._others: tuple[str, bytes] | None = None  # see ``others``
@@ -128,7 +130,8 @@ class Subscription:
         """Stand at ``places``, those of ``told`` as its client says; called once by the hub."""
         self._places = dict(places)
         self._due |= dict.fromkeys(places)
-        self._unasked = {name for name in told if self._is_early(name)}
+        self._unasked = frozenset(filter(self._is_early, told))
+        self._fresh = frozenset(places)
         self.told = dict(places) if len(places) > 1 else None
 
     def move(self, phase: Reading) -> None:
@@ -213,10 +216,11 @@ class Subscription:
                 items.append(page.gap)
             items.extend(page.messages)
             self._places[channel] = page.position
-            self._unasked.discard(channel)
+            if channel in self._fresh:
+                self._fresh = self._fresh - {channel} or _NONE
+                self._unasked = self._unasked - {channel} or _NONE
             if page.more and (page.messages or page.gap):
                 self._due[channel] = None
-        self._reading = True
         self.is_slow = self.is_slow and bool(items)
         return items
 
@@ -233,7 +237,7 @@ class Subscription:
             newest = self._log.tail(channel, 1)
             after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
             return Page(after.messages, after.position, page.gap, after.more)
-        if page.gap is not None and policy == "disconnect" and self._reading:
+        if page.gap is not None and policy == "disconnect" and channel not in self._fresh:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
             raise self.reason
         return page
@@ -322,6 +326,7 @@ class Subscription:
             return False
         if not self._engine.seat(self, Seat(form, sink)):
             return False
+        self._fresh = _NONE
         self.is_slow = False
         return True
 

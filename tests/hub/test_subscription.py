@@ -366,6 +366,37 @@ def test_whoever_returns_too_late_is_told_of_the_gap_and_not_disconnected(
     assert len(items) == 11
 
 
+def test_a_log_that_was_away_at_first_makes_nobody_late() -> None:
+    """It came with an old cursor, and the log could not be read at once."""
+    log = BrokenLog(Retention(messages=10))
+    hub = Hub(log, policies={"orders": "disconnect"})
+    with hub.subscribe(["a", "orders"]) as sub:
+        cursor = sub.id
+    fill(hub, "orders", 15)
+    with hub.subscribe(["a", "orders"], after=cursor) as sub:
+        log.broken = {"read:orders"}
+        assert sub.read() == []
+        log.broken = set()
+        assert isinstance(sub.read()[0], Gap), "it is told, and not disconnected"
+    check_nothing_is_left(hub)
+
+
+@in_greenlets
+def test_whoever_was_live_and_missed_something_is_disconnected_too() -> None:
+    hub = Hub(MemoryLog(Retention(messages=10)), policies={"orders": "disconnect"})
+    client = Client(hub, Lines(), channels="c")  # its socket alone
+    client.sub.close()
+    with hub.subscribe("orders") as sub:
+        assert sub.park(Lines(), client.sink), "it has read nothing before"
+        client.sink.fd = -1  # shut
+        fill(hub, "orders", 15)
+        settle(hub, "orders")
+        with pytest.raises(Lagged):
+            sub.read_on()
+    client.close()
+    check_nothing_is_left(hub)
+
+
 # A log that is away
 
 
