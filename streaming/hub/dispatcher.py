@@ -58,7 +58,7 @@ class Dispatcher:
     # ---- joining and leaving
 
     def join(self, subscription: Subscription, names: Iterable[str]) -> dict[str, Channel]:
-        """Have ``subscription`` told of what is new in these channels; blocks a moment.
+        """Have ``subscription`` told of what is new in these channels, once they are followed.
 
         Raises:
             TooManyClients: If no thread can be started for it.
@@ -68,14 +68,18 @@ class Dispatcher:
             subscription.heads = joined
             for channel in joined.values():
                 channel.waiting[subscription] = None
-            fresh = [channel for channel in joined.values() if channel.position is None]
         if not self._workers.ensure():
             raise TooManyClients("The server cannot start another thread. Try again in a moment.")
-        for channel in fresh:  # several may ask: each of them has asked before it reads
-            with self._lock:
-                channel.follows += 1
-            self._log.follow(channel.name, self.heard)
         return joined
+
+    def follow(self, channel: Channel) -> None:
+        """See to it that the log tells of the channel; before its head is asked for. Blocks a
+        moment."""
+        with self._lock:
+            if channel.position is not None:
+                return
+            channel.follows += 1  # several may ask: none knows when the other has its answer
+        self._log.follow(channel.name, self.heard)
 
     def _channel(self, name: str) -> Channel:
         """The channel, followed from now on."""

@@ -146,6 +146,7 @@ class Hub:
         told: dict[str, Position] = {}
         heads: dict[str, Position] = {}
         for name, channel in joined.items():
+            self._dispatcher.follow(channel)
             place = None if cursor is None or single else cursor.get(name)
             if place is not None:
                 told[name] = place

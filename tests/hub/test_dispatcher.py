@@ -447,6 +447,14 @@ def test_a_subscriber_who_cannot_find_the_head_is_refused_and_the_next_one_begin
         assert sub.take(PATIENCE) == [message]
 
 
+def test_a_log_that_is_away_is_asked_to_tell_of_one_channel_only(hub: Hub, log: BrokenLog) -> None:
+    """It may take a second each time, and a subscriber waits for the refusal."""
+    log.broken = {"tail"}
+    with pytest.raises(LogUnavailable):
+        hub.subscribe([f"c{n}" for n in range(32)])
+    assert log.calls == ["follow:c0", "tail:c0", "unfollow:c0"]
+
+
 def test_whoever_could_not_read_is_rung_though_nothing_new_comes(hub: Hub, log: BrokenLog) -> None:
     with hub.subscribe("a") as sub:
         settle(hub)
