@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from ..bell import give_turn
 from ..logs import Retention
@@ -19,7 +20,7 @@ TURNS = 5
 
 MOST = 1.0
 """Seconds that one ``publish`` waits at most; the next ones do not wait then, until they are as far
-ahead again."""
+ahead again. Also what one subscriber may cost publishers until it is at the head."""
 
 SHARE = 4
 """The part of what a channel keeps (one of so many) that publishers may be ahead."""
@@ -29,8 +30,9 @@ class Pace:
     """Lets a publisher wait while a subscriber that keeps up is far behind.
 
     A burst is made faster than it is delivered, so without this the log would forget its beginning
-    before anybody had a chance to read it. A subscriber whose client is slow costs ``PATIENCE``
-    once, and then nothing until it has caught up. Other processes cannot be waited for, nor can a
+    before anybody had a chance to read it. A subscriber whose client takes nothing costs
+    ``PATIENCE`` once, one whose client is slow ``MOST`` in all, and then nothing until it has
+    caught up. Other processes cannot be waited for, nor can a
     log that cannot be read.
     """
 
@@ -73,15 +75,19 @@ class Pace:
 
     def _wait(self, channel: Channel, behind: dict[Subscription, int]) -> None:
         """Until one of them has got on; if none does, they are slow."""
-        until, turns = time.monotonic() + PATIENCE, 1
+        began, turns = time.monotonic(), 1
         give_turn()
         while all(self._stands(channel, sub, offset) for sub, offset in behind.items()):
-            if time.monotonic() > until and turns >= TURNS:
-                for sub in behind:
-                    sub.is_slow = sub.phase is not Reading.LIVE
+            if time.monotonic() - began > PATIENCE and turns >= TURNS:
+                _give_up(behind)
                 return
             time.sleep(0.001)
             turns += 1
+        waited = time.monotonic() - began
+        lagging = [sub for sub in behind if sub.phase is not Reading.LIVE]
+        for sub in lagging:
+            sub.waited += waited
+        _give_up(sub for sub in lagging if sub.waited > MOST)
 
     @staticmethod
     def _stands(channel: Channel, sub: Subscription, offset: int) -> bool:
@@ -89,6 +95,11 @@ class Pace:
         if place is None or sub.is_closed or channel.is_retried:
             return False
         return place.is_mark or place.offset <= offset
+
+
+def _give_up(subscriptions: Iterable[Subscription]) -> None:
+    for sub in subscriptions:  # who is live waits for the dispatcher, not for its client
+        sub.is_slow = sub.phase is not Reading.LIVE
 
 
 def _place(sub: Subscription, channel: Channel) -> Position | None:

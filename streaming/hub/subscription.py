@@ -99,6 +99,7 @@ class Subscription:
         "reason",
         "seat",
         "told",
+        "waited",
     )
 
     def __init__(
@@ -111,7 +112,10 @@ class Subscription:
         self.seat: Seat | None = None
         """Where the dispatcher writes while it is live."""
         self.is_slow = False
-        """Whether publishers no longer wait for it: it made no progress while they did."""
+        """Whether publishers no longer wait for it: it made no progress while they did, or has
+        cost them too much."""
+        self.waited = 0.0
+        """Seconds that publishers have waited for it since it was at the head."""
         self._log = log
         self._engine = engine
         self._policies = policies
@@ -221,7 +225,8 @@ class Subscription:
                 self._unasked = self._unasked - {channel} or _NONE
             if page.more and (page.messages or page.gap):
                 self._due[channel] = None
-        self.is_slow = self.is_slow and bool(items)
+        if not items:
+            self._catch_up()
         return items
 
     def _page(self, channel: str, place: Position) -> Page:
@@ -327,8 +332,12 @@ class Subscription:
         if not self._engine.seat(self, Seat(form, sink)):
             return False
         self._fresh = _NONE
-        self.is_slow = False
+        self._catch_up()
         return True
+
+    def _catch_up(self) -> None:
+        """It is at the head: publishers wait for it again."""
+        self.is_slow, self.waited = False, 0.0
 
     def fall(self, channel: str, place: Position) -> None:
         """Stand at ``place`` in ``channel`` again, and in the others where the client was told;

@@ -14,7 +14,7 @@ from streaming.message import Gap, Message, Position
 from tests import polling
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
-from tests.hub.engine import Crew, check_nothing_is_left
+from tests.hub.engine import Crew, check_nothing_is_left, settle
 from tests.hub.seats import Client, Lines
 from tests.polling import wait_until
 
@@ -194,6 +194,24 @@ def test_whoever_was_held_up_with_the_whole_process_is_given_another_turn(
         assert clock.slept < 0.01
 
 
+@in_greenlets
+def test_whoever_parks_at_the_head_is_waited_for_again() -> None:
+    hub, clock = Hub(MemoryLog(Retention(messages=KEPT))), Clock()
+    client = Client(hub, Lines())
+    client.fill()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "time", clock)
+        publish(hub, 2 * LIMIT)
+        assert clock.slept >= PATIENCE
+    settle(hub)
+    assert client.sub.is_slow
+    assert len(client.sub.read_on()) == 2 * LIMIT
+    assert client.sub.park(client.form, client.sink), "it knows without another read"
+    assert not client.sub.is_slow
+    client.close()
+    check_nothing_is_left(hub)
+
+
 def test_many_who_never_read_delay_a_publisher_no_longer_than_one(hub: Hub, clock: Clock) -> None:
     subs = [hub.subscribe("a") for _ in range(100)]
     publish(hub, 10 * KEPT)
@@ -216,6 +234,28 @@ def test_a_crowd_of_which_one_after_the_other_gets_on_is_not_waited_for_for_ever
     assert clock.slept == slept, "it is given up for a while"
     for sub in subs:
         sub.close()
+
+
+def test_whoever_gets_on_but_slowly_costs_publishers_a_second_in_all(
+    hub: Hub, clock: Clock
+) -> None:
+    """Its client takes two or three messages every 40 ms, and they come faster."""
+    text, due = "x" * 30_000, [0.04]
+
+    def take_a_page() -> None:
+        if clock.now >= due[0]:
+            due[0] = clock.now + 0.04
+            sub.read()
+
+    with hub.subscribe("a") as sub:
+        clock.meanwhile = take_a_page
+        for _ in range(5 * KEPT):
+            hub.publish("a", text)
+        assert MOST <= clock.slept <= MOST + PATIENCE
+        assert sub.is_slow
+        while sub.read():
+            pass
+        assert (sub.is_slow, sub.waited) == (False, 0.0), "it was at the head"
 
 
 def test_where_nobody_follows_a_publisher_is_never_delayed(
