@@ -161,7 +161,7 @@ def _count(sock: socket.socket, request: int) -> int | None:
 def _peek(sock: socket.socket) -> bool:
     if not hasattr(socket, "MSG_DONTWAIT"):
         return False  # Windows: heartbeats find out
-    with bare(sock) as plain:
+    with _bare(sock) as plain:
         try:
             return plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
@@ -169,16 +169,17 @@ def _peek(sock: socket.socket) -> bool:
 
 
 @contextmanager
-def bare(sock: socket.socket) -> Iterator[_socket.socket]:
+def _bare(sock: socket.socket) -> Iterator[_socket.socket]:
     """The class below all sockets on the same descriptor. Those of greenlet servers would wait in
     ``recv``, and take a ``shutdown`` for a close: their writer's error would be a surprise.
 
     Raises:
         OSError: If the socket is closed.
     """
-    if sock.fileno() < 0:
+    number = sock.fileno()  # once: another thread may close it now
+    if number < 0:
         raise OSError(errno.EBADF, "The socket is closed.")
-    plain = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+    plain = _socket.socket(sock.family, sock.type, sock.proto, number)
     try:
         yield plain
     finally:
@@ -187,8 +188,13 @@ def bare(sock: socket.socket) -> Iterator[_socket.socket]:
 
 def shut(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     """Shut the connection down: whoever reads or writes it gets an end or an error at once."""
-    with suppress(OSError), bare(sock) as plain:  # it may be broken already
-        plain.shutdown(how)
+    base: Any = _socket.socket
+    with suppress(OSError):  # it may be broken already
+        if isinstance(sock, base):  # the object: another thread may close it, and its number be
+            base.shutdown(sock, how)  # another connection's
+            return
+        with _bare(sock) as plain:
+            plain.shutdown(how)
 
 
 def cork(sock: socket.socket, is_on: bool) -> None:
@@ -199,21 +205,6 @@ def cork(sock: socket.socket, is_on: bool) -> None:
     if hasattr(socket, "TCP_CORK"):
         with suppress(OSError):  # a Unix socket, or a client that left
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(is_on))
-
-
-def send_now(sock: socket.socket, data: bytes | memoryview) -> int:
-    """Send what the kernel takes of a few bytes without waiting; how many that were.
-
-    Raises:
-        OSError: If the connection is lost.
-    """
-    if isinstance(sock, ssl.SSLSocket):  # a record in part could not be taken back
-        return sock.send(data) if is_writable(sock) else 0
-    with bare(sock) as plain:
-        try:
-            return plain.send(data, getattr(socket, "MSG_DONTWAIT", 0))
-        except BlockingIOError:
-            return 0
 
 
 def is_writable(sock: socket.socket) -> bool:

@@ -16,7 +16,6 @@ from streaming.clients import sockets
 from tests.greenlets import in_greenlets
 from tests.pairs import PAIRS, Pair, tcp_pair, unix_pair
 from tests.polling import PATIENCE, wait_until
-from tests.sites import certificate, trusting
 from tests.sockets import (
     cooperative,
     fill,
@@ -170,53 +169,18 @@ def test_a_closed_socket_can_be_asked_anything(pair: Pair) -> None:
     assert not sockets.is_writable(pair[0])
     sockets.shut(pair[0])
     sockets.cork(pair[0], True)
-    with pytest.raises(OSError, match="closed"):
-        sockets.send_now(pair[0], b"x")
 
 
 # writing
 
 
-def test_what_is_sent_now_is_what_the_kernel_takes(pair: Pair) -> None:
-    assert sockets.send_now(pair[0], b"hello") == 5
-    assert pair[1].recv(5) == b"hello"
+def test_a_socket_is_writable_while_a_good_part_of_its_buffer_is_free(pair: Pair) -> None:
     assert sockets.is_writable(pair[0])
     with cooperative(pair[0].dup()) as direct:
         filled = fill(direct)
     assert not sockets.is_writable(pair[0])
-    assert sockets.send_now(pair[0], b"more") == 0
     read_exactly(pair[1], filled)
     wait_until(lambda: sockets.is_writable(pair[0]), "there is space again")
-
-
-def test_nothing_is_sent_now_to_a_blocking_socket_that_is_full() -> None:
-    with plain_pair() as (server, peer):
-        server.settimeout(0.0)
-        with cooperative(server.dup()) as direct:
-            filled = fill(direct)
-        server.settimeout(None)
-        assert sockets.send_now(server, b"more") == 0
-        read_exactly(peer, filled)
-
-
-def test_a_full_tls_connection_is_not_written_to_in_part() -> None:
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(*certificate())
-    with plain_pair() as (server, peer):
-        peers: list[ssl.SSLSocket] = []
-        thread = threading.Thread(target=lambda: peers.append(trusting().wrap_socket(peer)))
-        thread.start()
-        with server_side.wrap_socket(server, server_side=True) as ours:
-            thread.join(PATIENCE)
-            assert sockets.send_now(ours, b"hello") == 5
-            with peers[0] as theirs:
-                assert theirs.recv(100) == b"hello"
-                with socket.socket(fileno=os.dup(ours.fileno())) as below:
-                    below.setblocking(False)
-                    with cooperative(below) as direct:
-                        fill(direct)  # no TLS, but nobody reads it
-                    ours.setblocking(True)
-                assert sockets.send_now(ours, b"more") == 0
 
 
 def test_to_ask_whether_a_socket_takes_more_needs_no_file_descriptor(pair: Pair) -> None:
@@ -231,6 +195,24 @@ def test_whoever_reads_or_writes_a_connection_that_is_shut_gets_its_end(pair: Pa
     assert pair[0].recv(1) == b""
     with pytest.raises(OSError, match="Broken pipe"):
         pair[0].send(b"x")
+
+
+def test_a_socket_that_another_thread_closes_can_be_shut_and_asked() -> None:
+    """Its server closes it when the answer is out, while somebody looks whether it has left."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for make in PAIRS.values():
+            for _ in range(300):
+                ours, theirs = make()
+                closing_it = threading.Thread(target=ours.close)
+                closing_it.start()
+                sockets.is_gone(ours)
+                sockets.shut(ours)
+                closing_it.join()
+                theirs.close()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux collects packets, others do not")
