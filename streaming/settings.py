@@ -128,7 +128,6 @@ class Settings:
         )
 
     def _checked(self) -> Self:
-        self._check_log()
         for name in ("message_size", "frame_size", "body_size"):
             self._check(name, int, optional=False)
         for name in ("retention_messages", "retention_size", "retention_channels"):
@@ -145,6 +144,7 @@ class Settings:
             isinstance(name, str) and name for name in self.parameters
         ):
             self._refuse("parameters", "a list of names such as ['token']")
+        self._check_log()
         self._check_origins()
         self._check_policies()
         return self
