@@ -20,7 +20,7 @@ is ended with ``Lagged`` where the others are told of a gap."""
 _NO_PAGES = frozenset({"ws", "wss", "ftp", "file"})
 """Schemes that no page's origin has."""
 
-_PASSWORD = re.compile(r"(://[^/@]*:)[^/]*@")
+_PASSWORD = re.compile(r"(://[^/@]*:).*@")
 
 
 @dataclass(frozen=True, slots=True)

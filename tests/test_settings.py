@@ -161,7 +161,7 @@ def test_the_applications_own_parameters_are_a_list_of_names(value: object) -> N
 
 
 def test_a_password_in_a_log_url_is_not_said() -> None:
-    for url in ("postgres://me:secret@host/db", "REDIS://:secret@host"):
+    for url in ("postgres://me:secret@host/db", "REDIS://:secret@host", "x://me:a/secret@@host"):
         with pytest.raises(ConfigurationError, match=r"\*\*\*@host") as refused:
             Settings.from_config({"STREAMING_LOG": url})
         assert "secret" not in str(refused.value)

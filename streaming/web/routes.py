@@ -21,7 +21,6 @@ from .surroundings import look_at_config, look_at_publish, look_at_stream
 ROOM = "chat"
 """The room of connections without a subprotocol."""
 
-
 PARAMETERS = {"events": ("channel", "history", "last_event_id")}
 """What the URL of each route may say behind the question mark; nothing elsewhere."""
 
