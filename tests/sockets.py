@@ -66,6 +66,15 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def named_descriptors() -> dict[str, str]:
+    """The file descriptors of this process, and what each is."""
+    named = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the one that lists them
+            named[number] = os.readlink(f"/proc/self/fd/{number}")
+    return named
+
+
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """Whoever asks the kernel for another file descriptor gets EMFILE."""

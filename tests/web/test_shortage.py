@@ -18,7 +18,7 @@ from tests.greenlets import is_green
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
 from tests.sites import Site, make_app, serve, wait_until
-from tests.sockets import open_descriptors
+from tests.sockets import named_descriptors
 
 
 @pytest.fixture
@@ -40,10 +40,15 @@ def watched(app: Flask, **how: Any) -> Iterator[Site]:
     """A site at whose end nobody is listed, nothing is open and everything works again."""
     with serve(app, **how) as site:
         works(site)
-        before = open_descriptors()
+        before = named_descriptors()
         yield site
         site.wait_empty()
-        wait_until(lambda: open_descriptors() <= before, "all is closed")
+        try:
+            wait_until(lambda: len(named_descriptors()) <= len(before), "all is closed")
+        except AssertionError as error:
+            error.add_note(f"open: {dict(named_descriptors().items() - before.items())}")
+            error.add_note(f"threads: {[thread.name for thread in threading.enumerate()]}")
+            raise
         works(site)
 
 
