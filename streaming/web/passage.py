@@ -77,7 +77,7 @@ class Passage:
     def _sent(self) -> int | None:
         """How many bytes of the body gunicorn says it has sent, framed as we think; or None."""
         owner = getattr(self._start, "__self__", None)
-        if not self._is_whole or not type(owner).__module__.startswith("gunicorn."):
+        if not self._is_whole or not _comes_from(owner, "gunicorn."):
             return None
         sent = getattr(owner, "sent", None)
         return sent if getattr(owner, "chunked", None) is self._is_chunked else None
@@ -86,5 +86,11 @@ class Passage:
 def is_servers_own(start_response: Any) -> bool:
     """Whether it is a server's own function, not one that middleware has put before it."""
     owner = getattr(start_response, "__self__", None)
-    module = type(owner).__module__ if owner is not None else start_response.__module__
-    return str(module).startswith(("gunicorn.", "werkzeug.serving"))
+    if owner is not None:
+        return _comes_from(owner, "gunicorn.", "werkzeug.serving")
+    return str(start_response.__module__).startswith(("gunicorn.", "werkzeug.serving"))
+
+
+def _comes_from(owner: object, *modules: str) -> bool:
+    """Whether its class or one it is made from stands there: workers have answers of their own."""
+    return any(kind.__module__.startswith(modules) for kind in type(owner).__mro__)

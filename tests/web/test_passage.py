@@ -12,6 +12,7 @@ from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.middleware.profiler import ProfilerMiddleware
 
 from streaming.web.passage import Passage, is_servers_own
+from streaming.web.server.answers import Answer
 from tests.sites import make_app, serve
 from tests.sockets import tcp_pair
 
@@ -162,9 +163,11 @@ def test_without_a_socket_nothing_is_known() -> None:
 # where bytes cannot be counted
 
 
-def gunicorn_start(*, chunked: bool) -> Callable[..., object]:
+def gunicorn_start(
+    *, chunked: bool, kind: type[GunicornResponse] = GunicornResponse
+) -> Callable[..., object]:
     """``start_response`` of a gunicorn that is answering."""
-    response = GunicornResponse.__new__(GunicornResponse)
+    response = kind.__new__(kind)
     response.chunked, response.sent = chunked, 7
     return response.start_response
 
@@ -189,6 +192,7 @@ def own_start(*args: object) -> None:
     [
         (gunicorn_start(chunked=True), True, True, True),
         (gunicorn_start(chunked=False), True, False, True),
+        (gunicorn_start(chunked=True, kind=Answer), True, True, True),  # our worker's
         (gunicorn_start(chunked=False), True, True, False),  # uwsgi's protocol
         (gunicorn_start(chunked=True), False, True, False),  # it says that it is compressed
         (own_start, True, True, False),
