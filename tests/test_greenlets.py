@@ -17,6 +17,7 @@ FILES = [
     "web/test_responses.py",
     "web/test_shortage.py",
     "web/test_sock.py",
+    "web/test_storm.py",
 ]
 
 
