@@ -21,6 +21,8 @@ from .state import State
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """No cache keeps a stream, no proxy collects or compresses it."""
 
+_ABOUT_BODY = {"content-type", "content-length", "content-encoding", *map(str.lower, HEADERS)}
+
 FIRST = 1.0
 """Seconds for which an answer's head waits for the first piece, and may become an error's."""
 
@@ -116,11 +118,20 @@ class StreamResponse(Response):
             self.close()
             if raises_errors() and not isinstance(error, StreamingError | HTTPException):
                 raise source_of(error) from None
-            return refusal(error)(environ, start_response)
+            return self._refused(error)(environ, start_response)
         except BaseException:  # somebody's time limit, as gevent has them
             self.close()
             raise
         return pieces
+
+    def _refused(self, error: Exception) -> Response:
+        """The error's answer, with what extensions have added to ours: origins, cookies."""
+        answer = refusal(error)
+        for name, value in self.headers:
+            is_new = name == "Set-Cookie" or name not in answer.headers
+            if is_new and name.lower() not in _ABOUT_BODY:
+                answer.headers.add(name, value)
+        return answer
 
 
 def raises_errors() -> bool:

@@ -10,7 +10,7 @@ from unittest import mock
 
 import httpx
 import pytest
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, request, session
 from httpx_sse import connect_sse
 
 from streaming import (
@@ -24,6 +24,7 @@ from streaming import (
 )
 from streaming.clients.formats import EventFormat
 from streaming.web import responses
+from streaming.web.origin import allow_origin
 from streaming.web.responses import choose_format
 from tests.live.clients import Event, RawClient
 from tests.polling import PATIENCE
@@ -684,6 +685,27 @@ def test_the_applications_own_error_handler_is_asked() -> None:
     app.errorhandler(Forbidden)(lambda error: ("our own page", 418))
     with serve(app) as site, site.get("/answer") as client:
         assert (client.status, client.read_all()) == (418, b"our own page")
+
+
+def test_what_extensions_add_to_a_response_is_on_its_refusal_too() -> None:
+    """A page of another origin may not even read the status without it."""
+    origins = ["https://listed.example"]
+    app = make_app()
+    app.secret_key = "x"
+    app.after_request(lambda response: allow_origin(request, response, origins))
+
+    @app.get("/answer")
+    def answer() -> Response:
+        session["seen"] = 1
+        return stream(fail_with(Forbidden("Not you.")), form=SSE)
+
+    with serve(app) as site, site.get("/answer", headers={"Origin": origins[0]}) as client:
+        assert client.status == 403
+        assert client.headers["access-control-allow-origin"] == "https://listed.example"
+        assert client.headers["set-cookie"].startswith("session=")
+        assert client.headers["content-type"] == "application/problem+json"
+        assert "x-accel-buffering" not in client.headers
+        assert json.loads(client.read_all())["status"] == 403
 
 
 def test_an_answer_that_fails_while_its_head_has_left_says_so_in_band() -> None:
