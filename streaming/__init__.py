@@ -24,9 +24,9 @@ from .bell import Bell as Bell
 from .clients.closed import ConnectionClosed as ConnectionClosed
 from .clients.formats import NDJSON as NDJSON
 from .clients.formats import SSE as SSE
+from .clients.life import Take as Take
 from .clients.registry import Registry as Registry
 from .clients.websocket import Connection as Connection
-from .clients.websocket import Take as Take
 from .errors import ClientGone as ClientGone
 from .errors import ConfigurationError as ConfigurationError
 from .errors import Forbidden as Forbidden

@@ -30,7 +30,6 @@ class Client:
         "_settings",
         "_taken",
         "_waits",
-        "heard",
         "id",
         "is_left",
         "peer",
@@ -53,8 +52,8 @@ class Client:
         self.is_left = False
         """Whether it is out of everything."""
         self.tick = 0
-        self.heard = self.spoke = time.monotonic()
-        """When something was last heard from it, and sent to it (``time.monotonic``)."""
+        self.spoke = time.monotonic()
+        """When something was last sent to it (``time.monotonic``)."""
         self._deadlines = deadlines
         self._settings = settings
         self._cut_at: float | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..clients.formats import FrameFormat
-from ..clients.websocket import Bare, Connection, Take
+from ..clients.life import Bare, Take
+from ..clients.websocket import Connection
 from ..errors import Lagged
 from ..hub.presence import presence_channel
 from ..message import Gap, Message

@@ -9,7 +9,8 @@ from typing import Any
 from flask import copy_current_request_context
 
 from ..clients.formats import FrameFormat
-from ..clients.websocket import Bare, Connection, Take
+from ..clients.life import Bare, Take
+from ..clients.websocket import Connection
 from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from ..hub.hub import MAX_CHANNELS
 from ..hub.presence import presence_channel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, request
 
-from ..clients.websocket import Connection, Take
+from ..clients.life import Take
+from ..clients.websocket import Connection
 from ..errors import HandshakeError, InvalidRequest, StreamingError
 from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of

@@ -12,6 +12,7 @@ import flask_sock
 from flask import Blueprint, Request, Response, current_app, request
 
 from ..clients import sockets
+from ..clients.life import Life
 from ..clients.sockets import client_socket
 from ..clients.websocket import Connection
 from ..errors import ClientGone, HandshakeError, TooManyClients
@@ -57,9 +58,8 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
                 state = current_state()
                 options = self._options(state)
                 agree = subprotocols or options.subprotocols
-                connection, is_ours = accept(request, state, agree, options.settings)
-                greet = partial(handler, connection, **variables)
-                return Taken(connection.begin(greet, is_ours=is_ours))
+                life = accept(request, state, agree, options.settings)
+                return Taken(life.begin(partial(handler, life.connection, **variables)))
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
             return handler
@@ -109,11 +109,9 @@ class Taken(Response):
             threading.Thread(target=self._rest, name="websocket rest", daemon=True).start()
 
 
-def accept(
-    request: Request, state: State, subprotocols: Sequence[str], settings: Settings
-) -> tuple[Connection, bool]:
-    """Answer a handshake with 101 and return the open connection, in the registry; and whether its
-    socket is our own. ``settings`` are those of the connection.
+def accept(request: Request, state: State, subprotocols: Sequence[str], settings: Settings) -> Life:
+    """Answer a handshake with 101 and return the open connection, in the registry, about to begin.
+    ``settings`` are those of the connection.
 
     Raises:
         HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
@@ -149,7 +147,7 @@ def accept(
         head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
     is_ours = not isinstance(sock, ssl.SSLSocket)
     connection = Connection(
-        state.registry,
+        state.registry.deadlines,
         settings,
         sock,
         peer=request.remote_addr or "",
@@ -157,7 +155,6 @@ def accept(
         subprotocol=protocol,
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,
-        surround=current_app.app_context,
     )
     state.registry.add(connection)  # until here, and if it fails, the server can answer
     if is_ours:
@@ -168,12 +165,12 @@ def accept(
     except ClientGone as gone:
         connection.end(gone)
     connection.line.start()
-    return connection, is_ours
+    return Life(connection, state.registry, surround=current_app.app_context, is_ours=is_ours)
 
 
 def _exchange(connection: Connection, state: State) -> None:
     try:
-        connection.use(sockets.exchange(connection.sock))
+        connection.line.sock = sockets.exchange(connection.line.sock)
     except OSError as error:
         state.registry.remove(connection, str(error))
         raise TooManyClients("The server has no file descriptor left. Try again.") from error

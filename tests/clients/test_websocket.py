@@ -1,4 +1,4 @@
-"""streaming/clients/websocket.py: a correct connection, seen by others' clients and bare bytes."""
+"""A WebSocket in ``streaming/clients``: a correct connection, seen by clients and bare bytes."""
 
 import random
 import socket
@@ -34,8 +34,9 @@ from streaming import (
     UnsupportedMediaType,
 )
 from streaming.clients import client as clients
-from streaming.clients import line, outlet, sockets, websocket
-from streaming.wire.closing import Closing, Ending, Move, Verdict
+from streaming.clients import inlet, life, line, outlet, sockets, websocket, websocket_client
+from streaming.clients.farewell import Farewell
+from streaming.wire.closing import Ending, Move, Verdict
 from tests.live.raw_websocket import (
     BINARY,
     CLOSE,
@@ -626,7 +627,7 @@ def test_the_rest_of_a_message_that_looks_like_a_pong_is_the_rest_of_a_message()
     text = b"A" * 10 + pong.replace(pong[2:], key)
     frame = bytes([0x82, 0x80 | len(text)]) + key + text
     with (
-        mock.patch.object(websocket, "AWAKE", 0.01),
+        mock.patch.object(life, "AWAKE", 0.01),
         serve(app_of(takes_after(0))) as site,
         raw(site) as ws,
     ):
@@ -705,9 +706,9 @@ def test_a_handler_that_does_not_read_keeps_a_client_whose_pong_lies_unread(wher
         while ws.read().opcode != TEXT:
             pass
         (connection,) = site.registry.clients()
-        since = connection.heard
+        since = connection.inlet.heard
         ws.send(TEXT, b"busy")
-        wait_until(lambda: connection.heard > since, "somebody is busy with it")
+        wait_until(lambda: connection.inlet.heard > since, "somebody is busy with it")
         until = time.monotonic() + 3 * 0.1
         while time.monotonic() < until:
             assert ws.read().opcode == PING
@@ -722,13 +723,13 @@ class Bare:
     """A connection on a socket of a greenlet server; time passes for it when the test says so."""
 
     def __init__(self, stack: ExitStack, server: socket.socket, **settings: Any) -> None:
-        for module in (line, outlet, websocket):
+        for module in (inlet, line, outlet, websocket, websocket_client):
             stack.enter_context(mock.patch.object(module, "time", self))
         self.now = time.monotonic()
         settings = {"heartbeat": 10.0, "pong_timeout": 15.0, "send_timeout": 100.0, **settings}
-        self.connection = Connection(Registry(), Settings(**settings), server)
+        self.connection = Connection(Registry().deadlines, Settings(**settings), server)
         self.connection.line.start()
-        self.connection.heard = self.connection.spoke = self.now
+        self.connection.inlet.heard = self.connection.spoke = self.now
 
     def monotonic(self) -> float:
         return self.now
@@ -811,7 +812,7 @@ def _put(connection: Connection, text: str) -> None:
 # how it uses the closing handshake
 
 
-class Story(Closing):
+class Story(Farewell):
     """A closing handshake that notes what happened, and what was refused."""
 
     told: ClassVar[list[tuple[Move, Ending]]]
@@ -831,7 +832,7 @@ class Story(Closing):
 def story() -> Iterator[type[Story]]:
     """What happens to the connections of this test; nothing of it may be refused."""
     Story.told, Story.refused = [], []
-    with mock.patch.object(websocket, "Closing", Story):
+    with mock.patch.object(websocket_client, "Farewell", Story):
         yield Story
     assert Story.refused == []
     assert Story.told[-1][1] is Ending.OVER
@@ -905,7 +906,7 @@ def test_the_story_of_one_that_is_cut_while_it_ends(story: type[Story]) -> None:
             server, peer = socket.socketpair()
             with server, peer:
                 registry = Registry()
-                connection = Connection(registry, Settings(), server)
+                connection = Connection(registry.deadlines, Settings(), server)
                 connection.line.start()
                 peer.sendall(encode(CLOSE, struct.pack("!H", 1000)))
                 acts: list[Callable[[], object]] = [
@@ -943,8 +944,8 @@ def test_a_clients_message_has_a_limit_of_its_own_below_the_applications() -> No
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When turns were given, where every piece of work is long enough for one."""
     given: list[float] = []
-    monkeypatch.setattr(websocket, "SLICE", -1.0)
-    monkeypatch.setattr(websocket, "give_turn", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(inlet, "SLICE", -1.0)
+    monkeypatch.setattr(inlet, "give_turn", lambda: given.append(time.monotonic()))
     return given
 
 
@@ -952,7 +953,7 @@ def test_reads_that_complete_no_message_give_turns_too(turns: list[float]) -> No
     with serve(app_of(echo, frame_size=1_000_000)) as site, raw(site) as ws:
         ws.send(BINARY, b"x" * 900_000)
         assert len(ws.read().payload) == 900_000
-    assert len(turns) >= 900_000 // websocket.READ
+    assert len(turns) >= 900_000 // inlet.READ
 
 
 def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float]) -> None:

@@ -308,11 +308,11 @@ def test_what_a_look_ahead_has_found_is_received_in_order(many: int) -> None:
     def handler(ws: Connection) -> object:
         ws.send("looks")
         until = time.monotonic() + PATIENCE
-        while not ws._ahead and time.monotonic() < until:
+        while not ws.inlet.kept and time.monotonic() < until:
             assert ws.connected
             time.sleep(0.005)
         assert ws.connected
-        assert 0 < len(ws._ahead) <= websocket.KEPT
+        assert 0 < len(ws.inlet.kept) <= websocket.KEPT
         ws.send(ws.receive() or "")
         return ws.send
 
