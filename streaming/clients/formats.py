@@ -20,13 +20,7 @@ class EventFormat(Format, Protocol):
     heartbeat: bytes
 
     def event(
-        self,
-        event: str,
-        data: str,
-        *,
-        id: str | None = None,
-        channel: str | None = None,
-        retry: int | None = None,
+        self, event: str, data: str, *, id: str | None = None, retry: int | None = None
     ) -> bytes:
         """One event; ``id`` is the cursor behind it, ``retry`` in milliseconds."""
 
@@ -59,7 +53,9 @@ class _Chunked:
         blocks = [message.encoded(self.begun) for message in messages]
         return [blocks[0], *(self.end + block for block in blocks[1:]), self.end]
 
-    def event(self, event: str, data: str, *, id: str | None = None) -> bytes:
+    def event(
+        self, event: str, data: str, *, id: str | None = None, retry: int | None = None
+    ) -> bytes:
         raise NotImplementedError
 
     def gap(self, lost: Gap, id: str, /) -> bytes:
@@ -78,8 +74,7 @@ class _SseBegun:
 class _NdjsonBegun:
     def encode(self, message: Message, /) -> bytes:
         place = print_place(message.channel, message.id)
-        line = _line(message.event, message.data, channel=message.channel, id=place)
-        return line.removesuffix(NdjsonFormat.end)
+        return _line(message, place).removesuffix(NdjsonFormat.end)
 
 
 class SseFormat(_Chunked):
@@ -95,13 +90,7 @@ class SseFormat(_Chunked):
         return sse.encode(message.data, event=message.event, id=str(message.id))
 
     def event(
-        self,
-        event: str,
-        data: str,
-        *,
-        id: str | None = None,
-        channel: str | None = None,
-        retry: int | None = None,
+        self, event: str, data: str, *, id: str | None = None, retry: int | None = None
     ) -> bytes:
         return sse.encode(data, event=event, id=id, retry=retry)
 
@@ -116,31 +105,18 @@ class NdjsonFormat(_Chunked):
     end = b'"}\n'
 
     def encode(self, message: Message, /) -> bytes:
-        place = str(message.id)
-        return _line(message.event, message.data, channel=message.channel, id=place)
+        return _line(message, str(message.id))
 
     def event(
-        self,
-        event: str,
-        data: str,
-        *,
-        id: str | None = None,
-        channel: str | None = None,
-        retry: int | None = None,
+        self, event: str, data: str, *, id: str | None = None, retry: int | None = None
     ) -> bytes:
-        return _line(event, data, channel=channel, id=id, retry=retry)
+        line = {"event": event, "data": data, "id": id, "retry": retry}
+        return ndjson.encode({name: value for name, value in line.items() if value is not None})
 
 
-def _line(
-    event: str,
-    data: str,
-    *,
-    channel: str | None = None,
-    id: str | None = None,
-    retry: int | None = None,
-) -> bytes:
-    line = {"event": event, "channel": channel, "data": data, "id": id, "retry": retry}
-    return ndjson.encode({k: v for k, v in line.items() if v is not None})
+def _line(message: Message, place: str) -> bytes:
+    line = {"event": message.event, "channel": message.channel, "data": message.data, "id": place}
+    return ndjson.encode(line)
 
 
 SSE = SseFormat()
