@@ -74,14 +74,8 @@ class RequestStream(Client):
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""
-        if self.subscription is None:
-            return super().describe()
-        return {
-            "peer": self.peer,
-            "channels": self.subscription.channels,
-            "position": self.subscription.id,
-            "state": self.subscription.phase.value,
-        }
+        followed = self.subscription.describe() if self.subscription is not None else {}
+        return {**super().describe(), **followed}
 
     def hand(self, data: bytes) -> bytes:
         """``data``, about to be given to the server: call right before ``yield``."""

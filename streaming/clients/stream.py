@@ -94,14 +94,8 @@ class EventStream(Client):
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""
-        if self.subscription is None:
-            return super().describe()
-        return {
-            "peer": self.peer,
-            "channels": self.subscription.channels,
-            "position": self.subscription.id,
-            "state": self.subscription.phase.value,
-        }
+        followed = self.subscription.describe() if self.subscription is not None else {}
+        return {**super().describe(), **followed}
 
     def _say_goodbye(self, reason: StreamingError) -> None:
         last = formats.farewell(self._form, reason, spread_retry())

@@ -169,6 +169,10 @@ class Subscription:
             )
         return print_cursor(self._places)
 
+    def describe(self) -> Mapping[str, object]:
+        """Channels, position and phase, for people to read."""
+        return {"channels": self.channels, "position": self.id, "state": self.phase.value}
+
     @property
     def offered(self) -> float:
         """When the dispatcher last wrote to it (``time.monotonic``)."""
