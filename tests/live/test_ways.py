@@ -74,7 +74,7 @@ def test_a_body_that_nobody_reads_ends_no_stream(server: Server, size: int | Non
     headers = {"Content-Length": str(size)} if size else {"Transfer-Encoding": "chunked"}
     with RawClient(f"{server.url}/body", method="POST", headers=headers) as client:
         assert client.next_event().event == "ready"  # type: ignore[union-attr]
-        sending = threading.Thread(target=send_body, args=(client, size))
+        sending = threading.Thread(target=client.send_body, args=(size,))
         sending.start()
         for n in range(3):
             publish(server, str(n))
@@ -86,18 +86,6 @@ def test_a_body_that_nobody_reads_ends_no_stream(server: Server, size: int | Non
         client.socket.shutdown(socket.SHUT_RDWR)  # which ends the sending, too
     sending.join(10)
     wait_until(lambda: state(server)["clients"] == [], "it is forgotten")
-
-
-def send_body(client: RawClient, size: int | None) -> None:
-    try:
-        if size is not None:
-            client.socket.sendall(b"b" * size)
-            return
-        for _ in range(200):
-            client.socket.sendall(b"1000\r\n" + b"b" * 4096 + b"\r\n")
-        client.socket.sendall(b"0\r\n\r\n")
-    except OSError:
-        return  # it is over
 
 
 @pytest.mark.parametrize("worker", ["gevent", "gthread"])

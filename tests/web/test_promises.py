@@ -17,6 +17,7 @@ from streaming.web import responses
 from tests.greenlets import is_green
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
+from tests.middleware import Watching, Wsgi, collecting, compressing
 from tests.polling import PATIENCE
 from tests.sites import WAYS, Site, Way, make_app, serve, trusting, wait_until
 
@@ -229,47 +230,6 @@ def test_a_stream_of_events_whose_client_leaves_is_forgotten(way: Way) -> None:
 # behind middleware
 
 
-Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
-
-
-def collecting(app: Wsgi) -> Wsgi:
-    """Middleware that collects 10 kB before it passes anything on, and touches no head."""
-
-    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        held, pieces = b"", app(environ, start_response)
-        try:
-            for piece in pieces:
-                held += piece
-                if len(held) > 10_000:
-                    yield held
-                    held = b""
-            yield held
-        finally:
-            getattr(pieces, "close", lambda: None)()
-
-    return wrapped
-
-
-def compressing(app: Wsgi) -> Wsgi:
-    """Middleware that compresses, and says so in the head."""
-
-    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-        packer = zlib.compressobj(wbits=31)
-
-        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            return start_response(status, [*headers, ("Content-Encoding", "gzip")], *rest)
-
-        pieces = app(environ, start)
-        try:
-            for piece in pieces:
-                yield packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
-            yield packer.flush()
-        finally:
-            getattr(pieces, "close", lambda: None)()
-
-    return wrapped
-
-
 def after_request(change: Callable[[Response], None]) -> Callable[[Flask], None]:
     def install(app: Flask) -> None:
         @app.after_request
@@ -410,49 +370,6 @@ def test_a_client_that_can_be_read_by_gzip_gets_gzip() -> None:
 
 
 # nobody's errors
-
-
-class Watching:
-    """What Sentry and others do: they see what leaves the application, and its iterable."""
-
-    def __init__(self, app: Wsgi) -> None:
-        self.app = app
-        self.seen: list[BaseException] = []
-        self.closed = 0
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        try:
-            pieces = self.app(environ, lambda *how: start_response(*how))
-        except BaseException as error:
-            self.seen.append(error)
-            raise
-        return _Watched(self, pieces)
-
-
-class _Watched:
-    def __init__(self, watching: Watching, pieces: Iterable[bytes]) -> None:
-        self.watching = watching
-        self.pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        iterator = iter(self.pieces)
-        while True:
-            try:
-                piece = next(iterator)
-            except StopIteration:
-                return
-            except BaseException as error:
-                self.watching.seen.append(error)
-                raise
-            yield piece
-
-    def close(self) -> None:
-        self.watching.closed += 1
-        try:
-            getattr(self.pieces, "close", lambda: None)()
-        except BaseException as error:
-            self.watching.seen.append(error)
-            raise
 
 
 @every_way
@@ -596,7 +513,7 @@ def test_a_body_that_nobody_reads_ends_no_stream(way: Way, size: int | None) -> 
         site.get("/events", method="POST", headers=headers) as client,
     ):
         assert client.next_event().event == "ready"  # type: ignore[union-attr]
-        sending = threading.Thread(target=send_body, args=(client, size))
+        sending = threading.Thread(target=client.send_body, args=(size,))
         sending.start()
         for n in range(10):
             site.state.hub.publish("a", f"{n}")
@@ -611,15 +528,3 @@ def test_a_body_that_nobody_reads_ends_no_stream(way: Way, size: int | None) -> 
         site.state.close()
         assert [event.event for event in client.events()] == ["restart"]
         sending.join(PATIENCE)
-
-
-def send_body(client: RawClient, size: int | None) -> None:
-    try:
-        if size is not None:
-            client.socket.sendall(b"b" * size)
-            return
-        for _ in range(200):
-            client.socket.sendall(b"1000\r\n" + b"b" * 4096 + b"\r\n")
-        client.socket.sendall(b"0\r\n\r\n")
-    except OSError:
-        return  # the stream has ended before
