@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
-import { getEventListeners } from "node:events";
 import { test } from "node:test";
-import { Backoff, EventStream } from "../../streaming/static/index.js";
+import { EventStream } from "../../streaming/static/index.js";
+import { QUICK, connectionTests, opener } from "./connection.mjs";
 import {
   assertNothingLeft,
-  freePort,
   httpServer,
   record,
   states,
@@ -13,17 +12,22 @@ import {
   until,
 } from "./helper.mjs";
 
-const QUICK = { first: 1, base: 1, cap: 1, limit: 10 };
+const open = opener(EventStream);
 
-/** An event stream that the test closes at its end, proving that nothing is left. */
-function open(t, server, options = {}) {
-  const events = new EventStream(server.url, { backoff: QUICK, ...options });
-  t.after(async () => {
-    events.close();
-    await assertNothingLeft({ server, signal: options.signal });
-  });
-  return events;
-}
+connectionTests(EventStream, "http", async (t, act, port) => {
+  const held = [];
+  const server = await httpServer(
+    t,
+    (_, response, number) => {
+      const what = act(number);
+      if (what === "open") stream(response);
+      else if (what === "end") stream(response).end("data: a\n\n");
+      else held.push(response);
+    },
+    port,
+  );
+  return Object.assign(server, { late: () => held.forEach((response) => stream(response)) });
+});
 
 test("events arrive by name, with their data and id", async (t) => {
   const server = await httpServer(t, (_, response) => {
@@ -315,73 +319,6 @@ test("a Retry-After that nobody understands is ignored", async (t) => {
   await states(open(t, server)).next("open");
 });
 
-test("nobody there: it gives up after the limit, and retryNow starts over", async (t) => {
-  const port = await freePort(t);
-  const url = `http://127.0.0.1:${port}/`;
-  const events = open(t, { url, active: 0 }, { backoff: { ...QUICK, limit: 3 } });
-  const seen = states(events);
-  const last = await seen.next("closed");
-  assert.deepEqual([last.reason, last.kind, last.attempt, last.limit], ["gave up", "limit", 3, 3]);
-  const steps = seen.log.map(({ state, attempt }) => `${state} ${attempt}`);
-  assert.deepEqual(steps, [
-    "connecting 0",
-    "waiting 1",
-    "connecting 1",
-    "waiting 2",
-    "connecting 2",
-    "waiting 3",
-    "connecting 3",
-    "closed 3",
-  ]);
-  assert.equal(seen.log[1].reason, "the server cannot be reached");
-  assert.equal(timers(), 0);
-
-  events.retryNow();
-  assert.deepEqual([events.state, events.attempt], ["connecting", 0]);
-  assert.equal((await seen.next("waiting")).attempt, 1);
-  await seen.next("closed");
-
-  const server = await httpServer(t, (_, response) => stream(response), port);
-  events.retryNow();
-  assert.equal((await seen.next("open")).attempt, 0);
-  events.close();
-  await assertNothingLeft({ server });
-});
-
-test("closing after it gave up is final", async (t) => {
-  const port = await freePort(t);
-  const controller = new AbortController();
-  const server = { url: `http://127.0.0.1:${port}/`, active: 0 };
-  const events = open(t, server, { backoff: { limit: 0 }, signal: controller.signal });
-  const seen = states(events);
-  assert.equal((await seen.next("closed")).kind, "limit");
-  events.close();
-  assert.equal((await seen.next("closed")).kind, "page");
-  events.retryNow();
-  assert.equal(events.state, "closed");
-  assert.deepEqual(getEventListeners(controller.signal, "abort"), []);
-});
-
-test("a server that accepts and falls over at once uses up the attempts", async (t) => {
-  const server = await httpServer(t, (_, response) => stream(response).end("data: a\n\n"));
-  const events = open(t, server, { backoff: { ...QUICK, limit: 3, stable: 5000 } });
-  const seen = states(events);
-  await seen.next("closed");
-  assert.deepEqual(
-    seen.log.filter(({ state }) => state === "waiting").map(({ attempt }) => attempt),
-    [1, 2, 3],
-  );
-  assert.ok(seen.log.filter(({ state }) => state === "open").every(({ attempt }) => attempt === 0));
-  assert.equal(server.requests.length, 4);
-});
-
-test("after a stable connection the count starts again", async (t) => {
-  const server = await httpServer(t, (_, response) => stream(response).end());
-  const events = open(t, server, { backoff: new Backoff({ ...QUICK, limit: 1, stable: 0 }) });
-  const seen = states(events);
-  for (let round = 0; round < 5; round += 1) assert.equal((await seen.next("waiting")).attempt, 1);
-});
-
 test("silence on an open stream ends in a new attempt", async (t) => {
   const server = await httpServer(t, (_, response, number) =>
     stream(response, number === 1 ? "" : "data: a\n\n"),
@@ -439,52 +376,6 @@ test("an event that is too large ends in a new attempt", async (t) => {
   assert.equal(server.requests[1].headers["last-event-id"], "1");
 });
 
-test("a signal that was aborted before stops everything", async (t) => {
-  const server = await httpServer(t, (_, response) => stream(response));
-  const signal = AbortSignal.abort();
-  const events = open(t, server, { signal });
-  const { kind, reason } = await states(events).next("closed");
-  assert.deepEqual([kind, reason], ["aborted", "aborted"]);
-  assert.equal(server.requests.length, 0);
-  await assertNothingLeft({ server, signal });
-});
-
-for (const when of ["connecting", "open", "waiting"]) {
-  for (const how of ["abort", "close"]) {
-    test(`${how} while ${when} leaves nothing behind`, async (t) => {
-      const server = await httpServer(t, (_, response) => {
-        if (when === "open") stream(response, "data: a\n\n");
-        if (when === "waiting") stream(response).end("retry: 60000\n\n");
-      });
-      const controller = new AbortController();
-      const { signal } = controller;
-      const events = open(t, server, { signal });
-      const seen = states(events);
-      await seen.next(when);
-      await until(() => server.requests.length === 1);
-      if (how === "abort") controller.abort();
-      else events.close();
-      assert.equal(events.state, "closed");
-      assert.equal(seen.log.at(-1).kind, how === "abort" ? "aborted" : "page");
-      await assertNothingLeft({ server, signal });
-      events.close();
-      events.retryNow();
-      assert.equal(seen.names().filter((name) => name === "closed").length, 1);
-      assert.equal(server.requests.length, 1);
-    });
-  }
-}
-
-test("close at once makes no request", async (t) => {
-  const server = await httpServer(t, (_, response) => stream(response));
-  const events = open(t, server);
-  events.close();
-  await new Promise(setImmediate);
-  assert.equal(events.state, "closed");
-  await assertNothingLeft({ server });
-  assert.equal(server.requests.length, 0);
-});
-
 test("close from a listener: the last event seen is the last, and its id stays", async (t) => {
   const server = await httpServer(t, (_, response) => {
     stream(response, "id: 1\ndata: a\n\nid: 2\ndata: b\n\nid: 3\ndata: c\n\n");
@@ -500,23 +391,6 @@ test("close from a listener: the last event seen is the last, and its id stays",
   );
   assert.equal(events.lastEventId, "2");
 });
-
-for (const [index, state] of ["connecting", "open", "waiting"].entries()) {
-  test(`close from a listener of state ${state}: all listeners hear of it in order`, async (t) => {
-    const server = await httpServer(t, (_, response) => stream(response).end("data: a\n\n"));
-    const events = open(t, server);
-    const log = record(events, "message");
-    const before = states(events);
-    events.addEventListener("state", ({ detail }) => detail.state === state && events.close());
-    const after = states(events);
-    await after.next("closed");
-    await assertNothingLeft({ server });
-    const expected = [...["connecting", "open", "waiting"].slice(0, index + 1), "closed"];
-    assert.deepEqual(before.names(), expected);
-    assert.deepEqual(after.names(), expected);
-    assert.equal(log.length, state === "waiting" ? 1 : 0);
-  });
-}
 
 test("close while a refusal is being read: no error event", async (t) => {
   const server = await httpServer(t, (_, response) => {
@@ -536,41 +410,6 @@ test("close while a refusal is being read: no error event", async (t) => {
   await assertNothingLeft({ server });
   await new Promise(setImmediate);
   assert.equal(log.length, 0);
-});
-
-test("retryNow does nothing while connecting and open", async (t) => {
-  const server = await httpServer(t, (_, response) => stream(response));
-  const events = open(t, server);
-  events.retryNow();
-  const seen = states(events);
-  await seen.next("open");
-  events.retryNow();
-  assert.deepEqual(seen.names(), ["connecting", "open"]);
-  assert.equal(server.requests.length, 1);
-});
-
-test("the network coming back is a retryNow, and no listener stays", async (t) => {
-  const network = new EventTarget();
-  globalThis.addEventListener = network.addEventListener.bind(network);
-  globalThis.removeEventListener = network.removeEventListener.bind(network);
-  t.after(() => {
-    delete globalThis.addEventListener;
-    delete globalThis.removeEventListener;
-  });
-  const server = await httpServer(t, (_, response, number) => {
-    if (number <= 2) stream(response).end("retry: 60000\n\n");
-    else stream(response);
-  });
-  const events = open(t, server, { backoff: { ...QUICK, limit: 1 } });
-  const seen = states(events);
-  await seen.next("waiting");
-  network.dispatchEvent(new Event("online"));
-  assert.equal((await seen.next("closed")).kind, "limit");
-  network.dispatchEvent(new Event("online"));
-  await seen.next("open");
-  assert.deepEqual(getEventListeners(network, "online"), []);
-  events.close();
-  assert.deepEqual(getEventListeners(network, "online"), []);
 });
 
 test("an event that a server names like one of ours cannot be taken for it", async (t) => {

@@ -1,10 +1,10 @@
 // Node 20 has a WebSocket client behind a flag only: without it, this file runs itself once more.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { ReconnectingSocket } from "../../streaming/static/index.js";
+import { QUICK, connectionTests, opener } from "./connection.mjs";
 import {
   assertNothingLeft,
   freePort,
@@ -15,7 +15,7 @@ import {
   until,
 } from "./helper.mjs";
 
-const QUICK = { first: 1, base: 1, cap: 1, limit: 10 };
+const open = opener(ReconnectingSocket);
 
 if (typeof WebSocket === "undefined")
   test("the reconnecting socket, with --experimental-websocket", runAgain);
@@ -37,17 +37,21 @@ async function runAgain() {
   assert.match(output, /pass [1-9]\d/, output);
 }
 
-/** A socket that the test closes at its end, proving that nothing is left. */
-function open(t, server, options = {}) {
-  const socket = new ReconnectingSocket(server.url, { backoff: QUICK, ...options });
-  t.after(async () => {
-    socket.close();
-    await assertNothingLeft({ server, signal: options.signal });
-  });
-  return socket;
-}
-
 function socketTests() {
+  connectionTests(ReconnectingSocket, "ws", async (t, act, port) => {
+    const held = [];
+    const onConnect = (peer, number) => {
+      if (act(number) !== "end") return;
+      peer.send("a");
+      peer.close(1011);
+    };
+    const server = await socketServer(t, onConnect, port);
+    const { onUpgrade } = server;
+    server.onUpgrade = (...args) =>
+      act(args[2]) === "hold" ? held.push(args) : onUpgrade(...args);
+    return Object.assign(server, { late: () => held.forEach((args) => onUpgrade(...args)) });
+  });
+
   test("messages go both ways", async (t) => {
     const server = await socketServer(t, (peer) => peer.send("Welcome! 你好"));
     const socket = open(t, server);
@@ -254,22 +258,25 @@ function socketTests() {
     }
   });
 
-  test("close says goodbye with code and reason", async (t) => {
-    const server = await socketServer(t);
-    const socket = open(t, server);
-    const log = record(socket, "close");
-    const seen = states(socket);
-    await seen.next("open");
-    socket.close(4001, "done here");
-    assert.deepEqual(
-      log.map(({ detail }) => detail),
-      [{ code: 4001, reason: "done here", wasClean: true }],
-    );
-    assert.equal(seen.log.at(-1).reason, "closed by the page");
-    assert.deepEqual(await until(() => server.peers[0].closed), [4001, "done here"]);
-    socket.close();
-    assert.equal(log.length, 1);
-  });
+  for (const said of [[], [4001, "done here"]]) {
+    const [code, reason] = said.length ? said : [1000, ""];
+    test(`close(${said}) says goodbye with ${code}`, async (t) => {
+      const server = await socketServer(t);
+      const socket = open(t, server);
+      const log = record(socket, "close");
+      const seen = states(socket);
+      await seen.next("open");
+      socket.close(...said);
+      assert.deepEqual(
+        log.map(({ detail }) => detail),
+        [{ code, reason, wasClean: true }],
+      );
+      assert.equal(seen.log.at(-1).reason, "closed by the page");
+      assert.deepEqual(await until(() => server.peers[0].closed), [code, reason]);
+      socket.close();
+      assert.equal(log.length, 1);
+    });
+  }
 
   test("a goodbye that cannot be sent is refused", async (t) => {
     const server = await socketServer(t);
@@ -281,30 +288,15 @@ function socketTests() {
     assert.equal(socket.state, "open");
   });
 
-  test("nobody there: it gives up and keeps the queue, and retryNow starts over", async (t) => {
+  test("the queue outlives giving up", async (t) => {
     const port = await freePort(t);
-    const socket = open(
-      t,
-      { url: `ws://127.0.0.1:${port}/`, active: 0 },
-      { backoff: { ...QUICK, limit: 2 } },
-    );
+    const nobody = { url: `ws://127.0.0.1:${port}/`, active: 0 };
+    const socket = open(t, nobody, { backoff: { ...QUICK, limit: 0 } });
     const log = record(socket, "close", "drop");
     const seen = states(socket);
     socket.send("kept");
-    const last = await seen.next("closed");
-    assert.deepEqual([last.reason, last.kind, last.attempt], ["gave up", "limit", 2]);
-    const steps = seen.log.map(({ state, attempt }) => `${state} ${attempt}`);
-    assert.deepEqual(steps, [
-      "connecting 0",
-      "waiting 1",
-      "connecting 1",
-      "waiting 2",
-      "connecting 2",
-      "closed 2",
-    ]);
-    assert.equal(seen.log[1].reason, "the server cannot be reached");
+    await seen.next("closed");
     assert.equal(socket.send("this too"), "queued");
-    assert.equal(timers(), 0);
 
     const server = await socketServer(t, undefined, port);
     socket.retryNow();
@@ -373,47 +365,17 @@ function socketTests() {
     assert.equal(timers(), 0);
   });
 
-  test("a signal that was aborted before stops everything", async (t) => {
+  test("a signal that was aborted before drops what is sent", async (t) => {
     const server = await socketServer(t);
-    const signal = AbortSignal.abort();
-    const socket = open(t, server, { signal });
-    const seen = states(socket);
-    socket.send("never");
+    const socket = open(t, server, { signal: AbortSignal.abort() });
     const log = record(socket, "drop");
-    assert.equal((await seen.next("closed")).kind, "aborted");
+    socket.send("never");
+    await states(socket).next("closed");
     assert.deepEqual(
       log.map(({ detail }) => detail),
       [{ data: "never" }],
     );
-    assert.equal(server.requests.length, 0);
   });
-
-  for (const when of ["connecting", "open", "waiting"]) {
-    for (const how of ["abort", "close"]) {
-      test(`${how} while ${when} leaves nothing behind`, async (t) => {
-        const server = await socketServer(t, (peer) => when === "waiting" && peer.close(1012));
-        const { onUpgrade } = server;
-        let late = () => {};
-        if (when === "connecting")
-          server.onUpgrade = (...args) => (late = () => onUpgrade(...args));
-        const controller = new AbortController();
-        const { signal } = controller;
-        const socket = open(t, server, { signal });
-        const seen = states(socket);
-        await seen.next(when);
-        await until(() => server.requests.length === 1);
-        if (how === "abort") controller.abort();
-        else socket.close();
-        assert.equal(socket.state, "closed");
-        assert.equal(seen.log.at(-1).kind, how === "abort" ? "aborted" : "page");
-        late();
-        await assertNothingLeft({ server, signal });
-        assert.equal(seen.names().filter((name) => name === "closed").length, 1);
-        if (when === "open") assert.deepEqual(server.peers[0].closed, [1000, ""]);
-        assert.equal(server.requests.length, 1);
-      });
-    }
-  }
 
   test("close from a listener: no message after it, and the queue is not sent", async (t) => {
     const server = await socketServer(t, (peer) =>
@@ -461,23 +423,6 @@ function socketTests() {
     );
     await assertNothingLeft({ server });
     assert.deepEqual(server.peers[0].texts, []);
-  });
-
-  test("the network coming back is a retryNow, and no listener stays", async (t) => {
-    const network = new EventTarget();
-    globalThis.addEventListener = network.addEventListener.bind(network);
-    globalThis.removeEventListener = network.removeEventListener.bind(network);
-    t.after(() => {
-      delete globalThis.addEventListener;
-      delete globalThis.removeEventListener;
-    });
-    const server = await socketServer(t, (peer, number) => number === 1 && peer.close(1013));
-    const socket = open(t, server);
-    const seen = states(socket);
-    await seen.next("waiting");
-    network.dispatchEvent(new Event("online"));
-    await seen.next("open");
-    assert.deepEqual(getEventListeners(network, "online"), []);
   });
 
   test("what can never be connected is final", async () => {
