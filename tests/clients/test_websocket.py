@@ -37,6 +37,7 @@ from streaming.clients import client as clients
 from streaming.clients import inlet, life, line, outlet, sockets, websocket, websocket_client
 from streaming.clients.farewell import Farewell
 from streaming.wire.closing import Ending, Move, Verdict
+from tests.breaches import BREACHES
 from tests.live.raw_websocket import (
     BINARY,
     CLOSE,
@@ -327,36 +328,6 @@ def test_a_connection_asked_for_during_the_drain_is_refused_with_503(site: Site)
 
 
 # faults of the peer
-
-
-BREACHES = {
-    "an unmasked frame": (encode(TEXT, b"hi", mask=False), 1002),
-    "a reserved bit": (encode(TEXT, b"hi", first_bits=0xA0), 1002),
-    "compression nobody agreed on": (encode(TEXT, b"hi", first_bits=0xC0), 1002),
-    "a reserved opcode": (encode(0x3, b"hi"), 1002),
-    "a reserved control opcode": (encode(0xF, b"hi"), 1002),
-    "a fragmented ping": (encode(PING, b"hi", first_bits=0), 1002),
-    "a ping too long": (encode(PING, b"x" * 126), 1002),
-    "a continuation of nothing": (encode(CONTINUATION, b"hi"), 1002),
-    "a message in a message": (encode(TEXT, b"a", first_bits=0) + encode(TEXT, b"b"), 1002),
-    "a close code of one byte": (encode(CLOSE, b"\x03"), 1002),
-    "a close code nobody may send": (encode(CLOSE, struct.pack("!H", 1005)), 1002),
-    "a length with its top bit set": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 63), 1002),
-    "a length not in its shortest form": (struct.pack("!BBH", 0x81, 0xFE, 5), 1002),
-    "invalid UTF-8": (encode(TEXT, b"\xff\xfe"), 1007),
-    "a surrogate in UTF-8": (encode(TEXT, b"\xed\xa0\x80"), 1007),
-    "invalid UTF-8 in fragments": (
-        encode(TEXT, b"\xe5", first_bits=0) + encode(CONTINUATION, b"x"),
-        1007,
-    ),
-    "a text that ends in a character": (encode(TEXT, "好".encode()[:2]), 1007),
-    "invalid UTF-8 in a close": (encode(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
-    "more than the limit, in its header": (struct.pack("!BBQ", 0x82, 0xFF, 1_000_001), 1009),
-    "more than the limit, in fragments": (
-        encode(TEXT, b"x" * 600_000, first_bits=0) + struct.pack("!BBQ", 0x80, 0xFF, 400_001),
-        1009,
-    ),
-}
 
 
 @pytest.mark.parametrize("name", BREACHES)

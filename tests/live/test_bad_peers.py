@@ -8,17 +8,16 @@ import json
 import os
 import random
 import socket
-import struct
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.breaches import BREACHES
 from tests.live.clients import read_head
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import (
     BINARY,
-    CLOSE,
     CONTINUATION,
     PING,
     PONG,
@@ -86,27 +85,6 @@ def test_no_extension_is_agreed_on_by_default(server: Server, path: str) -> None
     assert "sec-websocket-extensions" not in headers
 
 
-BREACHES = {
-    "an unmasked frame": (encode(TEXT, b"hi", mask=False), 1002),
-    "a reserved bit": (encode(TEXT, b"hi", first_bits=0xC0), 1002),
-    "a reserved opcode": (encode(0x3, b"hi"), 1002),
-    "a reserved control opcode": (encode(0xB, b"hi"), 1002),
-    "a fragmented ping": (encode(PING, b"hi", first_bits=0), 1002),
-    "a ping too long": (encode(PING, b"x" * 126), 1002),
-    "a continuation of nothing": (encode(CONTINUATION, b"hi"), 1002),
-    "a message inside a message": (encode(TEXT, b"a", first_bits=0) + encode(TEXT, b"b"), 1002),
-    "a close code of one byte": (encode(CLOSE, b"\x03"), 1002),
-    "a close code nobody may send": (encode(CLOSE, struct.pack("!H", 1006)), 1002),
-    "invalid UTF-8": (encode(TEXT, b"\xff\xfe"), 1007),
-    "invalid UTF-8 over two frames": (
-        encode(TEXT, "ä".encode()[:1], first_bits=0) + encode(CONTINUATION, b"x"),
-        1007,
-    ),
-    "invalid UTF-8 in a close reason": (encode(CLOSE, struct.pack("!H", 1000) + b"\xff"), 1007),
-    "more than the limit, announced only": (struct.pack("!BBQ", 0x81, 0xFF, 1 << 40), 1009),
-}
-
-
 @pytest.mark.parametrize("path", ["/streaming/ws", "/ws"])
 def test_a_breach_is_answered_with_its_close_code(
     server: Server, bystander: RawWebSocket, path: str
@@ -120,12 +98,6 @@ def test_a_breach_is_answered_with_its_close_code(
         codes = {name: connection.read_close().close_code for name, connection in breaking.items()}
         assert codes == {name: code for name, (_, code) in BREACHES.items()}
         assert all(connection.is_ended() for connection in breaking.values())
-
-
-def test_a_length_with_its_highest_bit_set_is_refused(server: Server) -> None:
-    with RawWebSocket(server) as connection:
-        connection.socket.sendall(struct.pack("!BBQ", 0x81, 0xFF, 1 << 63))
-        assert connection.read_close().close_code in {1002, 1009}
 
 
 def test_many_fragments_together_over_the_limit_are_refused(server: Server) -> None:
