@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from ..bell import Bell, give_turn
+from ..own import era, is_over
 
 TICK = 0.25
 """Seconds between two notches of the wheel: a deadline is kept to this."""
@@ -102,7 +103,8 @@ class Deadlines:
             raise
 
     def _run(self) -> None:
-        while True:
+        born = era()
+        while not is_over(born):
             with self._lock:
                 self._next = min(self._notches, default=0)
                 if not self._next:

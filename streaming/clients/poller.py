@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..bell import give_turn
+from ..own import era, is_over
 
 SLICE = 0.001
 """Seconds of serving clients after which others get a turn: thousands may leave at once."""
@@ -69,10 +70,13 @@ class Poller:
 
     def _run(self, selector: selectors.BaseSelector, reader: int, waker: int) -> None:
         left: list[selectors.SelectorKey] = []
+        born = era()
         try:
             while len(selector.get_map()) > 1:
-                turn = time.monotonic() + SLICE
-                for key, _ in selector.select():
+                turn, ready = time.monotonic() + SLICE, selector.select()
+                if is_over(born):  # these are our parent's clients
+                    return
+                for key, _ in ready:
                     self._serve(selector, key)
                     if time.monotonic() > turn:
                         give_turn()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from ..logs import Log
 from ..message import Cursor, Message, Position, text_size
 from ..names import check_channel, check_event, check_key
+from ..own import Own
 from ..settings import Policy
 from .channel import Channel
 from .dispatcher import Dispatcher
@@ -18,6 +20,14 @@ from .subscription import Subscription
 
 MAX_CHANNELS = 32
 """Channels that one subscription may follow."""
+
+
+class _Engine(NamedTuple):
+    """What each process has of its own."""
+
+    dispatcher: Dispatcher
+    pace: Pace
+    closed: threading.Event
 
 
 class Hub:
@@ -37,12 +47,14 @@ class Hub:
         policies: Mapping[str, Policy] | None = None,
     ) -> None:
         self.log = log
-        self.closed = threading.Event()
-        """Set once ``close`` was called."""
         self._message_size = message_size
         self._policies = dict(policies or {})
-        self._dispatcher = Dispatcher(log)
-        self._pace = Pace(self._dispatcher, log.retention)
+        self._engine = Own(self._begin)
+
+    @property
+    def closed(self) -> threading.Event:
+        """Set once ``close`` was called."""
+        return self._engine().closed
 
     def publish(
         self,
@@ -71,7 +83,7 @@ class Hub:
         if key is not None:
             check_key(key)
         message = self.log.append(channel, data, event=event, key=key, sender=sender)
-        self._pace.keep(message)
+        self._engine().pace.keep(message)
         return message
 
     def subscribe(
@@ -128,6 +140,14 @@ class Hub:
         """How many subscriptions of this process follow ``channel``."""
         found = self._dispatcher.channel(channel)
         return 0 if found is None else len(found)
+
+    def _begin(self) -> _Engine:
+        dispatcher = Dispatcher(self.log)
+        return _Engine(dispatcher, Pace(dispatcher, self.log.retention), threading.Event())
+
+    @property
+    def _dispatcher(self) -> Dispatcher:
+        return self._engine().dispatcher
 
     def _start(
         self,

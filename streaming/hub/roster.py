@@ -10,9 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..errors import LogUnavailable
+from ..logs import Member
+from ..wire.compact import compact
 
 PAUSE = 20.0
 """The pause behind a list, in times of what it took to make."""
@@ -92,3 +94,8 @@ class Rosters:
                 if len(self._free) > KNOWN:
                     self._free.popitem(last=False)
             batch.done.set()
+
+
+def print_members(members: Iterable[Member]) -> str:
+    """Members as a JSON array."""
+    return f"[{','.join(compact({'id': m.id, 'info': m.info}) for m in members)}]"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 from ..bell import Bell, give_turn
+from ..own import era, is_over
 
 SLICE = 0.001
 """Seconds of work after which all other greenlets have a turn."""
@@ -117,7 +118,7 @@ class Workers(Generic[Job]):
         return True
 
     def _run(self) -> None:
-        bell, turn, native = Bell(), 0.0, threading.get_native_id()
+        bell, turn, native, born = Bell(), 0.0, threading.get_native_id(), era()
         with self._lock:
             self._natives.append(native)
             is_first = len(self._natives) == 1
@@ -128,6 +129,8 @@ class Workers(Generic[Job]):
             if now > turn:
                 give_turn()
                 turn = time.monotonic() + SLICE
+            if is_over(born):
+                return
             with self._lock:
                 job = self._next(bell, now)
                 if job is None and bell not in self._idle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from ..message import Message
+from ..own import Own
 from .contract import Heard
 
 
@@ -14,19 +15,19 @@ class Followers:
     __slots__ = ("_channels", "_lock")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Own(threading.Lock)
         self._channels: dict[str, tuple[Heard, ...]] = {}
 
     def add(self, channel: str, heard: Heard) -> bool:
         """Tell ``heard`` of this channel; whether it is the first that follows it."""
-        with self._lock:
+        with self._lock():
             before = self._channels.get(channel, ())
             self._channels[channel] = (*before, heard)
             return not before
 
     def remove(self, channel: str, heard: Heard) -> bool:
         """Take one ``add`` back; whether nobody follows the channel any more."""
-        with self._lock:
+        with self._lock():
             left = list(self._channels.get(channel, ()))
             if heard not in left:
                 return False
@@ -49,7 +50,7 @@ class Followers:
 
     def names(self) -> tuple[str, ...]:
         """The channels that are followed."""
-        with self._lock:
+        with self._lock():
             return tuple(self._channels)
 
     def __contains__(self, channel: str) -> bool:

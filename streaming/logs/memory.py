@@ -1,4 +1,4 @@
-"""``memory:``, the log that lives and dies with its process."""
+"""``memory:``, the log that lives and dies with its process. A forked child has a copy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from ..message import MARK, Gap, Message, Position, text_size
+from ..own import Own
 from .contract import MAX_KEYS, Heard, Member, Page, Retention
 from .followers import Followers
 
@@ -78,7 +79,7 @@ class MemoryLog:
     ) -> None:
         self.retention = retention or Retention()
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = Own(threading.Lock)
         self._channels: OrderedDict[str, _Channel] = OrderedDict()  # the longest unused first
         self._followers = Followers()
         self._unfollowed = 0  # how many of the channels nobody follows
@@ -98,7 +99,7 @@ class MemoryLog:
     ) -> Message:
         now = self._clock()
         size = text_size(data)
-        with self._lock:
+        with self._lock():
             place = self._use(channel, now)
             first = None if key is None else self._first_offset(place, key, now)
             if first is not None and first >= place.oldest:
@@ -118,7 +119,7 @@ class MemoryLog:
         return message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
-        with self._lock:
+        with self._lock():
             place = self._channels.get(channel)
             if place is None:
                 return self._read_nothing(channel, after)
@@ -139,7 +140,7 @@ class MemoryLog:
         return Page(messages, Position(epoch, end), gap, more=end < newest)
 
     def tail(self, channel: str, history: int = 0) -> Position:
-        with self._lock:
+        with self._lock():
             place = self._channels.get(channel)
             if place is None:
                 return Position(self._life, self._appends)
@@ -147,24 +148,24 @@ class MemoryLog:
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
     def follow(self, channel: str, heard: Heard) -> None:
-        with self._lock:
+        with self._lock():
             if self._followers.add(channel, heard) and channel in self._channels:
                 self._unfollowed -= 1
 
     def unfollow(self, channel: str, heard: Heard) -> None:
-        with self._lock:
+        with self._lock():
             if self._followers.remove(channel, heard) and channel in self._channels:
                 self._unfollowed += 1
 
     def enter(self, room: str, member: Member) -> bool:
-        with self._lock:
+        with self._lock():
             there = self._rooms.setdefault(room, {})
             is_new = member.id not in there
             there[member.id] = member
         return is_new
 
     def leave(self, room: str, member: str) -> bool:
-        with self._lock:
+        with self._lock():
             there = self._rooms.get(room, {})
             was_there = there.pop(member, None) is not None
             if not there:
@@ -172,7 +173,7 @@ class MemoryLog:
         return was_there
 
     def members(self, room: str) -> list[Member]:
-        with self._lock:
+        with self._lock():
             return list(self._rooms.get(room, {}).values())
 
     def beat(self) -> list[tuple[str, str]]:
@@ -182,7 +183,7 @@ class MemoryLog:
         pass
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock():
             self._channels.clear()
             self._unfollowed = 0
             self._rooms.clear()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ..errors import LogUnavailable
 from ..logs import Log
+from ..own import Own
 
 FRESH = 1.0
 """Seconds for which an answer holds: whoever asks more often costs the log nothing."""
@@ -23,7 +24,7 @@ class Health:
         self._clock = clock
         self._at = float("-inf")
         self._fault: str | None = None
-        self._lock: threading.Lock | None = None  # made on first use, behind a fork
+        self._lock = Own(threading.Lock)
 
     def check(self) -> None:
         """Return if the log could be written to when it was last looked at.
@@ -40,7 +41,7 @@ class Health:
             raise LogUnavailable(self._fault)
 
     def _look(self) -> None:
-        self._lock = lock = self._lock or threading.Lock()
+        lock = self._lock()
         if not lock.acquire(blocking=self._at == float("-inf")):
             return
         try:

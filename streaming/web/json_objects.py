@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 from ..errors import InvalidRequest
@@ -25,7 +25,7 @@ def parse_flat_object(text: str) -> dict[str, Any]:
     Raises:
         InvalidRequest: If it is none, has another in it, or has a name twice.
     """
-    _seen.objects = 0
+    _objects.set(0)
     return _parse(text, _FLAT)
 
 
@@ -49,9 +49,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _only(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _seen.objects += 1
-    if _seen.objects > 1:
+    if _objects.get():
         raise InvalidRequest("The JSON object has another one in it.")
+    _objects.set(1)
     return _unique(pairs)
 
 
@@ -59,6 +59,6 @@ def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON.")
 
 
-_seen = threading.local()
+_objects: ContextVar[int] = ContextVar("objects")  # in the text that is being read
 _NESTED = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
 _FLAT = json.JSONDecoder(object_pairs_hook=_only, parse_constant=_refuse)

@@ -19,6 +19,7 @@ from ..hub.hub import Hub
 from ..hub.presence import Presence, is_presence_channel, room_of
 from ..logs import Log, open_log
 from ..names import check_channel
+from ..own import Own
 from ..settings import Settings
 from .health import Health
 from .unheard import Unheard
@@ -46,9 +47,9 @@ class State:
 
     settings: Settings
     hub: Hub
-    registry: Registry = field(default_factory=Registry)
     authorize: Authorize = only_subscribe
     presence: Presence = field(init=False)
+    _registry: Own[Registry] = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
     _failed: float | None = field(default=None, init=False)
@@ -57,6 +58,12 @@ class State:
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)
         self.health = Health(self.hub.log)
+        self._registry = Own(lambda: Registry(self.settings.clients))
+
+    @property
+    def registry(self) -> Registry:
+        """Who is connected to this process."""
+        return self._registry()
 
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
@@ -145,9 +152,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
         message_size=settings.message_size,
         policies=settings.policies,
     )
-    state = app.extensions["streaming"] = State(
-        settings, hub, Registry(settings.clients), authorize=authorize
-    )
+    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize)
     states.add(state)
     return state
 

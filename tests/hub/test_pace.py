@@ -278,14 +278,15 @@ def test_whoever_keeps_up_delays_nobody(hub: Hub, clock: Clock) -> None:
 
 def test_a_publisher_looks_at_the_subscribers_once_in_a_while_only(hub: Hub, clock: Clock) -> None:
     looks = 0
-    behind = hub._pace._behind
+    pace = hub._engine().pace
+    behind = pace._behind
 
     def counted(*arguments: object) -> object:
         nonlocal looks
         looks += 1
         return behind(*arguments)  # type: ignore[arg-type]
 
-    hub._pace._behind = counted  # type: ignore[assignment,method-assign]
+    pace._behind = counted  # type: ignore[assignment,method-assign]
     with hub.subscribe("a") as sub:
         for _ in range(10 * KEPT):
             hub.publish("a", "text")

@@ -18,7 +18,7 @@ from streaming import (
     Subscription,
     presence_channel,
 )
-from streaming.hub import presence
+from streaming.hub import attendance
 from streaming.hub.presence import INFO_SIZE, is_presence_channel, room_of
 from tests.greenlets import in_greenlets
 from tests.polling import wait_until
@@ -57,7 +57,7 @@ class Homes(MemoryLog):
 
     def forget_everybody(self) -> None:
         """Be the log of which another process has taken all of us for dead."""
-        with self._lock:
+        with self._lock():
             self._rooms.clear()
 
 
@@ -82,7 +82,7 @@ def here(hub: Hub) -> Iterator[Presence]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beats that follow each other at once."""
-    monkeypatch.setattr(presence, "BEAT", 0.01)
+    monkeypatch.setattr(attendance, "BEAT", 0.01)
 
 
 class Told:
@@ -342,7 +342,7 @@ def test_who_joins_again_while_being_taken_out_is_there(
         return take_out(room, member)
 
     # which finds one of thousands only after hours
-    monkeypatch.setattr(Presence, "_is_listed", lambda self: True)
+    monkeypatch.setattr(attendance.Attendance, "_is_listed", lambda self: True)
     with Told(hub) as told:
         log.broken = {"append"}
         with pytest.raises(LogUnavailable):
@@ -351,7 +351,7 @@ def test_who_joins_again_while_being_taken_out_is_there(
         log.broken.clear()
         wait_until(lambda: told.all and told.all[-1][0] == "join" and log.leave == take_out, "back")
         wait_until(lambda: here.members("r") == [Member("ann")], "in the room")
-        wait_until(lambda: not here._parting, "nothing is left to do")
+        wait_until(lambda: not here._own()._parting, "nothing is left to do")
         assert here.members("r") == [Member("ann")]
         assert told.all[-1][0] == "join"
 

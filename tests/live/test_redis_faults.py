@@ -219,7 +219,7 @@ def test_a_stalled_server_costs_publishers_a_bounded_time_and_goes_on(
             for thread in threads:
                 thread.join()
             assert time.monotonic() - began < BOUND, "they do not wait one after the other"
-            wait_until(lambda: log._announcements.trouble, "the silence is noticed")
+            wait_until(lambda: log.process.announcements.trouble, "the silence is noticed")
             with pytest.raises(LogUnavailable):
                 log.check()
         finally:

@@ -164,7 +164,7 @@ def test_what_was_not_announced_is_told_all_the_same(
     log: RedisLog, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
-    monkeypatch.setattr(log._announcements, "_announced", lambda channel, said: None)
+    monkeypatch.setattr(log.process.announcements, "_announced", lambda channel, said: None)
     with closing(RedisLog(url)) as other, following(log, "a") as listener:
         for n in range(3):
             other.append("a", str(n))
@@ -315,7 +315,9 @@ def test_who_follows_where_nothing_is_said_is_left_alone_if_marks_stay_good(
     looks: list[str] = []
     with closing(RedisLog(url, Retention(age=None))) as log:
         look = log._look
-        monkeypatch.setattr(log._announcements, "_look", lambda a: looks.append(a) or look(a))
+        monkeypatch.setattr(
+            log.process.announcements, "_look", lambda a: looks.append(a) or look(a)
+        )
         with following(log, "a") as listener:
             wait_until(lambda: len(looks) > 5, "it looks again and again")
             assert len(listener.calls) == 1, "the first look is news"
@@ -354,7 +356,7 @@ def test_own_messages_are_told_before_append_returns_whatever_their_length(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(RedisLog(url, Retention(messages=1))) as log:
-        monkeypatch.setattr(log._announcements, "_announced", lambda channel, said: None)
+        monkeypatch.setattr(log.process.announcements, "_announced", lambda channel, said: None)
         log.append("a", "no longer held", key="k")
         log.append("a", "held")
         with following(log, "a") as listener:
@@ -537,7 +539,7 @@ def test_a_key_holds_across_runs(server: RedisServer, log: RedisLog) -> None:
 
 def test_nothing_connects_before_it_is_used(server: RedisServer, url: str) -> None:
     with closing(RedisLog(url.replace(str(server.port), "1"))) as log:
-        assert log._commands._client is None
+        assert log.process.commands._client is None
 
 
 def test_scripts_that_the_server_has_forgotten_are_sent_again(
@@ -552,7 +554,7 @@ def test_only_what_does_no_harm_twice_is_sent_again_when_a_connection_breaks(
     log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = log.append("a", "text").id
-    client = log._commands._client
+    client = log.process.commands._client
     execute = client.execute_command
     breaks: list[bool] = []
 
@@ -618,10 +620,10 @@ def test_whoever_waits_too_long_for_a_turn_is_told(
     monkeypatch.setattr(commands, "TIMEOUT", 0.05)
     log.append("a", "text")
     for _ in range(CONNECTIONS):
-        log._commands._turns.acquire()
+        log.process.commands._turns.acquire()
     with pytest.raises(LogUnavailable, match="slower than we ask it"):
         log.append("a", "text")
-    log._commands._turns.release(CONNECTIONS)
+    log.process.commands._turns.release(CONNECTIONS)
     log.append("a", "text")
 
 
@@ -680,7 +682,7 @@ def test_a_room_outlives_what_is_kept_as_long_as_its_members_beat(
     server.ask("PEXPIRE", name(log, "members"), 10_000)
     log.beat()
     assert server.ask("PTTL", name(log, "members")) <= 10_000
-    monkeypatch.setattr(log._rooms, "_renewed", log._rooms._renewed - rooms.KEPT)
+    monkeypatch.setattr(log.process.rooms, "_renewed", log.process.rooms._renewed - rooms.KEPT)
     log.beat()
     assert server.ask("PTTL", name(log, "members")) > 60_000
 
@@ -708,7 +710,7 @@ def test_rooms_that_all_own_members_have_left_are_not_kept_in_mind(
         assert log.members(f"room{n}") == [Member("bob")]
         log.leave(f"room{n}", "bob")
     log.beat()
-    assert log._rooms._own == {}
+    assert log.process.rooms._own == {}
     assert not [each for each in names(server, log) if each.startswith("worker:")]
 
 

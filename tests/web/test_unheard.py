@@ -54,6 +54,13 @@ def test_a_child_of_multiprocessing_is_told_so_too() -> None:
     assert b"(messages: 2)" in ran.stderr
 
 
+def test_what_a_parent_has_published_before_it_forks_is_its_childs_too() -> None:
+    fork = "import os; os.fork() or os._exit(0); os.wait()"
+    assert said(after=fork) == ""
+    text = said(after=fork + "; streaming.publish('a', 'x')")
+    assert "(messages: 1)" in text
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ...errors import LogUnavailable
 from ...message import Message
+from ...own import era, is_over
 from ..contract import Heard
 from .backoff import Backoff
 from .ear import Ear
@@ -49,6 +50,7 @@ class Announcements:
         self._topics = Topics()
         self._due: deque[str] = deque()
         self._waker: Waker | None = None
+        self._era = era()
         self.trouble = ""
         """Why nothing is heard at the moment."""
 
@@ -58,11 +60,9 @@ class Announcements:
         Waits a moment until that is so; if something is wrong it is told later, when it is.
         """
         with self._lock:
-            waker = self._waker
-            is_first = waker is None or not waker.is_ours
-            if waker is None or is_first:  # ... or the first after a fork
+            waker, is_first = self._waker, self._waker is None
+            if waker is None:
                 waker = self._waker = Waker()
-                self._topics = Topics()
             topic = self._topics.add(channel, heard)
             self._wake()
             settled, patience = topic.settled, 0.0 if self.trouble and not is_first else SETTLE
@@ -81,7 +81,7 @@ class Announcements:
 
     def appended(self, message: Message) -> None:
         """Tell of a message of this process at once, and of its announcement no more."""
-        if message.channel in self._topics and self._is_ours:
+        if message.channel in self._topics:
             self._topics.tell(message.channel, message.id, message)
 
     def close(self) -> None:
@@ -90,14 +90,9 @@ class Announcements:
         with self._lock:
             self._wake()
 
-    @property
-    def _is_ours(self) -> bool:
-        """False where nobody follows, or only in the process that we were forked from."""
-        return self._waker is not None and self._waker.is_ours
-
     def _wake(self) -> None:
         """Let the thread see what has changed."""
-        if self._waker is not None and self._waker.is_ours and self._topics.has_changed:
+        if self._waker is not None and self._topics.has_changed:
             self._waker.wake()
 
     def _run(self, waker: Waker) -> None:
@@ -119,6 +114,8 @@ class Announcements:
 
     def _is_over(self, waker: Waker) -> bool:
         """Whether nobody follows anything any more; who comes next starts another thread."""
+        if is_over(self._era):
+            return True
         with self._lock:
             if not self._topics:
                 self._waker = None
@@ -137,7 +134,7 @@ class Announcements:
         waker.watch(ear.sock)
         try:
             next_look = time.monotonic() + LOOK
-            while self._topics:
+            while self._topics and not is_over(self._era):
                 session.change(self._topics.take_changes())
                 if has_heard := session.hear():
                     self.trouble = ""

@@ -33,12 +33,6 @@ class Waker:
             os.set_blocking(end, False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._reader, selectors.EVENT_READ)
-        self._process = os.getpid()
-
-    @property
-    def is_ours(self) -> bool:
-        """False in a child of the process that made it."""
-        return self._process == os.getpid()
 
     def watch(self, sock: Any) -> None:
         """Wait for this socket too."""

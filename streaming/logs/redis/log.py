@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import LogUnavailable
 from ...message import Gap, Message, Position, text_size
+from ...own import Own
 from ..contract import LEASE, Heard, Member, Page, Retention
 from .announcements import Announcements
 from .commands import Commands
@@ -23,8 +24,16 @@ MARGIN = 120_000
 _log = logging.getLogger(__name__)
 
 
+class Process(NamedTuple):
+    """One process's part in the log. Connects when first used."""
+
+    commands: Commands
+    rooms: Rooms
+    announcements: Announcements
+
+
 class RedisLog:
-    """Channels in Redis 6.2 or newer. Connects when first used, so workers may fork before.
+    """Channels in Redis 6.2 or newer. Connects when first used, each process for itself.
 
     ``retention.channels`` is not counted: a channel that nobody uses or follows is forgotten when
     all of it has grown old, and never if ``retention.age`` is None.
@@ -50,9 +59,13 @@ class RedisLog:
         self._window = window
         self._bounds = (self._keep, keep.messages, keep.size, age)
         self._url = place
-        self._commands = Commands(place)
-        self._rooms = Rooms(self._commands, place, lease=lease)
-        self._announcements = Announcements(self._commands.listen, self._look)
+        self._lease = lease
+        self._own = Own(self._begin)
+
+    @property
+    def process(self) -> Process:
+        """This process's part in the log."""
+        return self._own()
 
     def append(
         self,
@@ -78,7 +91,7 @@ class RedisLog:
         position = Position(epoch, int(offset))
         message = Message(channel, data, position, event, sender, key, size)
         if not first:
-            self._announcements.appended(message)
+            self.process.announcements.appended(message)
         return message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
@@ -99,43 +112,53 @@ class RedisLog:
         return Position(epoch, int(offset))
 
     def follow(self, channel: str, heard: Heard) -> None:
-        self._announcements.follow(channel, heard)
+        self.process.announcements.follow(channel, heard)
 
     def unfollow(self, channel: str, heard: Heard) -> None:
-        self._announcements.unfollow(channel, heard)
+        self.process.announcements.unfollow(channel, heard)
 
     def enter(self, room: str, member: Member) -> bool:
-        return self._rooms.enter(room, member)
+        return self.process.rooms.enter(room, member)
 
     def leave(self, room: str, member: str) -> bool:
-        return self._rooms.leave(room, member)
+        return self.process.rooms.leave(room, member)
 
     def members(self, room: str) -> list[Member]:
-        return self._rooms.members(room)
+        return self.process.rooms.members(room)
 
     def beat(self) -> list[tuple[str, str]]:
-        return self._rooms.beat()
+        return self.process.rooms.beat()
 
     def check(self) -> None:
-        self._commands.run(CHECK, [f"{self._url.prefix}check"], again=True)
-        self._commands.ping()
-        if trouble := self._announcements.trouble:
+        commands, _, announcements = self.process
+        commands.run(CHECK, [f"{self._url.prefix}check"], again=True)
+        commands.ping()
+        if trouble := announcements.trouble:
             raise LogUnavailable(f"New messages are not heard of: {trouble}")
 
     def close(self) -> None:
-        self._announcements.close()
+        commands, rooms, announcements = self.process
+        announcements.close()
         try:
-            self._rooms.close()
+            rooms.close()
         except LogUnavailable as error:
             _log.warning("Members of this process stay until their lease is over: %s", error)
-        self._commands.close()
+        commands.close()
+
+    def _begin(self) -> Process:
+        commands = Commands(self._url)
+        return Process(
+            commands,
+            Rooms(commands, self._url, lease=self._lease),
+            Announcements(commands.listen, self._look),
+        )
 
     def _run(self, script: Script, channel: str, *args: object, again: bool) -> Any:
         keys = [self._url.key(channel, kind) for kind in ("log", "meta", "keys", "order")]
         fresh = secrets.token_hex(4)
-        return self._commands.run(script, keys, fresh, *self._bounds, *args, again=again)
+        return self.process.commands.run(script, keys, fresh, *self._bounds, *args, again=again)
 
     def _look(self, channel: str) -> str:
         """Where its head is, as far as it is there."""
         keys = [self._url.key(channel, kind) for kind in ("log", "meta")]
-        return str(self._commands.run(TOUCH, keys, self._keep, again=True))
+        return str(self.process.commands.run(TOUCH, keys, self._keep, again=True))

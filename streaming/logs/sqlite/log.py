@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from ...errors import ConfigurationError, LogUnavailable
 from ...message import Message, Position, text_size
+from ...own import Own
 from ..contract import LEASE, Heard, Member, Page, Retention
 from . import rooms
 from .history import Appended, History
@@ -54,11 +55,9 @@ class SqliteLog:
         self.retention = retention or Retention()
         self.path = os.path.abspath(path)
         self.synchronous = synchronous
-        self._clock = clock
         self._lease = lease
         self._history = History(self.retention, lease)
-        # Those of a parent stay here untouched: their threads and sockets are not the child's.
-        self._processes: dict[int, Process] = {}
+        self._own = Own(lambda: Process(self.path, synchronous, clock, lease))
 
     @classmethod
     def from_url(cls, url: str, retention: Retention, folder: str | None = None) -> SqliteLog:
@@ -84,12 +83,7 @@ class SqliteLog:
     @property
     def process(self) -> Process:
         """This process's part in the log."""
-        pid = os.getpid()
-        found = self._processes.get(pid)
-        if found is None:
-            new = Process(self.path, self.synchronous, self._clock, self._lease)
-            found = self._processes.setdefault(pid, new)
-        return found
+        return self._own()
 
     def append(
         self,

@@ -15,6 +15,7 @@ from functools import partial
 
 from ...errors import LogUnavailable
 from ...message import Position
+from ...own import era, is_over
 from ..contract import Heard
 from . import rooms
 from .connection import Connection
@@ -61,6 +62,7 @@ class Process:
         self.looks = 0
         """How often the watch has looked into the file and said what there was to say."""
         self._lease = lease
+        self._era = era()
         self._folder = f"{path}-wake"
         self._follows = Follows(self.id)
         self._wakeups = Wakeups(self._folder)
@@ -159,10 +161,12 @@ class Process:
                     self._closed.wait(RETRY * random.uniform(0.5, 1.0))
                 ear.wait(POLL if ear.is_deaf else BACKSTOP)
         finally:
-            ear.close()
+            ear.close(is_ours=not is_over(self._era))
 
     def _goes_on(self) -> bool:
         with self._lock:
+            if is_over(self._era):
+                return False
             if (len(self._follows) or self._follows.is_untold) and not self._closed.is_set():
                 return True
             self._watch = self._ear = None

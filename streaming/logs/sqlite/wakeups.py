@@ -105,10 +105,12 @@ class Ear:
         """Let the present wait return, where it is deaf. From any thread."""
         self._bell.ring()
 
-    def close(self) -> None:
-        """Let go of the socket."""
+    def close(self, *, is_ours: bool = True) -> None:
+        """Let go of the socket; if it is the one of the process that we were forked from, it stays
+        where others find it."""
         with suppress(OSError):
-            os.unlink(os.path.join(self._folder.path, self.name))
+            if is_ours:
+                os.unlink(os.path.join(self._folder.path, self.name))
         self._shut()
 
     def _bind(self) -> None:

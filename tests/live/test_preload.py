@@ -1,0 +1,92 @@
+"""gunicorn with ``preload_app``: the application is there before the workers, and before gevent."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from tests.live.clients import RawClient
+from tests.live.harness import gunicorn
+from tests.live.raw_websocket import RawWebSocket
+from tests.live.server import ROOT, Server
+from tests.live.test_presence import listed
+from tests.live.test_shutdown import DEADLINE, check_restart
+from tests.polling import wait_until
+from tests.redis_server import shared_server
+
+HOMES = ["memory", "sqlite", "redis"]
+CONFS = ["our conf", "no conf", "conf that patches"]
+
+PATIENCE = 10.0
+"""Seconds within which many small requests are answered; one that is held up takes some."""
+
+
+@contextlib.contextmanager
+def preloaded(home: str, conf: str, folder: Path, *, workers: int = 2) -> Iterator[Server]:
+    file = folder / "conf.py"
+    file.write_text("control_socket_disable = True\n")
+    if conf == "conf that patches":
+        file.write_text("from gevent import monkey\nmonkey.patch_all()\n" + file.read_text())
+    url = {"memory": "memory:", "sqlite": f"sqlite:///{folder / 'log.db'}"}.get(home)
+    with gunicorn(
+        "tests.live.preload_app:app",
+        workers=1 if home == "memory" else workers,
+        config=ROOT / "gunicorn.conf.py" if conf == "our conf" else file,
+        extra_args=["--preload", *([] if conf == "our conf" else ["-k", "gevent"])],
+        extra_env={"STREAMING_LOG": url or shared_server().url()},
+    ) as server:
+        yield server
+
+
+def get(server: Server, path: str) -> str:
+    with urlopen(server.url + path, timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def many(server: Server, path: str, count: int = 30) -> None:
+    """So many requests, one behind the other."""
+    done: list[str] = []
+    wait_until(
+        lambda: done.append(get(server, path)) or len(done) >= count,  # type: ignore[func-returns-value]
+        f"{count} answers",
+        patience=PATIENCE,
+    )
+
+
+@pytest.mark.parametrize("conf", CONFS)
+@pytest.mark.parametrize("home", HOMES)
+def test_what_a_preloaded_app_made_at_import_holds_up_nobody_in_its_workers(
+    home: str, conf: str, tmp_path: Path
+) -> None:
+    with (
+        preloaded(home, conf, tmp_path) as server,
+        RawClient(f"{server.url}/streaming/events?channel=news&history=1") as client,
+        RawWebSocket(server) as socket,
+    ):
+        assert client.next_event().event == "ready"
+        assert client.next_event().data == "imported"
+        ours = socket.read_json()["client"]
+        socket.send_json(type="join", channel="hall")
+        assert [m["id"] for m in socket.read_json()["members"]] == ["house", ours]
+        many(server, "/")
+        get(server, "/join/visitor")
+        many(server, "/")
+        assert listed(server, "hall") == ["house", ours, "visitor"]
+        for n in range(10):
+            get(server, f"/publish/news/{n}")
+        assert [client.next_event().data for _ in range(10)] == [str(n) for n in range(10)]
+        get(server, "/leave/visitor")
+        with RawWebSocket(server, "/chat", subprotocol=None) as one:
+            one.read_text()
+            with RawWebSocket(server, "/chat", subprotocol=None) as other:
+                other.read_text()
+                one.send(1, b"hello")
+                assert one.read_text() == "You said: hello"
+                assert other.read_text() == "Other client said: hello"
+        wait_until(lambda: listed(server, "hall") == ["house", ours], "only those who stayed")
+        server.terminate(timeout=DEADLINE)
+        check_restart(list(client.events()))
+        assert client.ending == "whole"
+        assert socket.read_close().close_code == 1012
