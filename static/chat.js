@@ -3,7 +3,7 @@ import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { loadTexts } from "./i18n.js";
 import { Messages } from "./messages.js";
-import { find, loadClient, randomKey } from "./page.js";
+import { find, loadClient, randomSecret } from "./page.js";
 import { People } from "./people.js";
 import { ConnectionStatus } from "./status.js";
 
@@ -16,10 +16,13 @@ const list = find("messages");
 const left = JSON.parse(sessionStorage.getItem(STORE) ?? "null") ?? {};
 sessionStorage.removeItem(STORE);
 
+const secret = left.secret ?? randomSecret();
 const socket = new ReconnectingSocket(list.dataset.socket, { protocols: ["streaming.v1.json"] });
 const people = new People(t, { onRename: rename, isOld: (id) => conversation.isOld(id) });
 /** @type {Conversation} */
-const conversation = new Conversation(socket, { channel: "chat", name: people.name, clients: left.clients });
+const conversation = new Conversation(socket, {
+  channel: "chat", secret, name: people.name, clients: left.clients,
+});
 const status = new ConnectionStatus(t, { onRetry: () => socket.retryNow() });
 const messages = new Messages(list, {
   t,
@@ -31,7 +34,7 @@ const messages = new Messages(list, {
   },
 });
 const composer = new Composer(t, (text) => {
-  conversation.write(text, randomKey());
+  conversation.write(text, randomSecret());
   messages.follow();
 });
 
@@ -82,7 +85,7 @@ conversation.on("dropped", (entry) => {
 
 addEventListener("pagehide", () => {
   const { clients, pending } = conversation;
-  sessionStorage.setItem(STORE, JSON.stringify({ clients, pending, draft: composer.draft }));
+  sessionStorage.setItem(STORE, JSON.stringify({ clients, secret, pending, draft: composer.draft }));
 });
 addEventListener("pageshow", () => sessionStorage.removeItem(STORE));
 

@@ -65,17 +65,19 @@ export class Conversation extends EventTarget {
    * @param {EventTarget & Connection} socket one that is not open yet
    * @param {object} options
    * @param {string} options.channel the room
+   * @param {string} options.secret whose the messages' keys are: `secret` of the conversation that this one continues
    * @param {string} [options.name] what to be called there
    * @param {Iterable<string>} [options.clients] `clients` of the conversation that this one continues
    * @param {import("./requests.js").Later} [options.later] by default `setTimeout`
    * @param {() => number} [options.random]
    */
-  constructor(socket, { channel, name = "", clients = [], later = wait, random = Math.random }) {
+  constructor(socket, { channel, secret, name = "", clients = [], later = wait, random = Math.random }) {
     super();
     this.#channel = channel;
     this.#presence = `${channel}:presence`; // who joins and leaves the room is told there
     this.#requests = new Requests({ send: (text) => socket.send(text), later, random });
-    this.#outbox = new Outbox(socket, channel, (event, detail) => this.#tell(event, /** @type {any} */ (detail)));
+    this.#outbox = new Outbox(socket, channel, secret, (event, detail) =>
+      this.#tell(event, /** @type {any} */ (detail)));
     this.#clients = new Set(clients);
     this.#name = name;
     socket.addEventListener("open", () => this.#begin());

@@ -27,6 +27,7 @@
 export class Outbox {
   #socket;
   #channel;
+  #secret;
   #tell;
   /** @type {Map<string, Entry>} by key, in the order of writing */
   #entries = new Map();
@@ -37,11 +38,13 @@ export class Outbox {
   /**
    * @param {EventTarget & Connection} socket
    * @param {string} channel
+   * @param {string} secret whose the keys are
    * @param {<Name extends keyof Deliveries>(name: Name, detail: Deliveries[Name]) => void} tell
    */
-  constructor(socket, channel, tell) {
+  constructor(socket, channel, secret, tell) {
     this.#socket = socket;
     this.#channel = channel;
+    this.#secret = secret;
     this.#tell = tell;
     socket.addEventListener("drop", (event) => {
       const { data } = /** @type {CustomEvent} */ (event).detail;
@@ -57,7 +60,8 @@ export class Outbox {
 
   /** @param {string} text @param {string} key */
   write(text, key) {
-    const frame = JSON.stringify({ type: "publish", channel: this.#channel, data: text, key, ref: key });
+    const own = { key, secret: this.#secret };
+    const frame = JSON.stringify({ type: "publish", channel: this.#channel, data: text, ...own, ref: key });
     /** @type {Entry} */
     const entry = { key, text, frame, delivery: "waiting", via: new Set() };
     this.#entries.set(key, entry);

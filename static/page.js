@@ -37,8 +37,8 @@ export function loadClient() {
   return import(document.body.dataset.client ?? "");
 }
 
-/** A random idempotency key. (`randomUUID` needs HTTPS; this works on plain HTTP too.) */
-export function randomKey() {
+/** What nobody guesses: for idempotency keys, and the secret that they belong to. (`randomUUID` needs HTTPS; this works on plain HTTP too.) */
+export function randomSecret() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,6 +1,6 @@
 // @ts-check
 import { loadTexts } from "./i18n.js";
-import { describeProblem, find, loadClient, make, randomKey } from "./page.js";
+import { describeProblem, find, loadClient, make, randomSecret } from "./page.js";
 import { Rows } from "./rows.js";
 import { ConnectionStatus } from "./status.js";
 
@@ -128,6 +128,7 @@ const form = find("publish");
 const input = find("news-text");
 const send = form.querySelector("button");
 const result = find("publish-result");
+const secret = randomSecret();
 let unsent = { text: "", key: "" };
 
 /**
@@ -144,14 +145,14 @@ form.addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
   const text = input.value.trim();
   if (!text) return tell(t("error.empty"), true);
   // The same text after a failure goes out with the same key, so that it cannot appear twice.
-  if (unsent.text !== text) unsent = { text, key: randomKey() };
+  if (unsent.text !== text) unsent = { text, key: randomSecret() };
   send.setAttribute("aria-disabled", "true");
   tell(t("sse.publish.busy"));
   try {
     const response = await fetch(form.dataset.url, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ data: text, event: "news", key: unsent.key }),
+      body: JSON.stringify({ data: text, event: "news", key: unsent.key, secret }),
     });
     if (response.ok) {
       unsent = { text: "", key: "" };

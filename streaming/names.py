@@ -11,6 +11,8 @@ _CHANNEL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[\r\n\0\ud800-\udfff]")
 
+_OWNED = "client:"
+
 RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open"})
 
 
@@ -55,6 +57,23 @@ def check_key(key: str) -> str:
         raise InvalidMessage(
             "An idempotency key is a text of 1 to 128 characters, no half surrogate pairs."
         )
+    return key
+
+
+def owned_key(key: str, owner: str | None) -> str:
+    """``key`` in the name space of its ``owner``, None for the application, which meets no other.
+
+    Who reads it learns neither of the two.
+
+    Raises:
+        InvalidMessage: If ``key`` is not legal, or the application's looks like an owned one.
+    """
+    check_key(key)
+    if owner is not None:
+        digest = blake2s(f"{len(owner)} {owner}{key}".encode(), digest_size=24)
+        return _OWNED + digest.hexdigest()
+    if key.startswith(_OWNED):
+        raise InvalidMessage(f"Keys that begin with {_OWNED!r} are those of clients.")
     return key
 
 

@@ -10,7 +10,7 @@ from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from ..logs import Log
 from ..message import Cursor, Message, Position, text_size
-from ..names import check_channel, check_event, check_key
+from ..names import check_channel, check_event, owned_key
 from ..own import Own
 from ..settings import Policy
 from .channel import Channel
@@ -63,13 +63,15 @@ class Hub:
         *,
         event: str = "message",
         key: str | None = None,
+        owner: str | None = None,
         sender: str | None = None,
     ) -> Message:
         """Append a message to ``channel`` and return it with its id.
 
         Returns once the log has it; delivery happens behind the caller's back. Waits a moment where
         subscribers of this process that keep up would fall out of what is held. From any thread.
-        With ``key``, repeating the call within the window returns the first message again.
+        With ``key``, repeating the call within the window returns the first message again. Keys of
+        one ``owner`` are not those of another, nor the application's (None).
 
         Raises:
             InvalidMessage: If the channel or event name or the key is not well formed, or ``data``
@@ -81,7 +83,7 @@ class Hub:
         check_event(event)
         self._check_data(data)
         if key is not None:
-            check_key(key)
+            key = owned_key(key, owner)
         message = self.log.append(channel, data, event=event, key=key, sender=sender)
         self._engine().pace.keep(message)
         return message

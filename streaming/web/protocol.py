@@ -15,10 +15,11 @@ from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
 from ..hub.hub import MAX_CHANNELS
 from ..hub.presence import presence_channel
 from ..message import Cursor, Gap, Message
-from ..names import check_channel, check_event, check_key
+from ..names import check_channel, check_event
 from ..wire import frames
 from ..wire.compact import compact
 from .json_objects import parse_flat_object
+from .owners import owner_of
 from .state import State, only_subscribe
 
 PROTOCOL = "streaming.v1.json"
@@ -125,10 +126,10 @@ class _Conversation:
     def _publish(self, request: Mapping[str, Any]) -> None:
         channel, data = _text(request, "channel"), _text(request, "data")
         event = check_event(_text(request, "event")) if "event" in request else "message"
-        key = check_key(_text(request, "key")) if "key" in request else None
+        key, owner = request.get("key"), owner_of(request)
         self._check_allowed("publish", channel)
         message = self._state.hub.publish(
-            channel, data, event=event, key=key, sender=self._connection.id
+            channel, data, event=event, key=key, owner=owner, sender=self._connection.id
         )
         self._connection.owe(message)
         self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)

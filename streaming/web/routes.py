@@ -12,6 +12,7 @@ from ..hub.presence import presence_channel, room_of
 from . import protocol
 from .chat import chat
 from .origin import allow_origin
+from .owners import owner_of
 from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
@@ -79,12 +80,16 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     state.check_allowed("publish", channel)
     look_at_publish(request.environ, state)
     body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
-    unknown = body.keys() - {"data", "event", "key"}
+    unknown = body.keys() - {"data", "event", "key", "secret"}
     if unknown:
-        raise InvalidRequest(f"{min(unknown)!r:.100} is unknown; send 'data', 'event' and 'key'.")
+        raise InvalidRequest(
+            f"{min(unknown)!r:.100} is unknown; send 'data', 'event', 'key' and 'secret'."
+        )
     if not isinstance(body.get("data"), str):
         raise InvalidRequest("'data' is missing or not a text.")
-    message = state.hub.publish(channel, **body)
+    owner = owner_of(body)
+    body.pop("secret", None)
+    message = state.hub.publish(channel, **body, owner=owner)
     return {"channel": channel, "id": str(message.id)}, 201
 
 

@@ -86,7 +86,7 @@ function start(options = {}) {
   const lines = [];
   const timers = [];
   const later = (callback, milliseconds) => timers.push({ callback, milliseconds });
-  const conversation = new Conversation(socket, { channel: "chat", later, random: () => 0.5, ...options });
+  const conversation = new Conversation(socket, { channel: "chat", secret: "s1", later, random: () => 0.5, ...options });
   for (const [name, line] of Object.entries(LINES)) {
     conversation.on(name, (detail) => lines.push(line(detail)));
   }
@@ -116,7 +116,7 @@ function hear(socket, id, data, from, more = {}) {
 
 const acknowledge = (socket, key, id) => socket.hear("ack", { channel: "chat", id, ref: key });
 const refuse = (socket, ref, status) => socket.hear("error", { ref, status, title: "No", detail: "Why" });
-const publish = (text, key) => ({ type: "publish", channel: "chat", data: text, key, ref: key });
+const publish = (text, key) => ({ type: "publish", channel: "chat", data: text, key, secret: "s1", ref: key });
 const follow = (channel, place = {}) => ({ type: "subscribe", channel, ...place, ref: `subscribe ${channel}` });
 const join = (info) => ({ type: "join", channel: "chat", info, ref: "join chat" });
 

@@ -68,6 +68,30 @@ def test_a_key_seen_before_gives_the_first_id_and_delivers_nothing(hub: Hub) -> 
         assert [m.data for m in read_to_the_end(sub)] == ["one", END]
 
 
+def test_a_key_is_its_owners_alone(hub: Hub) -> None:
+    owners = (None, "ada", "bob", "a", "da")
+    first = {owner: hub.publish("a", f"of {owner}", key="k", owner=owner).id for owner in owners}
+    assert len(set(first.values())) == len(owners)
+    for owner in owners:
+        assert hub.publish("a", "again", key="k", owner=owner).id == first[owner]
+
+
+@pytest.mark.parametrize(("one", "two"), [(("a", "bc"), ("ab", "c")), (("a:", "b"), ("a", ":b"))])
+def test_owner_and_key_are_not_mixed_up(
+    hub: Hub, one: tuple[str, str], two: tuple[str, str]
+) -> None:
+    first, second = (hub.publish("a", "x", owner=owner, key=key) for owner, key in (one, two))
+    assert first.id != second.id
+
+
+def test_the_applications_keys_cannot_be_taken_for_those_of_others(hub: Hub) -> None:
+    theirs = hub.publish("a", "x", key="k", owner="Lovelace").key
+    assert theirs is not None
+    assert "Lovelace" not in theirs
+    with pytest.raises(InvalidMessage, match="begin with"):
+        hub.publish("a", "x", key=theirs)
+
+
 @pytest.mark.parametrize(
     ("channel", "options"),
     [

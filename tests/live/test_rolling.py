@@ -49,7 +49,7 @@ class Publisher(threading.Thread):
         self._connection.close()
 
     def publish(self, text: str) -> None:
-        body = json.dumps({"data": text, "key": f"test {text}"})
+        body = json.dumps({"data": text, "key": text, "secret": "of this publisher"})
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:

@@ -186,10 +186,12 @@ def test_a_message_is_the_same_on_every_transport(server: Server) -> None:
 def test_a_repeated_key_is_published_once(server: Server) -> None:
     with listening(server, "news") as events:
         next(events)
-        first = publish(server, "once", key="key-1")
-        assert publish(server, "once", key="key-1") == first
+        own = {"key": "key-1", "secret": "of this publisher"}
+        first = publish(server, "once", **own)
+        assert publish(server, "once", **own) == first
+        assert publish(server, "not mine", key="key-1", secret="of another publisher") != first
         publish(server, "end")
-        assert [next(events).data, next(events).data] == ["once", "end"]
+        assert [next(events).data for _ in range(3)] == ["once", "not mine", "end"]
 
 
 @pytest.mark.parametrize("leave", ["close", "reset"])

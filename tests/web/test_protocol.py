@@ -13,6 +13,8 @@ from streaming.web.protocol import MAX_CHANNELS, PROTOCOL
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Json, Site, make_app, serve, wait_until
 
+MINE = "0123456789abcdef"
+
 
 def authorize(action: str, channel: str) -> bool:
     return channel != "secret"
@@ -149,13 +151,30 @@ def test_others_see_who_published(site: Site, client: Json) -> None:
 
 
 def test_a_repeated_key_gives_the_first_id_and_appends_nothing(site: Site, client: Json) -> None:
-    first = client.ask(type="publish", channel="a", data="once", key="k", ref=1)
-    again = client.ask(type="publish", channel="a", data="once", key="k", ref=2)
-    other = client.ask(type="publish", channel="a", data="twice", key="l", ref=3)
+    first = client.ask(type="publish", channel="a", data="once", key="k", secret=MINE, ref=1)
+    again = client.ask(type="publish", channel="a", data="once", key="k", secret=MINE, ref=2)
+    other = client.ask(type="publish", channel="a", data="twice", key="l", secret=MINE, ref=3)
     assert first["id"] == again["id"] != other["id"]
     assert [first["ref"], again["ref"], other["ref"]] == [1, 2, 3]
     client.ask(type="subscribe", channel="a", history=9)
     assert [client.recv()["data"] for _ in range(2)] == ["once", "twice"]
+
+
+def test_a_key_is_repeated_over_another_connection_and_over_http(site: Site, client: Json) -> None:
+    once = {"data": "once", "key": "k", "secret": MINE}
+    first = client.ask(type="publish", channel="a", **once)["id"]
+    with site.json() as later:
+        assert later.ask(type="publish", channel="a", **once)["id"] == first
+    posted = site.app.test_client().post("/streaming/channels/a", json=once)
+    assert posted.get_json()["id"] == first
+
+
+def test_a_key_that_a_stranger_guesses_suppresses_nothing(site: Site, client: Json) -> None:
+    with site.json() as stranger:
+        stranger.ask(type="publish", channel="a", data="theirs", key="k", secret="f" * 32)
+    client.ask(type="subscribe", channel="a")
+    client.send(type="publish", channel="a", data="mine", key="k", secret=MINE)
+    assert "mine" in {client.recv().get("data"), client.recv().get("data")}
 
 
 def test_nothing_comes_of_a_channel_after_unsubscribe(site: Site, client: Json) -> None:
@@ -211,6 +230,8 @@ def test_a_publish_followed_at_once_by_a_close_is_answered(site: Site) -> None:
         ('{"type": "publish", "channel": "a", "data": "x", "key": ""}', 400, "idempotency key"),
         ('{"type": "publish", "channel": "a", "data": "x", "key": 7}', 400, "'key'"),
         ('{"type": "publish", "channel": "a", "data": "x", "key": "\\ud800"}', 400, "surrogate"),
+        ('{"type": "publish", "channel": "a", "data": "x", "key": "k"}', 400, "'secret'"),
+        ('{"type": "publish", "channel": "a", "data": "x", "secret": 7}', 400, "'secret'"),
         ('{"type": "publish", "channel": "a", "data": "\\ud800"}', 400, "surrogate"),
         ('{"type": "publish", "channel": "secret", "data": "x"}', 403, "may not publish"),
         ('{"type": "publish", "channel": "a:presence", "data": "x"}', 403, "joining and leaving"),

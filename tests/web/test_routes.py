@@ -13,6 +13,8 @@ from streaming import LogUnavailable, Streaming
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.sites import make_app, serve
 
+MINE = "0123456789abcdef"
+
 
 def post(client: FlaskClient, body: object, channel: str = "a", **how: Any) -> TestResponse:
     return client.post(f"/streaming/channels/{channel}", json=body, **how)
@@ -39,8 +41,27 @@ def test_a_message_is_published_and_its_id_returned() -> None:
 
 def test_a_repeated_key_gives_the_first_id() -> None:
     client = make_app().test_client()
-    ids = [post(client, {"data": "x", "key": "k"}).get_json()["id"] for _ in range(3)]
-    assert len(set(ids)) == 1
+    body = {"data": "x", "key": "k", "secret": MINE}
+    assert len({post(client, body).get_json()["id"] for _ in range(3)}) == 1
+
+
+def test_a_key_that_a_stranger_guesses_suppresses_nothing() -> None:
+    app = make_app()
+    client, log = app.test_client(), app.extensions["streaming"].hub.log
+    with app.app_context():
+        post(client, {"data": "the stranger's", "key": "order-17", "secret": "f" * 32})
+        app.extensions["streaming"].hub.publish("a", "the application's", key="order-17")
+        post(client, {"data": "mine", "key": "order-17", "secret": MINE})
+    texts = [m.data for m in log.read("a", log.tail("a", 9), limit=9, size=999).messages]
+    assert texts == ["the stranger's", "the application's", "mine"]
+
+
+def test_a_secret_is_kept_nowhere() -> None:
+    app = make_app()
+    post(app.test_client(), {"data": "x", "key": "k", "secret": MINE})
+    log = app.extensions["streaming"].hub.log
+    (message,) = log.read("a", log.tail("a", 1), limit=9, size=999).messages
+    assert MINE not in repr((message, message.key))
 
 
 def test_nobody_publishes_over_the_network_unless_the_application_allows_it() -> None:
@@ -146,10 +167,16 @@ def test_an_unknown_field_with_a_long_name_is_not_said_back_whole() -> None:
         ({"data": "x", "event": "ready"}, "used by the stream"),
         ({"data": "x", "event": 7}, "event name"),
         ({"data": "x", "event": None}, "event name"),
-        ({"data": "x", "key": ""}, "idempotency key"),
-        ({"data": "x", "key": 7}, "idempotency key"),
-        ({"data": "x", "key": "k" * 129}, "idempotency key"),
-        ({"data": "x", "key": "\ud800"}, "idempotency key"),
+        ({"data": "x", "key": "", "secret": MINE}, "idempotency key"),
+        ({"data": "x", "key": 7, "secret": MINE}, "'key'"),
+        ({"data": "x", "key": "k" * 129, "secret": MINE}, "idempotency key"),
+        ({"data": "x", "key": "\ud800", "secret": MINE}, "idempotency key"),
+        ({"data": "x", "key": "k"}, "'secret'"),
+        ({"data": "x", "key": "k", "secret": None}, "'secret'"),
+        ({"data": "x", "key": "k", "secret": "s" * 15}, "'secret'"),
+        ({"data": "x", "key": "k", "secret": "s" * 129}, "'secret'"),
+        ({"data": "x", "key": "k", "secret": "\ud800" * 16}, "'secret'"),
+        ({"data": "x", "secret": MINE}, "'secret' is the owner"),
         ({"data": "\ud800"}, "surrogate"),
         ([], "JSON object"),
         ("text", "JSON object"),
