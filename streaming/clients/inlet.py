@@ -79,6 +79,10 @@ class Inlet:
         """Whether there is something to look at, read or not."""
         return self._received is not _NOTHING or sockets.unread(self._line.sock) > 0
 
+    def feed(self, data: bytes) -> None:
+        """More has come; all that came before was given away."""
+        self._received = self._decoder.feed(data)
+
     def next(self) -> frames.Received | None:
         """The next that was read and not given away, None if there is nothing. Does not read.
 
@@ -124,7 +128,7 @@ class Inlet:
             self.turn = now
         self._give_turns(now)
         if data:
-            self._received = self._decoder.feed(data)
+            self.feed(data)
         return bool(data)
 
     def read_at_rest(self) -> bool:
@@ -142,7 +146,7 @@ class Inlet:
             self.heard = time.monotonic()
             if self._decoder.is_between_frames and frames.is_lone_pong(data):
                 return False
-            self._received = self._decoder.feed(data)
+            self.feed(data)
         return True  # the end is found again
 
     def _give_turns(self, now: float) -> None:

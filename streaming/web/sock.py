@@ -19,6 +19,7 @@ from ..errors import ClientGone, HandshakeError, TooManyClients
 from ..settings import Settings
 from ..wire.deflate import Deflate
 from ..wire.handshake import check_handshake, choose_subprotocol
+from .ahead import take_ahead
 from .origin import check_origin
 from .sock_options import Options, options_of
 from .state import State, current_state
@@ -156,6 +157,8 @@ def accept(request: Request, state: State, subprotocols: Sequence[str], settings
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,
     )
+    if ahead := take_ahead(environ, sock):
+        connection.inlet.feed(ahead)
     state.registry.add(connection)  # until here, and if it fails, the server can answer
     if is_ours:
         _exchange(connection, state)

@@ -33,6 +33,8 @@ def check_handshake(method: str, http_version: str, headers: Mapping[str, str]) 
     fields = {name.lower(): value for name, value in headers.items()}
     if method != "GET":
         raise HandshakeError(f"A WebSocket handshake is a GET request, not {method:.20}.")
+    if fields.get("content-length", "0").strip() not in ("", "0") or "transfer-encoding" in fields:
+        raise HandshakeError("A WebSocket handshake has no body: it would be taken for frames.")
     version = _VERSION.fullmatch(http_version)
     if not version or (int(version[1]), int(version[2] or 0)) < (1, 1):
         raise HandshakeError(f"A WebSocket handshake needs HTTP/1.1, not {http_version:.20}.")

@@ -88,6 +88,17 @@ class RawWebSocket:
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket)
         self.socket.sendall(handshake(server, path, Sec_WebSocket_Protocol=subprotocol))
+        self._begin()
+
+    @classmethod
+    def on(cls, connection: socket.socket) -> "RawWebSocket":
+        """One whose handshake was sent already."""
+        self = cls.__new__(cls)
+        self.socket = connection
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
         self.status, self.headers, rest = read_head(self.socket)
         if self.status != 101:
             self.socket.close()

@@ -1,18 +1,21 @@
 """What ``Sock`` promises is so under gunicorn's workers and under ``flask run``."""
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from tests.live.clients import RawClient
+from tests.live.clients import RawClient, read_head
 from tests.live.harness import flask_run, gunicorn
+from tests.live.raw_websocket import CLOSE, PING, TEXT, RawWebSocket, encode, handshake
 from tests.live.server import Server
 
 APP = "tests.live.sock_app"
 WAYS = {
     "gunicorn": lambda: gunicorn(f"{APP}:app"),
+    "gevent": lambda: gunicorn(f"{APP}:app", extra_args=["-k", "gevent"]),
     "gthread": lambda: gunicorn(f"{APP}:app", extra_args=["-k", "gthread", "--threads", "9"]),
     "flask run": lambda: flask_run(APP),
 }
@@ -61,3 +64,37 @@ def test_a_stranger_does_not_get_into_a_private_room(site: Server) -> None:
         assert ws.recv(10) == "Welcome to the WebSocket server!"
         ws.send("x")
         assert ws.recv(10) == "You said: x"
+
+
+PINGS = encode(PING, b"1") + encode(PING, b"2")
+LONG = {f"X_{n}": "long" * 1000 for n in range(3)}
+
+
+@pytest.mark.parametrize("more", [{}, LONG], ids=["plain", "long head"])
+@pytest.mark.parametrize("cut", [0, 1, 9, len(PINGS)])
+def test_frames_in_the_packet_of_the_handshake_are_read(
+    site: Server, cut: int, more: dict[str, str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        connection.sendall(handshake(site, "/rooms/open", **more) + PINGS[:cut])
+        ws = RawWebSocket.on(connection)
+        assert ws.read_text() == "Welcome to the WebSocket server!"
+        connection.sendall(PINGS[cut:] + encode(TEXT, b"x"))
+        assert [ws.read().payload for _ in range(3)] == [b"1", b"2", b"You said: x"]
+
+
+@pytest.mark.parametrize("path", ["/returns", "/pushes"])
+def test_a_close_frame_in_the_packet_of_the_handshake_is_answered(site: Server, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        last = encode(CLOSE, (4001).to_bytes(2, "big"))
+        connection.sendall(handshake(site, path) + last)
+        ws = RawWebSocket.on(connection)
+        assert ws.read_close().close_code == 4001
+        assert ws.is_ended()
+
+
+def test_a_handshake_with_a_body_is_refused(site: Server) -> None:
+    for more in ({"Content_Length": "2"}, {"Transfer_Encoding": "chunked"}):
+        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+            connection.sendall(handshake(site, "/returns", **more) + b"0\r\n\r\n")
+            assert read_head(connection)[0] == 400

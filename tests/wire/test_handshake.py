@@ -53,6 +53,17 @@ def test_case_and_lists_do_not_matter(changes: dict[str, str]) -> None:
     assert check(**changes) == ACCEPT
 
 
+@pytest.mark.parametrize(
+    "changes", [{"Content-Length": "5"}, {"content_length": "x"}, {"Transfer_Encoding": "chunked"}]
+)
+def test_a_body_is_refused(changes: dict[str, str]) -> None:
+    """Its bytes would be taken for frames."""
+    with pytest.raises(HandshakeError, match="no body") as caught:
+        check(**changes)
+    assert caught.value.status == 400
+    assert check(Content_Length="0") == ACCEPT
+
+
 @pytest.mark.parametrize("version", ["HTTP/1.1", "1.1", "HTTP/2", "HTTP/2.0", "HTTP/1.10"])
 def test_http_1_1_or_higher_will_do(version: str) -> None:
     assert handshake.check_handshake("GET", version, GOOD) == ACCEPT
