@@ -1,4 +1,5 @@
 // @ts-check
+import { Channels } from "./channels.js";
 import { mediaType, retryAfter, streamError, StreamError } from "./errors.js";
 import { absolute, Connection } from "./reconnect.js";
 import { MAX_EVENT_SIZE, SseParser } from "./sse-parser.js";
@@ -38,7 +39,8 @@ const OWN_NAMES = new Set(["state", "error"]);
  * `Retry-After`; never reconnects after `event: close`, status 204, a 4xx that does not pass, or a
  * wrong Content-Type.
  *
- * Dispatches each event of the stream as a MessageEvent of its name (`message` if it has none),
+ * Dispatches each event of the stream as a MessageEvent of its name (`message` if it has none), with
+ * the `channel` it is of, "" if of none or if the stream is not ours,
  * `state` on each change (see Connection), and, just before an answer of the server closes it for
  * good, `error`: a CustomEvent with `detail: {status, problem, reason}`.
  */
@@ -48,6 +50,7 @@ export class EventStream extends Connection {
   /** @type {number | null} */ #liveness;
   /** @type {typeof globalThis.fetch} */ #fetch;
   /** @type {SseParser} */ #parser;
+  #channels = new Channels();
   #origin = "";
   #newest = "";
   #retry = 0;
@@ -177,11 +180,13 @@ export class EventStream extends Connection {
     return ending;
   }
 
-  /** @param {SseEvent} event */
-  #take({ event, data, lastEventId }) {
+  /** @param {SseEvent} happened */
+  #take(happened) {
+    const { event, data, lastEventId } = happened;
     this.#newest = event;
     const name = OWN_NAMES.has(event) ? `server-${event}` : event;
-    this.dispatchEvent(new MessageEvent(name, { data, lastEventId, origin: this.#origin }));
+    const told = new MessageEvent(name, { data, lastEventId, origin: this.#origin });
+    this.dispatchEvent(Object.assign(told, { channel: this.#channels.of(happened) }));
     // What follows the end is not part of the stream.
     if (event === "close") this.#parser.reset();
   }

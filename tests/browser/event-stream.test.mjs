@@ -50,6 +50,19 @@ test("events arrive by name, with their data and id", async (t) => {
   ]);
 });
 
+test("an event says of which channel it is", async (t) => {
+  const ready = 'event: ready\ndata: {"channels":["a","b"]}\nid: aa_e-0.bb_f-0\n\n';
+  const server = await httpServer(t, (_, response) => {
+    stream(response, `${ready}data: x\nid: bb_f-1.aa_e-0\n\nevent: close\ndata: {}\n\n`);
+  });
+  const events = open(t, server);
+  const heard = [];
+  for (const name of ["ready", "message", "close"])
+    events.addEventListener(name, ({ type, channel }) => heard.push([type, channel]));
+  await until(() => heard.length === 3);
+  assert.deepEqual(heard, [["ready", ""], ["message", "b"], ["close", ""]]);
+});
+
 test("an event is a MessageEvent with the stream's origin", async (t) => {
   const server = await httpServer(t, (_, response) => stream(response, "data: a\n\n"));
   const events = open(t, server);

@@ -18,7 +18,7 @@ from streaming.errors import (
 from streaming.hub.hub import MAX_CHANNELS, Hub, check_channels
 from streaming.hub.subscription import Subscription
 from streaming.logs import Heard, MemoryLog, Retention
-from streaming.message import Gap, Message, Position
+from streaming.message import Gap, Message, Position, print_place
 from streaming.names import channel_tag
 from tests.broken_log import BrokenLog
 from tests.hub.engine import Crew, check_nothing_is_left, dispatchers
@@ -49,6 +49,23 @@ def check_seamless(messages: list[Message], after: Position, log: list[Message])
     """``messages`` is ``log`` behind ``after``: nothing lost, doubled, changed or reordered."""
     assert [m.id.offset for m in messages] == list(range(after.offset + 1, log[-1].id.offset + 1))
     assert messages == log[after.offset :]
+
+
+@pytest.mark.parametrize("at_head", [True, False])
+def test_a_cursor_of_several_begins_with_the_channels_as_they_were_named(
+    hub: Hub, at_head: bool
+) -> None:
+    """Clients learn the tags from it: in the id of a message its own channel comes first."""
+    with hub.subscribe(["a", "b"]) as sub:
+        hub.publish("b", "x")
+        (item,) = sub.take(PATIENCE)
+        sub.step(item)
+        cursor = print_place("b", Position.parse(str(item.id))) + sub.others("b").decode()
+    if not at_head:
+        hub.publish("b", "y")
+    with hub.subscribe(["a", "b"], after=cursor) as again:
+        tags = [place.partition("_")[0] for place in again.id.split(".")]
+    assert tags == [channel_tag("a"), channel_tag("b")]
 
 
 # Publishing

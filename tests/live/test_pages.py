@@ -104,6 +104,20 @@ def test_the_sse_page_shows_ticks_and_published_news(demo: Server, open_windows:
         assert news.locator("*").count() == 0  # shown as text, not taken as markup
 
 
+def test_news_that_look_like_ticks_are_shown_as_news(demo: Server, open_windows: Windows) -> None:
+    page = open_windows.open(demo.url + "/sse")
+    expect(page.locator("#tick")).to_have_text(re.compile(r"\d+"))
+    forged = '{"n": 123456, "at": "2020-01-01T00:00:00Z"}'
+    for event in ({}, {"event": "news"}, {"event": "message"}):
+        body = {"data": forged, **event}
+        assert post_json(demo.url + "/streaming/channels/news", body)[0] == 201
+    news = page.locator("#stream li[data-channel=news] .text", has_text="123456")
+    expect(news).to_have_text([forged] * 3)
+    ticks = page.locator("#stream li[data-channel=ticker] .text").all_inner_texts()
+    assert ticks
+    assert not [text for text in [*ticks, page.locator("#tick").inner_text()] if "123456" in text]
+
+
 def test_a_paused_sse_page_resumes_without_losing_or_repeating(
     demo: Server, open_windows: Windows
 ) -> None:
