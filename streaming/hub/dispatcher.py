@@ -51,7 +51,6 @@ class Dispatcher:
             self._work,
             most=log.reads,
             is_needed=lambda: bool(self._channels),
-            started=self._ring_all,  # nobody could go live before
             patience=RETRY,
         )
 
@@ -248,10 +247,6 @@ class Dispatcher:
                 self.stall(subscription, seat, channel, before, b"")
             live = []
         return Fanout(channel, page, before, live, self.stall)
-
-    def _ring_all(self) -> None:
-        for subscription in self.subscriptions():
-            subscription.bell.ring()
 
     def _fail(self, channel: Channel) -> None:
         """Nothing more can be delivered to these: end everybody, so that they come back."""

@@ -24,7 +24,6 @@ class Workers(Generic[Job]):
 
     Args:
         work: Does a job, or a part of it; True to have it put behind the others again.
-        started: Called in the first thread before it works.
         patience: Seconds until a job that was put off is done.
     """
 
@@ -35,14 +34,12 @@ class Workers(Generic[Job]):
         *,
         most: int,
         is_needed: Callable[[], bool],
-        started: Callable[[], None],
         patience: float,
     ) -> None:
         self._name = name
         self._work = work
         self._most = most
         self._is_needed = is_needed
-        self._started = started
         self._patience = patience
         self._lock = threading.Lock()
         self._starting = threading.Lock()  # held while the first thread is started
@@ -119,11 +116,8 @@ class Workers(Generic[Job]):
 
     def _run(self) -> None:
         bell, turn, native, born = Bell(), 0.0, threading.get_native_id(), era()
-        with self._lock:
+        with self._lock:  # before it lets others run: who has started it asks ``are_here``
             self._natives.append(native)
-            is_first = len(self._natives) == 1
-        if is_first:
-            self._started()
         while True:
             now = time.monotonic()
             if now > turn:

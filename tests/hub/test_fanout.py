@@ -237,6 +237,32 @@ def test_whoever_is_not_where_the_dispatcher_stands_does_not_park() -> None:
     leave(hub, client)
 
 
+@pytest.mark.parametrize("reads", [1, 4])
+@in_greenlets
+def test_whoever_is_the_first_is_written_to_from_the_start(reads: int) -> None:
+    """Nobody would ring it once the dispatcher's thread is there."""
+    log = BrokenLog()
+    log.reads = reads  # type: ignore[misc]
+    hub, form, parked = Hub(log), Lines(), []
+
+    def come(name: str) -> None:
+        sub = hub.subscribe(name)
+        assert sub.read_on() == []
+        parked.append((sub.park(form, NullSink(-1)), sub))
+
+    for _ in range(3):
+        come("a")
+        crew = [threading.Thread(target=come, args=(f"c{n % 5}",)) for n in range(20)]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+        assert [is_parked for is_parked, _ in parked] == [True] * 21
+        while parked:
+            parked.pop()[1].close()
+        check_nothing_is_left(hub)
+
+
 @in_greenlets
 def test_what_is_told_of_in_another_order_arrives_in_the_logs() -> None:
     """Two threads append; the second is the first to say so."""

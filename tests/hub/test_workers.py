@@ -25,7 +25,6 @@ class Team:
             self._do,
             most=most,
             is_needed=lambda: self.is_needed,
-            started=lambda: None,
             patience=patience,
         )
 
@@ -40,6 +39,7 @@ class Team:
         wait_until(lambda: not threads(), "all have ended")
         assert self.workers._count == 0
         assert self.workers._idle == self.workers._queue == self.workers._busy == {}
+        assert self.workers._natives == []
 
 
 def threads() -> list[threading.Thread]:
