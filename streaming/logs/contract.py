@@ -68,8 +68,9 @@ MAX_KEYS = 10_000
 
 Heard = Callable[[str, Message | None], None]
 """Called with the name of a followed channel that got something; from any thread, also in the midst
-of an append, so it must neither block nor call the log. With the message where it is at hand, which
-saves a read if it is the one behind the reader's position, and means nothing otherwise."""
+of an append, so it must neither block nor call the log. With the message where it is at hand: such
+a call stands for that message alone, so if it is the one behind the reader's position, nothing has
+to be read. A call without one stands for anything."""
 
 
 class Log(Protocol):
@@ -132,9 +133,9 @@ class Log(Protocol):
         """Call ``heard`` whenever something was appended to ``channel``, by any process.
 
         Until ``unfollow`` was called as often. What is appended after this has returned is heard
-        of: at once, or where the log is away, with one call for all when it is back. One call may
-        stand for several appends, and one for none. While it is followed, a channel is not
-        forgotten. Waits a second at most, never fails.
+        of: at once, or where the log is away, with one call for all when it is back. One call
+        without a message may stand for several appends, or for none. While it is followed, a
+        channel is not forgotten. Waits a second at most, never fails.
         """
 
     def unfollow(self, channel: str, heard: Heard) -> None:
