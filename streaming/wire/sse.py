@@ -14,11 +14,10 @@ from ..errors import InvalidMessage, ProtocolError
 MIMETYPE = "text/event-stream"
 
 COMMENT = b":\n"
-"""The heartbeat: a comment line alone. A blank line after it would end a block, and some clients
-report an event for every blank line."""
+"""The heartbeat: a comment line alone, which every client ignores. A blank line after it would
+end a block, and some clients report an event for every blank line."""
 
 _UNSAFE = re.compile(r"[\r\n\0\ud800-\udfff]")
-_LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _MOST_RETRY_DIGITS = 18
 
 
@@ -65,10 +64,7 @@ def encode_body(data: str, event: str | None = None, retry: int | None = None) -
     Raises:
         InvalidMessage: If the event name or the data cannot be sent, or ``retry`` is negative.
     """
-    if "\n" in data or "\r" in data:
-        data = _prefixed("data:", data)
-    else:
-        data = f"data: {data}\n" if data else "data:\n"
+    data = f"data: {continued(data)}\n" if data else "data:\n"
     if retry is not None:
         if retry < 0:
             raise InvalidMessage(f"retry is a time in milliseconds; {retry} is negative.")
@@ -87,18 +83,15 @@ def finish(body: bytes, id: str) -> bytes:
     return b"%bid: %b\n\n" % (body, check_id(id).encode())
 
 
-def encode_comment(text: str) -> bytes:
-    """``text`` as comment lines, which every client ignores; no blank line (see ``COMMENT``).
+def continued(text: str) -> str:
+    """``text`` as it stands behind ``data: ``: each line break begins another such line.
 
-    Raises:
-        InvalidMessage: If it holds half a surrogate pair.
+    What it gives for two texts is what it gives for both together, unless the first ends with CR
+    and the other begins with LF.
     """
-    return _utf8(_prefixed(":", text))
-
-
-def _prefixed(name: str, text: str) -> str:
-    lines = _LINE_BREAK.split(text)
-    return "".join([f"{name} {line}\n" if line else f"{name}\n" for line in lines])
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\n", "\ndata: ")
 
 
 def _check_line(text: str, what: str) -> str:
