@@ -16,6 +16,7 @@ from ..hub.hub import check_channels
 from ..logs import Member, MemoryLog
 from ..message import Message
 from ..names import check_channel
+from .data import print_data
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import choose_format, event_stream, stream_response
@@ -80,23 +81,31 @@ class Streaming:
         app.register_blueprint(self.blueprint, url_prefix=self._url_prefix)
 
     def publish(
-        self, channel: str, data: str, *, event: str = "message", key: str | None = None
+        self, channel: str, data: object, *, event: str = "message", key: str | None = None
     ) -> Message:
-        """``Hub.publish`` of the current application; needs an application context.
+        """Append a message to ``channel`` and return it with its id.
+
+        ``data`` is text, which stays as it is, or anything that the application's JSON provider can
+        write. Returns once the log has it; delivery happens behind the caller's back. From any
+        thread. With ``key``, repeating the call within two minutes (``STREAMING_KEY_WINDOW``)
+        returns the first message again.
 
         What cannot be sent is the application's mistake: a view that lets ``InvalidMessage`` pass
         is answered with 500. Catch it, or check first what your visitors name.
 
         Raises:
+            TypeError: If ``data`` is bytes, or cannot be written as JSON.
             InvalidMessage: If the channel, the event name, the key or the text cannot be sent.
             TooLarge: If the text is over the size limit.
-            LogUnavailable: If the log cannot be reached; see ``Log.append``.
+            LogUnavailable: If the log cannot be reached. Nothing was appended, unless the error
+                says that it may have been: then repeat the call with the same ``key``.
         """
         state = current_state()
         if has_request_context():
             look_at_publish(request.environ, state)
+        text = print_data(data)
         with _own_call():
-            message = state.hub.publish(channel, data, event=event, key=key)
+            message = state.hub.publish(channel, text, event=event, key=key)
         if isinstance(state.hub.log, MemoryLog) and not state.unheard.is_heard:
             state.unheard.note(is_heard=current_app.testing or state.hub.subscribers(channel) > 0)
         return message
