@@ -58,7 +58,6 @@ from .message import Position as Position
 from .settings import Settings as Settings
 from .web.chat import chat as chat
 from .web.extension import Streaming as Streaming
-from .web.extension import stream as stream
 from .web.origin import allow_origin as allow_origin
 from .web.protocol import PROTOCOL as PROTOCOL
 from .web.protocol import converse as converse
@@ -69,5 +68,6 @@ from .web.routes import speak as speak
 from .web.sock import Sock as Sock
 from .web.state import State as State
 from .web.state import current_state as current_state
+from .web.stream import stream as stream
 from .web.worker import drain_worker as drain_worker
 from .web.worker import watch_worker as watch_worker

@@ -12,12 +12,12 @@ subscriber's own thread meets at its next read, and closes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Protocol
 
 from ..bell import Bell
-from ..errors import Lagged, LogUnavailable, StreamingError
+from ..errors import HubClosed, Lagged, LogUnavailable, StreamingError
 from ..logs import Log, Page
 from ..message import Gap, Message, Position, print_place
 from ..settings import Policy
@@ -261,6 +261,21 @@ class Subscription:
         if not items and self.bell.wait(timeout):
             items = self.read()
         return items
+
+    def __iter__(self) -> Iterator[Message | Gap]:
+        """Everything as it comes, until this process is to stop or the subscription is closed.
+
+        Raises:
+            Lagged: If it is too slow for a channel whose policy is ``disconnect``.
+        """
+        while not self.is_closed:
+            try:
+                items = self.take()
+            except HubClosed:
+                return
+            for item in items:
+                if not self.is_closed:
+                    yield item
 
     def mark_sent(self) -> None:
         """Say that all that was read is on its way to the client."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import cast
@@ -10,18 +11,19 @@ from typing import cast
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request
 from flask.blueprints import BlueprintSetupState
 
-from ..clients.formats import EventFormat
 from ..errors import ConfigurationError, InvalidMessage, InvalidRequest
 from ..hub.hub import check_channels
+from ..hub.subscription import Subscription
 from ..logs import Member, MemoryLog
 from ..message import Message
 from ..names import check_channel
+from . import origin
 from .data import print_data
 from .refusals import in_stream
 from .requests import last_seen
-from .responses import choose_format, event_stream, stream_response
+from .responses import event_stream
 from .routes import create_blueprint
-from .state import Authorize, check_unset, create_state, current_state, only_subscribe
+from .state import Action, Authorize, check_unset, create_state, current_state, only_subscribe
 from .surroundings import look_at_publish, look_at_stream
 
 
@@ -30,7 +32,8 @@ class Streaming:
 
     ``Streaming(app)``, or ``init_app`` in an application factory, or ``blueprint`` registered
     under any prefix: all three do the same. Holds no application: one object may serve several,
-    and they do not see each other.
+    and they do not see each other. What follows needs an application context: the one of a request,
+    or ``with app.app_context()``.
 
     Args:
         app: The application to set up at once.
@@ -42,7 +45,7 @@ class Streaming:
     Raises:
         ConfigurationError: If an argument or a setting cannot be used.
 
-    Configuration: the ``STREAMING_`` keys that ``streaming.Settings`` lists.
+    Configuration: the ``STREAMING_`` keys of ``docs/configuration.md``.
     """
 
     def __init__(
@@ -110,6 +113,23 @@ class Streaming:
             state.unheard.note(is_heard=current_app.testing or state.hub.subscribers(channel) > 0)
         return message
 
+    def subscribe(self, *channels: str, after: str | None = None, history: int = 0) -> Subscription:
+        """Follow ``channels`` in code of the application's own, such as a thread of a bot.
+
+        Resumes behind the id ``after``, or begins with the last ``history`` messages held. Close it
+        at the end: ``with streaming.subscribe("news") as items: for item in items: …``.
+
+        Raises:
+            InvalidMessage: If a channel name is not well formed.
+            InvalidRequest: If there are no channels or more than 32, or ``history`` is no number.
+            InvalidCursor: If no log ever gave out ``after``.
+            HubClosed: If this process is about to stop.
+            LogUnavailable: If the log cannot be reached.
+        """
+        with _own_call():
+            _check_history(history)
+            return current_state().hub.subscribe(channels, after=after, history=history)
+
     def events(self, *channels: str, after: str | None = None, history: int = 0) -> Response:
         """A response that follows ``channels`` over SSE or, if the client asks for it, NDJSON.
 
@@ -124,14 +144,50 @@ class Streaming:
         """
         with _own_call():
             names = check_channels(map(check_channel, channels))
-            if not isinstance(history, int) or isinstance(history, bool) or history < 0:
-                raise InvalidRequest(f"history is {history!r:.100}; it is a number from 0.")
+            _check_history(history)
         state, after = current_state(), after or last_seen(request)
         look_at_stream(request.environ, state)
         return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
 
+    def check_allowed(self, action: Action, channel: str) -> None:
+        """Return if the client of this request may ``"subscribe"`` or ``"publish"`` here.
+
+        Asks ``authorize``, as the package's own routes do. Needs a request.
+
+        Raises:
+            InvalidMessage: If no channel is called so.
+            Forbidden: If it may not. A view that lets it pass is answered with 403.
+            HubClosed: If it wants to publish to a server that is about to stop.
+        """
+        current_state().check_allowed(action, channel)
+
+    def join(self, room: str, member_id: str, info: str = "") -> bool:
+        """Put a member into ``room`` until it leaves or this process ends; False if it was there.
+
+        ``info``, at most 1 KiB, is what others are told of it. The clients of ``chat``, and those
+        that send ``join`` over a WebSocket, are members without this call.
+
+        Raises:
+            InvalidMessage: If the room, the id or the info cannot be sent.
+            HubClosed: If this process is about to stop.
+            LogUnavailable: If the log cannot be reached; the member is not in the room.
+        """
+        with _own_call():
+            return current_state().presence.join(room, member_id, info)
+
+    def leave(self, room: str, member_id: str) -> None:
+        """Take a member that this process has out of ``room``. Idempotent.
+
+        While the log cannot be reached this is put off, and done as soon as it can.
+
+        Raises:
+            InvalidMessage: If no room is called so.
+        """
+        with _own_call():
+            current_state().presence.leave(room, member_id)
+
     def members(self, room: str) -> list[Member]:
-        """Who is in ``room``, over all workers, in the order they came; needs an app context.
+        """Who is in ``room``, over all workers, in the order they came.
 
         Raises:
             InvalidMessage: If no room is called so.
@@ -139,6 +195,26 @@ class Streaming:
         """
         with _own_call():
             return current_state().presence.members(room)
+
+    def clients(self) -> dict[str, list[dict[str, object]]]:
+        """Who is connected to this worker, as plain data, and why the last hundred left.
+
+        ``clients`` and ``ended``, a row for each: the id, the transport, since when, where in the
+        log; the reason. Not for everybody's eyes: addresses are in it.
+        """
+        return current_state().registry.snapshot()
+
+    @property
+    def closed(self) -> threading.Event:
+        """Set once this process is to stop: ``while not streaming.closed.wait(2): …``."""
+        return current_state().hub.closed
+
+    def allow_origin(self, response: Response) -> Response:
+        """``response``, readable by the pages of ``STREAMING_ORIGINS`` (CORS), without cookies.
+
+        For ``app.after_request``; the package's own routes have it.
+        """
+        return origin.allow_origin(request, response, current_state().settings.origins)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         create_state(cast(Flask, setup.app), self._authorize)
@@ -154,21 +230,6 @@ def _own_call() -> Iterator[None]:
         raise
 
 
-def stream(
-    pieces: Iterable[str | bytes], *, every: float | None = None, form: EventFormat | None = None
-) -> Response:
-    """A response that sends each piece of any iterable as soon as it is there.
-
-    Plain text, NDJSON or Server-Sent Events by the client's ``Accept``, or the given ``form``.
-    Bytes are decoded as UTF-8 without cutting a character; a piece of another type fails the
-    answer. ``every``: seconds to pause after each piece. The iterable is closed when the client
-    leaves: during a pause at once, otherwise when it gives its next piece. Errors in it are logged
-    and end the stream, and are raised with ``app.testing`` or by ``PROPAGATE_EXCEPTIONS``.
-
-    Raises:
-        TypeError: If ``pieces`` is none: bytes, a dict, an async generator, a function not called.
-    """
-    form = form or choose_format(request, text=True)
-    state = current_state()
-    look_at_stream(request.environ, state)
-    return stream_response(request, state, pieces, every=every, form=form)
+def _check_history(history: int) -> None:
+    if not isinstance(history, int) or isinstance(history, bool) or history < 0:
+        raise InvalidRequest(f"history is {history!r:.100}; it is a number from 0.")

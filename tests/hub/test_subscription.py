@@ -60,6 +60,28 @@ def test_a_read_gives_what_came_since_the_last_one(hub: Hub) -> None:
     assert sub.id == str(three.id)
 
 
+def test_a_loop_over_it_gives_messages_until_it_is_closed(hub: Hub) -> None:
+    sub = follow(hub, "a", history=9)
+    fill(hub, "a", 3)
+    seen = []
+    for item in sub:
+        seen.append(item)
+        if len(seen) == 2:
+            sub.close()
+    assert texts(seen) == ["0", "1"]
+    assert list(sub) == []
+
+
+def test_a_loop_over_it_returns_when_the_hub_closes_and_raises_anything_else(hub: Hub) -> None:
+    one, two = follow(hub, "a"), follow(hub, "orders")
+    (message,) = fill(hub, "a", 1)
+    threading.Timer(0.01, hub.close).start()
+    assert list(one) == [message]
+    two.reason = Lagged("too slow")
+    with pytest.raises(Lagged):
+        list(two)
+
+
 def test_what_the_subscriber_does_not_follow_it_does_not_get(hub: Hub) -> None:
     sub = follow(hub, "a", "b")
     fill(hub, "c", 3)

@@ -12,13 +12,16 @@ from websockets.sync.client import connect
 from streaming import (
     NDJSON,
     ConfigurationError,
+    HubClosed,
     InvalidMessage,
+    InvalidRequest,
     Member,
+    Message,
     Streaming,
-    current_state,
     stream,
 )
-from tests.sites import serve
+from tests.polling import PATIENCE
+from tests.sites import drained, serve, wait_until
 
 JSON = "application/json"
 
@@ -263,10 +266,109 @@ def test_an_authorize_that_fails_refuses_and_its_websocket_stays(
     assert client.get("/streaming/events?channel=shut").status_code == 403
 
 
-def test_the_application_asks_who_is_in_a_room_and_lets_others_in() -> None:
+def test_the_application_lets_somebody_into_a_room_and_takes_them_out() -> None:
     app = Flask("x")
     streaming = Streaming(app)
     with serve(app), app.app_context():
         assert streaming.members("r") == []
-        current_state().presence.join("r", "bot", "Bot")
+        assert streaming.join("r", "bot", "Bot")
+        assert not streaming.join("r", "bot", "Bot")
         assert streaming.members("r") == [Member("bot", "Bot")]
+        streaming.leave("r", "bot")
+        streaming.leave("r", "bot")
+        assert streaming.members("r") == []
+        for call in (streaming.members, lambda room: streaming.join(room, "bot")):
+            with pytest.raises(InvalidMessage) as refused:
+                call("no room")
+            assert refused.value.status == 500  # a bug of the view, not its visitor's
+
+
+def test_the_application_follows_channels_itself_until_the_process_is_to_stop() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    seen: list[object] = []
+
+    def bot() -> None:
+        with app.app_context(), streaming.subscribe("a", "b", history=1) as items:
+            seen.append("there")
+            seen.extend(item.data for item in items if isinstance(item, Message))
+
+    with serve(app) as site:
+        for text in ("old", "held"):
+            site.state.hub.publish("a", text)
+        thread = threading.Thread(target=bot)
+        thread.start()
+        wait_until(lambda: "held" in seen, "the history")
+        site.state.hub.publish("b", "new")
+        wait_until(lambda: "new" in seen, "what is new")
+        site.state.close()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        assert seen == ["there", "held", "new"]
+        assert site.state.hub.subscribers("a") == 0
+        with app.app_context(), pytest.raises(HubClosed):
+            streaming.subscribe("a")
+
+
+def test_the_application_resumes_behind_an_id_that_it_has_kept() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    app.testing = True  # or that nobody hears it is said at the end
+    with drained(app), app.app_context():
+        first, _ = streaming.publish("a", 1), streaming.publish("a", 2)
+        with streaming.subscribe("a", after=str(first.id)) as items:
+            assert [item.data for item in items.take(0) if isinstance(item, Message)] == ["2"]
+        for channels, how, error in [
+            ((), {}, InvalidRequest),
+            (("a",), {"history": -1}, InvalidRequest),
+            (("a b",), {}, InvalidMessage),
+        ]:
+            with pytest.raises(error):
+                streaming.subscribe(*channels, **how)  # type: ignore[arg-type]
+
+
+def test_a_view_asks_authorize_for_what_its_visitor_names() -> None:
+    app = Flask("x")
+    streaming = Streaming(app, authorize=lambda action, channel: channel != "private")
+
+    @app.get("/<room>")
+    def view(room: str) -> str:
+        streaming.check_allowed("subscribe", room)
+        return "seen"
+
+    client = app.test_client()
+    statuses = {room: client.get(f"/{room}").status_code for room in ("open", "private", "a b")}
+    assert statuses == {"open": 200, "private": 403, "a b": 400}
+
+
+def test_who_is_connected_is_told_to_the_application() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with serve(app) as site, app.app_context():
+        with site.get("/streaming/events?channel=a") as client:
+            assert client.next_event()
+            (row,) = streaming.clients()["clients"]
+            assert (row["transport"], row["channels"]) == ("sse", ("a",))
+        site.wait_empty()
+        assert len(streaming.clients()["ended"]) == 1
+
+
+def test_a_thread_of_the_application_is_told_when_it_is_to_stop() -> None:
+    app = Flask("x")
+    streaming = Streaming(app)
+    with app.app_context():
+        assert not streaming.closed.is_set()
+        app.extensions["streaming"].close()
+        assert streaming.closed.wait(0)
+
+
+def test_a_view_of_the_application_is_readable_by_listed_pages() -> None:
+    app = Flask("x")
+    app.config["STREAMING_ORIGINS"] = ["https://listed.example"]
+    streaming = Streaming(app)
+    app.after_request(streaming.allow_origin)
+    app.get("/mine")(lambda: "mine")
+    for page, allowed in (("https://listed.example", True), ("https://other.example", False)):
+        answer = app.test_client().get("/mine", headers={"Origin": page})
+        assert (answer.headers.get("Access-Control-Allow-Origin") == page) is allowed
+        assert answer.headers["Vary"] == "Origin"
