@@ -61,6 +61,7 @@ from .web.extension import Streaming as Streaming
 from .web.origin import allow_origin as allow_origin
 from .web.protocol import PROTOCOL as PROTOCOL
 from .web.protocol import converse as converse
+from .web.publisher import Publisher as Publisher
 from .web.requests import read_json as read_json
 from .web.requests import read_text as read_text
 from .web.routes import not_a_websocket as not_a_websocket
