@@ -17,19 +17,20 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import answer_book
 from streaming import (
-    PROTOCOL,
     SSE,
     ConfigurationError,
+    Connection,
     LogUnavailable,
     Sock,
     State,
     Streaming,
+    Take,
     allow_origin,
+    chat,
     current_state,
     not_a_websocket,
     read_json,
     read_text,
-    speak,
     stream,
 )
 
@@ -112,8 +113,12 @@ def add_tutorial(app: Flask) -> None:
         return stream(greetings(), every=2, form=SSE)
 
     sock = Sock(app)
-    for path, endpoint in (("/", "root_socket"), ("/ws", "socket")):
-        sock.route(path, subprotocols=[PROTOCOL], endpoint=endpoint)(speak)
+
+    @sock.route("/ws", endpoint="socket")
+    @sock.route("/", endpoint="root_socket")
+    def talk(ws: Connection) -> Take:
+        return chat(ws, "chat")
+
     app.get("/ws")(not_a_websocket)
 
 

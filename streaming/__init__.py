@@ -65,7 +65,6 @@ from .web.publisher import Publisher as Publisher
 from .web.requests import read_json as read_json
 from .web.requests import read_text as read_text
 from .web.routes import not_a_websocket as not_a_websocket
-from .web.routes import speak as speak
 from .web.sock import Sock as Sock
 from .web.state import State as State
 from .web.state import current_state as current_state

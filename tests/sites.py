@@ -101,7 +101,7 @@ class Site:
             return read_head(connection)
 
     @contextmanager
-    def chat(self, path: str = "/streaming/ws", **how: Any) -> Iterator[websocket_client.WebSocket]:
+    def chat(self, path: str, **how: Any) -> Iterator[websocket_client.WebSocket]:
         """A connection of websocket-client."""
         connection = websocket_client.create_connection(self.ws_url + path, timeout=10, **how)
         try:

@@ -257,8 +257,9 @@ def test_the_tutorials_chat_is_at_ws_and_at_the_root(app: Flask, path: str) -> N
             while (told := one.read_text()) == "Other client said: first":
                 pass
             assert told == "You said: 你好"
-        with site.json(path) as client:
-            assert client.ask(type="subscribe", channel="ticker")["type"] == "ready"
+        with site.json() as client:
+            client.ask(type="subscribe", channel="chat", history=1)
+            assert client.recv()["data"] == "你好"
 
 
 def test_a_plain_request_for_ws_is_told_to_upgrade(client: FlaskClient) -> None:

@@ -39,9 +39,7 @@ class ChatFormat(FrameFormat):
 CHAT = ChatFormat()
 
 
-def chat(
-    connection: Connection, room: str = "chat", *, history: int = 0, check: bool = True
-) -> Take:
+def chat(connection: Connection, room: str, *, history: int = 0, check: bool = True) -> Take:
     """Join channel ``room`` and talk the tutorial's protocol; return what takes each message.
 
     Begins with the last ``history`` messages held. The client is a member of the room under its

@@ -10,7 +10,6 @@ from ..errors import HandshakeError, InvalidRequest, StreamingError
 from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
 from . import protocol
-from .chat import chat
 from .origin import allow_origin
 from .owners import owner_of
 from .refusals import answer_error, in_stream
@@ -19,9 +18,6 @@ from .responses import event_stream
 from .sock import PlainSock
 from .state import current_state
 from .surroundings import look_at_config, look_at_publish, look_at_stream
-
-ROOM = "chat"
-"""The room of connections without a subprotocol."""
 
 PARAMETERS = {"events": ("channel", "history", "last_event_id")}
 """What the URL of each route may say behind the question mark; nothing elsewhere."""
@@ -36,7 +32,7 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/presence/<room>")(presence)
     blueprint.get("/health")(health)
     blueprint.get("/ws")(not_a_websocket)
-    sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(speak)
+    sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(converse)
     blueprint.before_app_request(look_at_request)
     blueprint.before_request(check_url)
     blueprint.app_errorhandler(StreamingError)(answer_error)
@@ -114,11 +110,9 @@ def health() -> tuple[dict[str, object], int, dict[str, str]]:
     return body, 200, {"Cache-Control": "no-store"}
 
 
-def speak(connection: Connection) -> Take:
-    """Serve a WebSocket: ``streaming.v1.json`` if that was agreed on, else the tutorial's chat."""
-    if connection.subprotocol == protocol.PROTOCOL:
-        return protocol.converse(connection, current_state())
-    return chat(connection, ROOM)
+def converse(connection: Connection) -> Take:
+    """A WebSocket at ``/ws``: ``streaming.v1.json``."""
+    return protocol.converse(connection, current_state())
 
 
 def not_a_websocket() -> Response:

@@ -30,6 +30,8 @@ Handler = Callable[..., object]
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
     """flask-sock's ``Sock``: same use, other connection (see ``websocket.Connection``)."""
 
+    _must_agree = False
+
     def route(
         self,
         path: str,
@@ -59,7 +61,9 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
                 state = current_state()
                 options = self._options(state)
                 agree = subprotocols or options.subprotocols
-                life = accept(request, state, agree, options.settings)
+                life = accept(
+                    request, state, agree, options.settings, must_agree=self._must_agree
+                )
                 return Taken(life.begin(partial(handler, life.connection, **variables)))
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
@@ -78,7 +82,12 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
 
 class PlainSock(Sock):
-    """``Sock`` for the package's own routes, to which the application's options do not belong."""
+    """``Sock`` for the package's own routes, to which the application's options do not belong.
+
+    They speak subprotocols of ours, and nothing to a client that asks for none of them.
+    """
+
+    _must_agree = True
 
     def _options(self, state: State) -> Options:
         return Options(state.settings)
@@ -110,9 +119,17 @@ class Taken(Response):
             threading.Thread(target=self._rest, name="websocket rest", daemon=True).start()
 
 
-def accept(request: Request, state: State, subprotocols: Sequence[str], settings: Settings) -> Life:
+def accept(
+    request: Request,
+    state: State,
+    subprotocols: Sequence[str],
+    settings: Settings,
+    *,
+    must_agree: bool = False,
+) -> Life:
     """Answer a handshake with 101 and return the open connection, in the registry, about to begin.
-    ``settings`` are those of the connection.
+    ``settings`` are those of the connection. With ``must_agree`` a client that offers none of
+    ``subprotocols`` is refused.
 
     Raises:
         HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
@@ -125,6 +142,9 @@ def accept(request: Request, state: State, subprotocols: Sequence[str], settings
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
+    protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
+    if must_agree and protocol is None:
+        raise HandshakeError(f"Ask for the subprotocol {' or '.join(map(repr, subprotocols))}.")
     state.registry.check_open()
     state.registry.check_space()
     sock = client_socket(environ, settings.send_buffer)
@@ -138,7 +158,6 @@ def accept(request: Request, state: State, subprotocols: Sequence[str], settings
         "Connection: Upgrade",
         f"Sec-WebSocket-Accept: {answer}",
     ]
-    protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
     if protocol:
         head.append(f"Sec-WebSocket-Protocol: {protocol}")
     agreed = None

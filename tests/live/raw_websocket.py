@@ -18,6 +18,9 @@ from tests.live.server import Server
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
+OWN, PROTOCOL = "/streaming/ws", "streaming.v1.json"
+"""The package's own route, and what it speaks."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -61,6 +64,7 @@ def handshake(server: Server, path: str, **changes: str | None) -> bytes:
         "Connection": "Upgrade",
         "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
         "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": PROTOCOL if path.partition("?")[0].endswith(OWN) else None,
     }
     fields |= {name.replace("_", "-"): value for name, value in changes.items()}
     lines = [f"{name}: {value}" for name, value in fields.items() if value is not None]
@@ -73,9 +77,9 @@ class RawWebSocket:
     def __init__(
         self,
         server: Server,
-        path: str = "/streaming/ws",
+        path: str = OWN,
         *,
-        subprotocol: str | None = "streaming.v1.json",
+        subprotocol: str | None = PROTOCOL,
         receive_buffer: int | None = None,
         timeout: float = 10.0,
         tls: ssl.SSLContext | None = None,

@@ -28,7 +28,8 @@ from tests.live.raw_websocket import (
 )
 from tests.live.server import Server
 
-PATHS = ["/streaming/ws", "/ws", "/"]
+SPOKEN = {"/streaming/ws": "streaming.v1.json", "/ws": None, "/": None}
+PATHS = list(SPOKEN)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_a_breach_is_answered_with_its_close_code(
     with contextlib.ExitStack() as stack:
         breaking = {}
         for name, (sent, _) in BREACHES.items():
-            connection = RawWebSocket(server, path, subprotocol=None)
+            connection = RawWebSocket(server, path, subprotocol=SPOKEN[path])
             breaking[name] = stack.enter_context(connection)
             connection.socket.sendall(sent)
         codes = {name: connection.read_close().close_code for name, connection in breaking.items()}
@@ -174,7 +175,7 @@ def test_noise_never_reaches_the_log_as_a_traceback(
     print("seed", seed)
     noise = random.Random(seed)
     for _ in range(40):
-        with RawWebSocket(server, path, subprotocol=None) as connection:
+        with RawWebSocket(server, path, subprotocol=SPOKEN[path]) as connection:
             connection.socket.sendall(noise.randbytes(noise.randrange(1, 200)))
             if noise.random() < 0.5:
                 connection.socket.shutdown(socket.SHUT_WR)

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 from werkzeug.exceptions import Unauthorized
 
-from streaming import ConfigurationError, Forbidden, InvalidMessage, LogUnavailable
+from streaming import ConfigurationError, Forbidden, InvalidMessage, LogUnavailable, Sock, chat
 from tests.sites import Site, make_app, serve
 
 BAD_NAMES = ["", "private-1\n", "a b", "x" * 300_000, "ä", ":presence", None, 7]
@@ -96,7 +96,12 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def app_of(answer: Callable[[], object]) -> Flask:
-    return make_app(authorize=Door(answer))
+    return with_chat(make_app(authorize=Door(answer)))
+
+
+def with_chat(app: Flask) -> Flask:
+    Sock(app).route("/chat")(lambda ws: chat(ws, "chat"))
+    return app
 
 
 def test_an_exception_in_it_refuses_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +114,7 @@ def test_an_exception_in_it_refuses_and_is_logged_once(caplog: pytest.LogCapture
                 error = client.ask(type=type, channel="a", data="x")
                 assert (error["type"], error["status"]) == ("error", 403)
                 assert "ZeroDivisionError" not in error["detail"]
-        with connect(f"{site.ws_url}/streaming/ws") as ws:
+        with connect(f"{site.ws_url}/chat") as ws:
             with pytest.raises(ConnectionClosedError):
                 ws.recv(10)
             assert ws.close_code == 1008
@@ -148,7 +153,7 @@ def test_its_own_words_are_told(error: Exception) -> None:
 def test_a_publish_that_the_log_refuses_is_logged_on_every_way(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    with serve(make_app()) as site:
+    with serve(with_chat(make_app())) as site:
         log = site.state.hub.log
 
         def refuse(*arguments: object, **options: object) -> None:
@@ -168,7 +173,7 @@ def test_a_publish_that_the_log_refuses_is_logged_on_every_way(
                 monkeypatch.setattr(log, "append", refuse)
                 assert client.ask(type="publish", channel="a", data="x")["status"] == 503
         else:
-            with connect(f"{site.ws_url}/streaming/ws") as ws:
+            with connect(f"{site.ws_url}/chat") as ws:
                 assert ws.recv(10)
                 monkeypatch.setattr(log, "append", refuse)
                 ws.send("x")

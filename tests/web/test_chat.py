@@ -18,15 +18,30 @@ from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Site, make_app, serve, wait_until
 
 
+def make_room(
+    room: str,
+    authorize: Any = lambda action, channel: True,
+    message_size: int = 1_000_000,
+    **how: Any,
+) -> Flask:
+    app = make_app(authorize=authorize, message_size=message_size)
+
+    @Sock(app).route("/room")
+    def talk(ws: Connection) -> Take:
+        return chat(ws, room, **how)
+
+    return app
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with serve(make_app(message_size=10_000)) as site:
+    with serve(make_room("chat", message_size=10_000)) as site:
         yield site
 
 
 def enter(site: Site) -> RawWebSocket:
     """Connect, and stay until the welcome."""
-    ws = RawWebSocket(site, subprotocol=None)  # type: ignore[arg-type]
+    ws = RawWebSocket(site, "/room", subprotocol=None)  # type: ignore[arg-type]
     assert ws.read_text() == WELCOME == "Welcome to the WebSocket server!"
     return ws
 
@@ -125,7 +140,7 @@ def test_bytes_that_grow_beyond_the_limit_as_text_end_their_sender_properly(site
 
 
 def test_a_drain_closes_the_room_with_1012(site: Site) -> None:
-    with connect(f"{site.ws_url}/streaming/ws") as ws:
+    with connect(f"{site.ws_url}/room") as ws:
         assert ws.recv(10) == WELCOME
         wait_until(lambda: site.state.hub.subscribers("chat"), "somebody in the room")
         site.state.close()
@@ -157,16 +172,6 @@ def test_joining_says_nothing_that_the_tutorial_does_not_say(site: Site) -> None
         wait_until(lambda: len(site.state.presence.members("chat")) == 2, "two members")
         ann.send(TEXT, b"hi")
         assert ann.read_text() == "You said: hi"
-
-
-def make_room(room: str, authorize: Any = lambda action, channel: True, **how: Any) -> Flask:
-    app = make_app(authorize=authorize)
-
-    @Sock(app).route("/room")
-    def talk(ws: Connection) -> Take:
-        return chat(ws, room, **how)
-
-    return app
 
 
 def test_history_follows_the_welcome_if_asked_for() -> None:

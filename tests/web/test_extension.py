@@ -17,7 +17,9 @@ from streaming import (
     InvalidRequest,
     Member,
     Message,
+    Sock,
     Streaming,
+    chat,
     stream,
 )
 from tests.polling import PATIENCE
@@ -57,7 +59,8 @@ def test_init_app_serves_several_applications_of_a_factory() -> None:
 def test_the_chat_of_an_app_that_allows_nothing_is_closed() -> None:
     app = Flask("x")
     Streaming(app)
-    with serve(app) as site, connect(f"{site.ws_url}/streaming/ws") as ws:
+    Sock(app).route("/talk")(lambda ws: chat(ws, "chat"))
+    with serve(app) as site, connect(f"{site.ws_url}/talk") as ws:
         with pytest.raises(ConnectionClosedError, match="may not publish"):
             ws.recv(10)
         assert app.extensions["streaming"].hub.log.tail("chat").offset == 0
@@ -77,8 +80,8 @@ def test_the_blueprint_goes_under_any_prefix_in_a_factory(how: str) -> None:
     with serve(create_app()) as site:
         with site.get("/live/api/events?channel=a") as client:
             assert client.next_event().event == "ready"  # type: ignore[union-attr]
-        with connect(f"{site.ws_url}/live/api/ws") as ws:
-            assert ws.recv(10) == "Welcome to the WebSocket server!"
+        with site.json("/live/api/ws") as client:
+            assert client.ask(type="subscribe", channel="a")["type"] == "ready"
         with site.get("/streaming/events?channel=a") as client:
             assert client.status == 404
         with site.app.test_request_context():

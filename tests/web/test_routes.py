@@ -283,15 +283,33 @@ def test_pages_of_listed_origins_may_read_and_publish_and_others_may_not() -> No
     assert preflight.headers["Access-Control-Allow-Headers"]
 
 
-def test_without_a_subprotocol_the_websocket_is_the_tutorials_chat_and_with_it_json() -> None:
+UPGRADE = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version": "13",
+}
+
+
+@pytest.mark.parametrize("offered", [None, "", "unknown", "STREAMING.V1.JSON", "a, b"])
+def test_a_websocket_that_does_not_speak_our_subprotocol_is_refused(offered: str | None) -> None:
     with serve(make_app()) as site:
-        with site.chat() as ws:
-            assert ws.recv() == "Welcome to the WebSocket server!"
-        with RawWebSocket(site, subprotocol="unknown") as raw:  # type: ignore[arg-type]
-            assert "sec-websocket-protocol" not in raw.headers
-            assert raw.read_text() == "Welcome to the WebSocket server!"
-        with site.json() as client:
-            assert client.ask(type="subscribe", channel="a")["type"] == "ready"
+        headers = {} if offered is None else {"Sec-WebSocket-Protocol": offered}
+        with site.get("/streaming/ws", headers={**UPGRADE, **headers}) as answer:
+            assert answer.status == 400
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert "subprotocol 'streaming.v1.json'" in answer.json()["detail"]
+        assert len(site.registry) == 0
+        assert site.state.hub.subscribers("chat") == 0
+
+
+def test_a_websocket_that_offers_our_subprotocol_among_others_gets_it() -> None:
+    with (
+        serve(make_app()) as site,
+        RawWebSocket(site, subprotocol="x, streaming.v1.json") as raw,  # type: ignore[arg-type]
+    ):
+        assert raw.headers["sec-websocket-protocol"] == "streaming.v1.json"
+        assert raw.read_json()["type"] == "welcome"
 
 
 def test_a_websocket_asked_for_during_the_drain_is_refused_with_503() -> None:

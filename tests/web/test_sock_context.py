@@ -6,7 +6,7 @@ import pytest
 from flask import Flask, current_app, g, has_request_context
 from websockets.sync.client import connect
 
-from streaming import Connection, Sock, Streaming
+from streaming import Connection, Sock, Streaming, chat
 from tests.greenlets import is_green, run_file
 from tests.sites import make_app, serve, wait_until
 
@@ -70,7 +70,8 @@ def test_what_is_called_at_the_end_has_an_app_context_and_no_request(returns: st
 def test_the_packages_own_functions_have_nothing_around_them() -> None:
     app, torn = make_app(), []
     app.teardown_appcontext(torn.append)
-    with serve(app) as site, site.chat() as ws:
+    Sock(app).route("/chat")(lambda ws: chat(ws, "chat"))
+    with serve(app) as site, site.chat("/chat") as ws:
         assert ws.recv() == "Welcome to the WebSocket server!"
         wait_until(lambda: torn, "the handshake is over")
         ws.send("x")

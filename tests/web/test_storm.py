@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 from flask import Flask
 
-from streaming import SSE, Sock, stream
+from streaming import SSE, Sock, chat, stream
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, PING, PONG, TEXT, RawWebSocket
 from tests.polling import PATIENCE
@@ -21,7 +21,7 @@ from tests.sites import Site, make_app, serve, wait_until
 from tests.sockets import open_descriptors
 
 ROUNDS = int(os.environ.get("STORM_ROUNDS", "4"))
-SOCKETS = ["/rest", "/echo", "/streaming/ws"]
+SOCKETS = ["/rest", "/echo", "/chat", "/streaming/ws"]
 STREAMS = [
     "/answer",
     "/streaming/events?channel=a",
@@ -46,6 +46,7 @@ def make(chance: random.Random) -> Flask:
     )
     sock = Sock(app)
     sock.route("/rest", endpoint="rest")(lambda ws: ws.send)
+    sock.route("/chat", endpoint="chat")(lambda ws: chat(ws, "chat"))
     sock.route("/echo", endpoint="echo")(lambda ws: [ws.send(data) for data in ws] and None)
     app.get("/answer", endpoint="answer")(
         lambda: stream(("x" * 2000 for _ in range(50)), form=SSE, every=0.005)
@@ -54,9 +55,10 @@ def make(chance: random.Random) -> Flask:
 
 
 def talk(site: Site, chance: random.Random) -> None:
-    subprotocol = chance.choice([None, "streaming.v1.json"])
+    path = chance.choice(SOCKETS)
+    subprotocol = "streaming.v1.json" if path == "/streaming/ws" else None
     how = {"subprotocol": subprotocol, "timeout": 3.0}
-    with RawWebSocket(site, chance.choice(SOCKETS), **how) as ws:  # type: ignore[arg-type]
+    with RawWebSocket(site, path, **how) as ws:  # type: ignore[arg-type]
         for _ in range(chance.randrange(8)):
             chance.choice(
                 [
