@@ -150,6 +150,14 @@ class LogUnavailable(StreamingError):
         return {"Retry-After": "2"}
 
 
+class ChannelEnded(StreamingError):
+    """The publisher's: the channel has ended, and nothing follows its last message."""
+
+    status = 409
+    close_code = 1008
+    title = "Channel ended"
+
+
 class Lagged(StreamingError):
     """The subscriber's: it fell behind on a channel whose policy is ``disconnect``. Resume."""
 

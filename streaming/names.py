@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from hashlib import blake2s
+from typing import TypeVar
 
 from .errors import InvalidMessage
 
+T = TypeVar("T")
+
 _CHANNEL = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_PATTERN = re.compile(r"[A-Za-z0-9_.:-]{0,128}\*")
 _HALF_PAIR = re.compile(r"[\ud800-\udfff]")
 _UNPRINTABLE = re.compile(r"[\r\n\0\ud800-\udfff]")
 
 _OWNED = "client:"
 
-RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open"})
+END = "end"
+"""The event name of a channel's last message."""
+
+RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open", END})
 
 
 def check_channel(name: str) -> str:
@@ -27,6 +35,23 @@ def check_channel(name: str) -> str:
             f"{name!r:.100} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
         )
     return name
+
+
+def check_pattern(name: str) -> str:
+    """Return ``name`` if it is a channel's name, or the beginning of some and ``*`` (``job:*``).
+
+    Raises:
+        InvalidMessage: If it is neither.
+    """
+    if isinstance(name, str) and _PATTERN.fullmatch(name):
+        return name
+    try:
+        return check_channel(name)
+    except InvalidMessage as error:
+        raise InvalidMessage(
+            f"{name!r:.100} is neither a channel's name nor a pattern such as 'job:*', with one "
+            "'*' at its end."
+        ) from error
 
 
 def check_event(name: str) -> str:
@@ -75,6 +100,44 @@ def owned_key(key: str, owner: str | None) -> str:
     if key.startswith(_OWNED):
         raise InvalidMessage(f"Keys that begin with {_OWNED!r} are those of clients.")
     return key
+
+
+class Patterns(Mapping[str, T]):
+    """What is said of channels, by name or by pattern (``job:*``). Frozen.
+
+    As a mapping it has what was written; ``of`` says what that means for a channel.
+
+    Raises:
+        InvalidMessage: If a key is neither a name nor a pattern.
+    """
+
+    __slots__ = ("_said", "_starts")
+
+    def __init__(self, said: Mapping[str, T] | None = None) -> None:
+        self._said = {check_pattern(name): value for name, value in (said or {}).items()}
+        starts = [(name[:-1], value) for name, value in self._said.items() if name[-1] == "*"]
+        self._starts = sorted(starts, key=lambda start: len(start[0]), reverse=True)
+
+    def of(self, channel: str, otherwise: T) -> T:
+        """What is said of ``channel``: under its name, or else by the longest pattern."""
+        if channel in self._said:
+            return self._said[channel]
+        for start, value in self._starts:
+            if channel.startswith(start):
+                return value
+        return otherwise
+
+    def __getitem__(self, name: str) -> T:
+        return self._said[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said)
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def __repr__(self) -> str:
+        return repr(self._said)
 
 
 def channel_tag(channel: str) -> str:

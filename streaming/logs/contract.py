@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..message import Gap, Message, Position
+from ..names import Patterns
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,28 @@ class Retention:
     size: int = 8 * 1024 * 1024
     """Bytes of text a channel keeps (UTF-8); the newest message stays even if it is larger."""
     age: float | None = 3600.0
-    """Seconds a message is kept; None for no limit."""
+    """Seconds a message is kept while its channel has not ended; None for no limit."""
+    after_end: float | None = 3600.0
+    """Seconds that a channel which has ended is kept, with all it holds; None for no limit."""
     channels: int = 10_000
     """Channels kept while nobody follows them; beyond that the longest unused are forgotten."""
     key_window: float = 120.0
     """Seconds for which a repeated idempotency key gives back the first message."""
+    named: Mapping[str, Retention] = field(default_factory=dict, hash=False)
+    """What channels keep that are named here, or whose names fit a pattern (``job:*``); see
+    ``names.Patterns``. ``channels`` counts them all together."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "named", Patterns(self.named))
+
+    def of(self, channel: str) -> Retention:
+        """How much of its past ``channel`` keeps."""
+        named = self.named
+        return named.of(channel, self) if named and isinstance(named, Patterns) else self
+
+    def life(self, *, is_ended: bool) -> float | None:
+        """Seconds since its last message for which a channel holds anything; None for ever."""
+        return self.after_end if is_ended else self.age
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,8 @@ class Page:
     gap: Gap | None = None
     more: bool = True
     """Whether there may be more behind the messages; False if the log knows that there is not."""
+    ended: bool = False
+    """Whether the channel has ended, and nothing follows the position."""
 
     def for_follower(self, after: Position) -> Page:
         """What it means to whoever has followed the channel since ``after``.
@@ -45,7 +65,7 @@ class Page:
         if gap is None or not after.is_mark:
             return self
         has_all = self.position.is_mark if gap.oldest is None else gap.oldest.offset == 1
-        return Page(self.messages, self.position, None, self.more) if has_all else self
+        return replace(self, gap=None) if has_all else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +116,20 @@ class Log(Protocol):
         event: str = "message",
         key: str | None = None,
         sender: str | None = None,
+        last: bool = False,
     ) -> Message:
         """Append a message, tell whoever follows the channel, and return it with its id.
 
         With ``key``, a repetition within the key window returns the first message and appends
-        nothing.
+        nothing; behind the end, too.
+
+        With ``last``, the channel has ended with this message, in the same step and for as long as
+        it is kept: ``Retention.after_end``, and while it is followed. It is always held until then.
+        A channel that was forgotten begins anew, as one that nobody has published to.
 
         Raises:
+            ChannelEnded: If the channel has ended; nothing was appended. Of several that end it at
+                the same time, one gets its message and the others this.
             LogUnavailable: If the log cannot be reached; nothing was appended. Across a network an
                 answer may be lost, and of a file what was just written: then the error says that
                 the message may be stored, and with a ``key`` it is safe to repeat the call.
@@ -110,6 +137,9 @@ class Log(Protocol):
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         """Messages after ``after``, in order, at most ``limit`` and about ``size`` bytes of text.
+
+        The page says whether the channel has ended with it, an empty page too, and one behind a gap
+        in which all that was held has grown old.
 
         If messages that ``after`` stood before are no longer held, or it belongs to another epoch,
         the page carries a gap and starts at the oldest held. Never blocks for new messages.
@@ -124,6 +154,16 @@ class Log(Protocol):
     def tail(self, channel: str, history: int = 0) -> Position:
         """The position before the last ``history`` messages held; the head for 0. A mark where
         there is no channel.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
+        """Names of channels that hold messages and begin with ``prefix``, at most ``limit``; the
+        last used first where the log knows it.
+
+        What has just grown old may be among them.
 
         Raises:
             LogUnavailable: If the log cannot be reached.

@@ -7,15 +7,18 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from heapq import nlargest
 from itertools import islice
 
+from ..errors import ChannelEnded
 from ..message import MARK, Gap, Message, Position, text_size
 from ..own import Own
 from .contract import MAX_KEYS, Heard, Member, Page, Retention
 from .followers import Followers
 
 AT_ONCE = 8
-"""Channels that one new channel looks at, to forget those that are too many or too old."""
+"""Channels that one new channel looks at to forget those that are too many; and two for each time
+that channels are kept, to forget those that are too old."""
 
 
 class _Channel:
@@ -32,14 +35,18 @@ class _Channel:
         "epoch",
         "gone",
         "held",
+        "is_ended",
+        "keep",
         "keys",
         "last",
         "newest",
+        "queue",
         "size",
         "used",
     )
 
-    def __init__(self, born: int, clean: int) -> None:
+    def __init__(self, keep: Retention, born: int, clean: int) -> None:
+        self.keep = keep
         self.epoch = secrets.token_hex(4)
         self.newest = 0
         self.held: list[Message] = []
@@ -50,10 +57,22 @@ class _Channel:
         self.used = 0.0
         self.born = self.last = born
         self.clean = clean
+        self.is_ended = False
+        self.queue: _Queue | None = None  # of those that may be forgotten; None if followed
 
     @property
     def oldest(self) -> int:
         return self.newest - (len(self.held) - self.gone) + 1
+
+    @property
+    def life(self) -> float | None:
+        """Seconds after its last use for which it holds anything."""
+        return self.keep.life(is_ended=self.is_ended)
+
+    def is_old(self, now: float) -> bool:
+        """Whether all that it had has grown old."""
+        life = self.life
+        return life is not None and now - self.used > life
 
     def offset(self, after: Position, life: str) -> int | None:
         """The offset that ``after`` stands behind here; None if it is of another past."""
@@ -62,6 +81,9 @@ class _Channel:
         if after.epoch == life and self.clean <= after.offset < self.born:
             return 0
         return None
+
+
+_Queue = OrderedDict[str, _Channel]
 
 
 class MemoryLog:
@@ -80,9 +102,11 @@ class MemoryLog:
         self.retention = retention or Retention()
         self._clock = clock
         self._lock = Own(threading.Lock)
-        self._channels: OrderedDict[str, _Channel] = OrderedDict()  # the longest unused first
+        self._channels: dict[str, _Channel] = {}
+        # Those nobody follows, by the seconds that they are kept, the longest unused first: the
+        # next that grows old is first in its queue. Few times are set, so there are few queues.
+        self._queues: dict[float | None, _Queue] = {}
         self._followers = Followers()
-        self._unfollowed = 0  # how many of the channels nobody follows
         self._life = MARK + secrets.token_hex(4)
         self._appends = 0
         self._forgotten = 0  # the number of the last append to any channel that was forgotten
@@ -96,6 +120,7 @@ class MemoryLog:
         event: str = "message",
         key: str | None = None,
         sender: str | None = None,
+        last: bool = False,
     ) -> Message:
         now = self._clock()
         size = text_size(data)
@@ -108,6 +133,8 @@ class MemoryLog:
             message = Message(channel, data, position, event, sender, key, size)
             if first is not None:
                 return message  # the first is no longer held; this one says the same
+            if place.is_ended:
+                raise ChannelEnded(f"The channel {channel!r} has ended; nothing can follow.")
             place.newest += 1
             place.held.append(message)
             place.ages.append(now)
@@ -115,6 +142,8 @@ class MemoryLog:
             if key is not None:
                 place.keys[key] = (now, place.newest)
             self._trim(place, now)
+            if last:
+                self._end(channel, place)
         self._followers.tell(channel, message)
         return message
 
@@ -124,7 +153,7 @@ class MemoryLog:
             if place is None:
                 return self._read_nothing(channel, after)
             if after.epoch == place.epoch and after.offset == place.newest:
-                return Page((), after, more=False)
+                return Page((), after, more=False, ended=place.is_ended)
             self._trim(place, self._clock())
             oldest, gap, seen = place.oldest, None, place.offset(after, self._life)
             start = oldest if seen is None else seen + 1
@@ -133,11 +162,11 @@ class MemoryLog:
                 start = oldest
             first = place.gone + start - oldest
             messages = place.held[first : first + limit]
-            epoch = place.epoch
-            newest = place.newest
+            epoch, newest, is_ended = place.epoch, place.newest, place.is_ended
         messages = _within(messages, size)
         end = start - 1 + len(messages)
-        return Page(messages, Position(epoch, end), gap, more=end < newest)
+        more = end < newest
+        return Page(messages, Position(epoch, end), gap, more, is_ended and not more)
 
     def tail(self, channel: str, history: int = 0) -> Position:
         with self._lock():
@@ -147,15 +176,27 @@ class MemoryLog:
             self._trim(place, self._clock())
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
+    def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
+        now = self._clock()
+        with self._lock():
+            found = [
+                (place.last, name)
+                for name, place in self._channels.items()
+                if name.startswith(prefix) and not place.is_old(now)
+            ]
+        return [name for _, name in nlargest(limit, found)]
+
     def follow(self, channel: str, heard: Heard) -> None:
         with self._lock():
             if self._followers.add(channel, heard) and channel in self._channels:
-                self._unfollowed -= 1
+                self._take_out(channel, self._channels[channel])
 
     def unfollow(self, channel: str, heard: Heard) -> None:
         with self._lock():
-            if self._followers.remove(channel, heard) and channel in self._channels:
-                self._unfollowed += 1
+            place = self._channels.get(channel)
+            if self._followers.remove(channel, heard) and place is not None:
+                place.last = self._appends  # as if it was used now, so that queues stay in order
+                self._put_in(channel, place)
 
     def enter(self, room: str, member: Member) -> bool:
         with self._lock():
@@ -185,7 +226,7 @@ class MemoryLog:
     def close(self) -> None:
         with self._lock():
             self._channels.clear()
-            self._unfollowed = 0
+            self._queues.clear()
             self._rooms.clear()
             self._life = MARK + secrets.token_hex(4)
         self._followers.tell_all()
@@ -202,43 +243,77 @@ class MemoryLog:
         return Page((), here, Gap(channel, after, None, None))
 
     def _use(self, channel: str, now: float) -> _Channel:
-        """The channel, to be appended to."""
-        self._appends += 1
+        """The channel, to be appended to; or as it is, if it has ended."""
         place = self._channels.get(channel)
+        if place is not None and place.is_ended:
+            if place.queue is None or not place.is_old(now):
+                return place
+            self._drop(channel, place)
+            place = None
+        self._appends += 1
         if place is None:
-            place = _Channel(self._appends, self._forgotten)
-            self._unfollowed += channel not in self._followers
-            self._forget(now)
+            place = _Channel(self.retention.of(channel), self._appends, self._forgotten)
+            is_counted = channel not in self._followers
+            self._forget(now, self.retention.channels - is_counted)
             self._channels[channel] = place
-        else:
-            self._channels.move_to_end(channel)
+            if is_counted:
+                self._put_in(channel, place)
+        elif place.queue is not None:
+            place.queue.move_to_end(channel)
         place.used, place.last = now, self._appends
         return place
 
-    def _forget(self, now: float) -> None:
-        """Drop channels nobody follows: the two longest unused if expired, more when too many.
+    def _end(self, name: str, place: _Channel) -> None:
+        """The channel has got its last message: it is kept for another time now."""
+        is_queued = place.queue is not None
+        self._take_out(name, place)
+        place.is_ended = True
+        if is_queued:
+            self._put_in(name, place)
 
-        Those that are followed go behind the others, so that they are not looked at each time.
-        """
-        age = self.retention.age
-        excess = self._unfollowed - self.retention.channels
-        for name in list(islice(self._channels, AT_ONCE if excess > 0 else 2)):
-            place = self._channels[name]
-            if name in self._followers:
-                self._channels.move_to_end(name)
-            elif excess > 0 or (age is not None and now - place.used > age):
-                del self._channels[name]
-                self._unfollowed -= 1
-                self._forgotten = max(self._forgotten, place.last)
-                excess -= 1
+    def _put_in(self, name: str, place: _Channel) -> None:
+        """Nobody follows it: put it behind those that are kept as long."""
+        place.queue = self._queues.setdefault(place.life, OrderedDict())
+        place.queue[name] = place
 
-    def _trim(self, place: _Channel, now: float) -> None:
-        keep = self.retention
+    @staticmethod
+    def _take_out(name: str, place: _Channel) -> None:
+        """It is not to be forgotten."""
+        if place.queue is not None:
+            del place.queue[name]
+            place.queue = None
+
+    def _forget(self, now: float, most: int) -> None:
+        """Drop channels that nobody follows: of each queue the two longest unused if they have
+        grown old, and the longest unused of all where there are more than ``most``."""
+        for queue in self._queues.values():
+            for name, place in list(islice(queue.items(), 2)):
+                if place.is_old(now):
+                    self._drop(name, place)
+        excess = sum(map(len, self._queues.values())) - most
+        for _ in range(min(excess, AT_ONCE)):
+            heads = [next(iter(queue.items())) for queue in self._queues.values() if queue]
+            self._drop(*min(heads, key=lambda head: head[1].last))
+
+    def _drop(self, name: str, place: _Channel) -> None:
+        """Forget a channel that nobody follows."""
+        self._take_out(name, place)
+        del self._channels[name]
+        self._forgotten = max(self._forgotten, place.last)
+
+    @staticmethod
+    def _trim(place: _Channel, now: float) -> None:
+        keep = place.keep
         held, ages = place.held, place.ages
+        most, age = keep.messages, keep.age
+        if place.is_ended:  # nothing grows old by itself any more
+            if not place.is_old(now):
+                return
+            most = 0
         while ages and (
-            len(ages) > keep.messages
+            len(ages) > most
             or (place.size > keep.size and len(ages) > 1)
-            or (keep.age is not None and now - ages[0] > keep.age)
+            or (age is not None and now - ages[0] > age)
         ):
             ages.popleft()
             place.size -= held[place.gone].size
@@ -248,11 +323,12 @@ class MemoryLog:
             del held[: place.gone]
             place.gone = 0
 
-    def _first_offset(self, place: _Channel, key: str, now: float) -> int | None:
+    @staticmethod
+    def _first_offset(place: _Channel, key: str, now: float) -> int | None:
         keys = place.keys
         while keys:
             oldest, (since, _) = next(iter(keys.items()))
-            if now - since <= self.retention.key_window and (key in keys or len(keys) < MAX_KEYS):
+            if now - since <= place.keep.key_window and (key in keys or len(keys) < MAX_KEYS):
                 break
             del keys[oldest]
         return keys[key][1] if key in keys else None

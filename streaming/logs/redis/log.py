@@ -75,7 +75,10 @@ class RedisLog:
         event: str = "message",
         key: str | None = None,
         sender: str | None = None,
+        last: bool = False,
     ) -> Message:
+        if last:
+            raise NotImplementedError("channels do not end here yet")
         size = text_size(data)
         args = (self._window, key or "", data, event, sender or "")
         try:
@@ -110,6 +113,9 @@ class RedisLog:
     def tail(self, channel: str, history: int = 0) -> Position:
         epoch, offset = self._run(TAIL, channel, max(history, 0), again=True)
         return Position(epoch, int(offset))
+
+    def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
+        raise NotImplementedError("channels are not listed here yet")
 
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.announcements.follow(channel, heard)

@@ -93,7 +93,10 @@ class SqliteLog:
         event: str = "message",
         key: str | None = None,
         sender: str | None = None,
+        last: bool = False,
     ) -> Message:
+        if last:
+            raise NotImplementedError("channels do not end here yet")
         size = text_size(data)
         draft = Message(channel, data, Position("", 0), event, sender, key, size)
         process = self.process
@@ -120,6 +123,9 @@ class SqliteLog:
     def tail(self, channel: str, history: int = 0) -> Position:
         reader = self.process.reader
         return reader.read(lambda db: self._history.tail(db, channel, history, reader.now()))
+
+    def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
+        raise NotImplementedError("channels are not listed here yet")
 
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.follow(channel, heard)
