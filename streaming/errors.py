@@ -8,7 +8,7 @@ happened and what to do about it, written for the person who reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 LONGEST = 400
 """Characters of a detail that clients are told."""
@@ -156,6 +156,11 @@ class ChannelEnded(StreamingError):
     status = 409
     close_code = 1008
     title = "Channel ended"
+
+    @classmethod
+    def of(cls, channel: str) -> Self:
+        """The error that says which."""
+        return cls(f"The channel {channel!r} has ended; nothing can follow.")
 
 
 class Lagged(StreamingError):

@@ -27,6 +27,7 @@ TRANSLATIONS = {
     "ProtocolError": (400, 1002),
     "LogUnavailable": (503, 1013),
     "TooManyClients": (503, 1013),
+    "ChannelEnded": (409, 1008),
     "Lagged": (503, 1013),
     "HubClosed": (503, 1012),
     "ProducerFailed": (500, 1011),

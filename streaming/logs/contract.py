@@ -38,9 +38,14 @@ class Retention:
         named = self.named
         return named.of(channel, self) if named and isinstance(named, Patterns) else self
 
-    def life(self, *, is_ended: bool) -> float | None:
-        """Seconds since its last message for which a channel holds anything; None for ever."""
+    def life(self, is_ended: bool) -> float | None:
+        """Seconds after its last message for which a channel holds anything; None for no limit."""
         return self.after_end if is_ended else self.age
+
+    def is_over(self, idle: float, is_ended: bool) -> bool:
+        """Whether a channel holds nothing any more that was not used for ``idle`` seconds."""
+        life = self.life(is_ended)
+        return life is not None and idle > life
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,15 +64,9 @@ class _Channel:
     def oldest(self) -> int:
         return self.newest - (len(self.held) - self.gone) + 1
 
-    @property
-    def life(self) -> float | None:
-        """Seconds after its last use for which it holds anything."""
-        return self.keep.life(is_ended=self.is_ended)
-
-    def is_old(self, now: float) -> bool:
+    def is_over(self, now: float) -> bool:
         """Whether all that it had has grown old."""
-        life = self.life
-        return life is not None and now - self.used > life
+        return self.keep.is_over(now - self.used, self.is_ended)
 
     def offset(self, after: Position, life: str) -> int | None:
         """The offset that ``after`` stands behind here; None if it is of another past."""
@@ -134,7 +128,7 @@ class MemoryLog:
             if first is not None:
                 return message  # the first is no longer held; this one says the same
             if place.is_ended:
-                raise ChannelEnded(f"The channel {channel!r} has ended; nothing can follow.")
+                raise ChannelEnded.of(channel)
             place.newest += 1
             place.held.append(message)
             place.ages.append(now)
@@ -154,7 +148,7 @@ class MemoryLog:
                 return self._read_nothing(channel, after)
             if after.epoch == place.epoch and after.offset == place.newest:
                 return Page((), after, more=False, ended=place.is_ended)
-            self._trim(place, self._clock())
+            self._age(place)
             oldest, gap, seen = place.oldest, None, place.offset(after, self._life)
             start = oldest if seen is None else seen + 1
             if seen is None or not oldest <= start <= place.newest + 1:
@@ -173,7 +167,7 @@ class MemoryLog:
             place = self._channels.get(channel)
             if place is None:
                 return Position(self._life, self._appends)
-            self._trim(place, self._clock())
+            self._age(place)
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
@@ -182,7 +176,7 @@ class MemoryLog:
             found = [
                 (place.last, name)
                 for name, place in self._channels.items()
-                if name.startswith(prefix) and not place.is_old(now)
+                if name.startswith(prefix) and not place.is_over(now)
             ]
         return [name for _, name in nlargest(limit, found)]
 
@@ -245,22 +239,27 @@ class MemoryLog:
     def _use(self, channel: str, now: float) -> _Channel:
         """The channel, to be appended to; or as it is, if it has ended."""
         place = self._channels.get(channel)
-        if place is not None and place.is_ended:
-            if place.queue is None or not place.is_old(now):
+        if place is None:
+            place = self._begin(channel, now)
+        elif place.is_ended:
+            if place.queue is None or not place.is_over(now):
                 return place
             self._drop(channel, place)
-            place = None
-        self._appends += 1
-        if place is None:
-            place = _Channel(self.retention.of(channel), self._appends, self._forgotten)
-            is_counted = channel not in self._followers
-            self._forget(now, self.retention.channels - is_counted)
-            self._channels[channel] = place
-            if is_counted:
-                self._put_in(channel, place)
+            place = self._begin(channel, now)
         elif place.queue is not None:
             place.queue.move_to_end(channel)
+        self._appends += 1
         place.used, place.last = now, self._appends
+        return place
+
+    def _begin(self, channel: str, now: float) -> _Channel:
+        """A channel that is about to get its first message; others may have to go."""
+        place = _Channel(self.retention.of(channel), self._appends + 1, self._forgotten)
+        is_followed = channel in self._followers
+        self._forget(now, self.retention.channels - (not is_followed))
+        self._channels[channel] = place
+        if not is_followed:
+            self._put_in(channel, place)
         return place
 
     def _end(self, name: str, place: _Channel) -> None:
@@ -273,8 +272,12 @@ class MemoryLog:
 
     def _put_in(self, name: str, place: _Channel) -> None:
         """Nobody follows it: put it behind those that are kept as long."""
-        place.queue = self._queues.setdefault(place.life, OrderedDict())
-        place.queue[name] = place
+        life = place.keep.life(place.is_ended)
+        queue = self._queues.get(life)
+        if queue is None:
+            queue = self._queues[life] = OrderedDict()
+        queue[name] = place
+        place.queue = queue
 
     @staticmethod
     def _take_out(name: str, place: _Channel) -> None:
@@ -286,14 +289,16 @@ class MemoryLog:
     def _forget(self, now: float, most: int) -> None:
         """Drop channels that nobody follows: of each queue the two longest unused if they have
         grown old, and the longest unused of all where there are more than ``most``."""
+        count = 0
         for queue in self._queues.values():
             for name, place in list(islice(queue.items(), 2)):
-                if place.is_old(now):
-                    self._drop(name, place)
-        excess = sum(map(len, self._queues.values())) - most
-        for _ in range(min(excess, AT_ONCE)):
+                if not place.is_over(now):
+                    break
+                self._drop(name, place)
+            count += len(queue)
+        for _ in range(min(count - most, AT_ONCE)):
             heads = [next(iter(queue.items())) for queue in self._queues.values() if queue]
-            self._drop(*min(heads, key=lambda head: head[1].last))
+            self._drop(*min(heads, key=_last))
 
     def _drop(self, name: str, place: _Channel) -> None:
         """Forget a channel that nobody follows."""
@@ -301,19 +306,22 @@ class MemoryLog:
         del self._channels[name]
         self._forgotten = max(self._forgotten, place.last)
 
+    def _age(self, place: _Channel) -> None:
+        """Let go of what has grown old since the last append."""
+        now = self._clock()
+        if not place.is_ended:
+            self._trim(place, now)
+        elif place.is_over(now):
+            place.held, place.gone, place.size = [], 0, 0
+            place.ages.clear()
+
     @staticmethod
     def _trim(place: _Channel, now: float) -> None:
-        keep = place.keep
-        held, ages = place.held, place.ages
-        most, age = keep.messages, keep.age
-        if place.is_ended:  # nothing grows old by itself any more
-            if not place.is_old(now):
-                return
-            most = 0
+        keep, held, ages = place.keep, place.held, place.ages
         while ages and (
-            len(ages) > most
+            len(ages) > keep.messages
             or (place.size > keep.size and len(ages) > 1)
-            or (age is not None and now - ages[0] > age)
+            or (keep.age is not None and now - ages[0] > keep.age)
         ):
             ages.popleft()
             place.size -= held[place.gone].size
@@ -353,3 +361,7 @@ def _within(messages: list[Message], size: int) -> list[Message]:
         if total > size and count:
             return messages[:count]
     return messages
+
+
+def _last(head: tuple[str, _Channel]) -> int:
+    return head[1].last

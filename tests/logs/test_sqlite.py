@@ -20,7 +20,7 @@ import pytest
 from flask import Flask
 
 from streaming import Streaming
-from streaming.errors import ConfigurationError, LogUnavailable
+from streaming.errors import ChannelEnded, ConfigurationError, LogUnavailable
 from streaming.logs import Member, Retention, SqliteLog, open_log
 from streaming.logs.contract import LEASE
 from streaming.logs.sqlite import connection, forgetting, process, rooms, schema, wakeups
@@ -497,6 +497,21 @@ def test_what_was_acknowledged_survives_a_kill(path: Path, log: SqliteLog) -> No
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+def test_an_end_that_was_acknowledged_survives_a_kill(path: Path, log: SqliteLog) -> None:
+    code = (
+        "log.append('a', 'text'); log.append('a', '{}', event='end', last=True)\n"
+        "print('ended', flush=True); time.sleep(600)"
+    )
+    victim = child(code, path)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "ended\n"
+    victim.kill()
+    victim.communicate()
+    with pytest.raises(ChannelEnded):
+        log.append("a", "late")
+    assert log.read("a", log.tail("a"), limit=1, size=1).ended
+
+
 def test_members_and_sockets_of_a_killed_process_are_cleared_away(
     open_file: Opener, path: Path
 ) -> None:
@@ -616,6 +631,21 @@ def test_a_forked_child_has_connections_and_a_watch_of_its_own(log: SqliteLog) -
     assert listener.wait()
     assert log.append("a", "again").id.offset == 3
     assert texts(log)[1] == "from the child"
+
+
+def test_what_a_forked_child_ends_has_ended_for_its_parent(log: SqliteLog) -> None:
+    log.append("a", "from the parent")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            log.append("a", "{}", event="end", last=True)
+            log.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with pytest.raises(ChannelEnded):
+        log.append("a", "late")
 
 
 def test_a_child_forked_in_the_midst_of_writes_can_write(log: SqliteLog) -> None:
@@ -996,15 +1026,12 @@ def whole(log: SqliteLog) -> None:
     """What is counted is so, and all that is passed is followed."""
 
     def look(db: sqlite3.Connection) -> None:
-        unfollowed, passed, forgotten = db.execute(
-            "SELECT unfollowed, passed, forgotten FROM life"
-        ).fetchone()
+        unfollowed, passed = db.execute("SELECT unfollowed, passed FROM life").fetchone()
         found = db.execute(
             "SELECT count(*), ifnull(min(seq), 1 << 60) FROM channels"
             " WHERE id NOT IN (SELECT channel FROM follows)"
         ).fetchone()
         assert (unfollowed, found[1] > passed) == (found[0], True)
-        assert passed >= forgotten
         lost = "SELECT * FROM follows WHERE channel NOT IN (SELECT id FROM channels)"
         assert db.execute(lost).fetchall() == []
 
@@ -1361,6 +1388,43 @@ def test_after_a_restart_of_the_machine_ids_are_good_and_nothing_is_told_twice(
     head = after.read("a", ids[4], limit=10, size=MUCH)
     assert (list(head.messages), head.gap, head.position) == ([], None, page.position)
     assert after.append("a", "6").id.offset == 6
+
+
+def test_an_end_outlives_a_restart_of_the_machine(
+    open_file: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_file()
+    first = before.append("a", "text").id
+    last = before.append("a", "{}", event="end", last=True).id
+    before.close()
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    after = open_file()
+    page = after.read("a", first, limit=10, size=MUCH)
+    assert ([m.event for m in page.messages], page.gap, page.ended) == (["end"], None, True)
+    page = after.read("a", last, limit=10, size=MUCH)
+    assert (list(page.messages), page.gap, page.ended) == ([], None, True)
+    with pytest.raises(ChannelEnded):
+        after.append("a", "late")
+
+
+def test_a_channel_whose_end_a_power_cut_took_has_not_ended(
+    open_file: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = open_file()
+    first = log.append("a", "text").id
+    log.close()
+    kept = path.read_bytes()
+    log = open_file()
+    last = log.append("a", "{}", event="end", last=True).id
+    log.close()
+    path.write_bytes(kept)
+    monkeypatch.setattr(schema, "_life", lambda path: "another boot")
+    log = open_file()
+    assert not log.read("a", first, limit=10, size=MUCH).ended
+    assert log.append("a", "on").id.offset == 2
+    page = log.read("a", last, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert ([m.data for m in page.messages], page.ended) == (["on"], False)
 
 
 def test_whoever_saw_what_a_power_cut_took_is_told_of_a_gap_and_nobody_else(

@@ -10,11 +10,15 @@ from .rooms import bury_workers
 from .schema import CHANNELS, OFFSETS
 
 AT_ONCE = 8
-"""Channels that one new channel looks at to forget some, and rows one request deletes.
+"""Channels that one new channel looks at to forget those that are too old, and as many to forget
+those that are too many; rows that one request deletes.
 
 More than one, so that what goes catches up with what comes; few, so that nobody waits.
 """
 
+LOOK = 3600.0
+"""Seconds after which a channel is looked at at the latest, to see whether it has grown old: it may
+be kept for another time since."""
 
 SOONER = 64
 """Channels that are looked at, and messages of each, to make room where the disk has none."""
@@ -38,36 +42,98 @@ def free_id(db: sqlite3.Connection) -> int:
     return number
 
 
+def look(life: float | None, now: float) -> float:
+    """When a channel is to be looked at that is used now, and kept for ``life``."""
+    return now + (LOOK if life is None else min(life, LOOK))
+
+
+def is_followed(db: sqlite3.Connection, channel: int) -> bool:
+    """Whether a process follows a channel, as far as is noted."""
+    found = db.execute("SELECT 1 FROM follows WHERE channel = ?", (channel,))
+    return found.fetchone() is not None
+
+
 def forget_others(
     db: sqlite3.Connection, new: int, keep: Retention, now: float, lease: float
 ) -> None:
-    """Count the channel ``new`` that was just made, and forget others that nobody follows: the two
-    longest unused if expired, more when there are too many.
-
-    Those that are followed are passed once and not looked at again, until something is appended or
-    the last that follows them lets go: both put a channel behind the others.
-    """
+    """Count the channel ``new`` that was just made, and forget others that nobody follows: some
+    that have grown old, and the longest unused when there are too many."""
     bury_workers(db, now - lease)
     unfollowed, passed, forgotten = db.execute(
         "SELECT unfollowed + 1, passed, forgotten FROM life"
     ).fetchone()
-    rows = db.execute(
-        "SELECT id, seq, used, EXISTS (SELECT 1 FROM follows WHERE channel = channels.id)"
-        " FROM channels WHERE seq > ? AND id != ? ORDER BY seq LIMIT ?",
-        (passed, new, AT_ONCE if unfollowed > keep.channels else 2),
-    ).fetchall()
-    for channel, seq, used, is_followed in rows:
-        if not is_followed:
-            if unfollowed <= keep.channels and (keep.age is None or now - used <= keep.age):
-                break
-            db.execute("DELETE FROM channels WHERE id = ?", (channel,))
-            db.execute("INSERT INTO forgotten (channel) VALUES (?)", (channel,))
-            forgotten = seq  # not below that of its last append
-            unfollowed -= 1
-        passed = seq
+    gone = _forget_old(db, new, keep, now)
+    excess = max(unfollowed - len(gone) - keep.channels, 0)
+    passed, unused = _forget_unused(db, new, passed, excess)
+    gone += unused
     db.execute(
-        "UPDATE life SET unfollowed = ?, passed = ?, forgotten = ?", (unfollowed, passed, forgotten)
+        "UPDATE life SET unfollowed = ?, passed = ?, forgotten = ?",
+        (unfollowed - len(gone), passed, max([forgotten, *gone])),
     )
+
+
+def _forget_old(db: sqlite3.Connection, new: int, keep: Retention, now: float) -> list[int]:
+    """Look at those whose time has come, in its order. Those that are used or followed get another,
+    behind all whose time has come already: each has its turn.
+
+    Gives the numbers (``seq``) of those that are forgotten.
+    """
+    gone: list[int] = []
+    for channel, name, seq, used, is_ended, followed in db.execute(
+        "SELECT id, name, seq, used, ended,"
+        " EXISTS (SELECT 1 FROM follows WHERE channel = channels.id)"
+        " FROM channels WHERE look < ? AND id != ? ORDER BY look LIMIT ?",
+        (now, new, AT_ONCE),
+    ).fetchall():
+        life = keep.of(name).life(is_ended)
+        if not followed and life is not None and now - used > life:
+            _drop(db, channel)
+            gone.append(seq)
+        else:
+            later = look(life, now)
+            if not followed and life is not None:
+                later = min(now + LOOK, used + life)
+            db.execute("UPDATE channels SET look = ? WHERE id = ?", (later, channel))
+    return gone
+
+
+def _forget_unused(
+    db: sqlite3.Connection, new: int, passed: int, excess: int
+) -> tuple[int, list[int]]:
+    """Forget the longest unused, if there is an ``excess`` of them.
+
+    Those that are followed are passed once and not looked at again, until something is appended or
+    the last that follows them lets go: both put a channel behind the others.
+
+    Gives up to which number all are followed, and the numbers of those that are forgotten.
+    """
+    gone: list[int] = []
+    rows = db.execute(
+        "SELECT id, seq, EXISTS (SELECT 1 FROM follows WHERE channel = channels.id)"
+        " FROM channels WHERE seq > ? AND id != ? ORDER BY seq LIMIT ?",
+        (passed, new, AT_ONCE if excess else 2),
+    ).fetchall()
+    for channel, seq, followed in rows:
+        if not followed:
+            if len(gone) == excess:
+                break
+            _drop(db, channel)
+            gone.append(seq)
+        passed = seq
+    return passed, gone
+
+
+def forget(db: sqlite3.Connection, channel: int) -> None:
+    """Forget a channel that nobody follows."""
+    (seq,) = db.execute("SELECT seq FROM channels WHERE id = ?", (channel,)).fetchone()
+    _drop(db, channel)
+    db.execute("UPDATE life SET forgotten = max(forgotten, ?), unfollowed = unfollowed - 1", (seq,))
+
+
+def _drop(db: sqlite3.Connection, channel: int) -> None:
+    """Its name goes at once, its rows later. Nothing of it was appended behind its ``seq``."""
+    db.execute("DELETE FROM channels WHERE id = ?", (channel,))
+    db.execute("INSERT INTO forgotten (channel) VALUES (?)", (channel,))
 
 
 def bury(db: sqlite3.Connection, requests: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...message import Gap, Message, Position
 from ..contract import Page, Retention
-from .forgetting import forget_key, forget_keys, forget_others, free_id
+from .forgetting import forget, forget_key, forget_keys, forget_others, free_id, is_followed, look
 from .marks import Life, life, next_seq
 from .schema import OFFSETS, reached
 
@@ -30,7 +30,9 @@ class Place:
     keys: int
     born: int
     clean: int
-    past: str = ""
+    past: str
+    used: float
+    ended: int = 0
 
     def row(self, offset: int) -> int:
         """The id of the row of a message of this channel."""
@@ -65,13 +67,23 @@ class History:
         self._retention = retention
         self._lease = lease
 
-    def append(self, db: sqlite3.Connection, draft: Message, now: float, born: Born) -> Appended:
-        """Append ``draft``, whose position does not count, or find that its key was used before."""
-        place = _find(db, draft.channel) or _new(db, now)
+    def append(
+        self, db: sqlite3.Connection, draft: Message, now: float, born: Born, *, last: bool
+    ) -> Appended | None:
+        """Append ``draft``, whose position does not count, or find that its key was used before;
+        None if the channel has ended."""
+        keep = self._retention.of(draft.channel)
+        place = _find(db, draft.channel)
+        if place is not None and place.ended and _is_gone(db, place, keep, now):
+            forget(db, place.id)
+            place = None
+        place = place or _new(db, now)
         if draft.key is not None:
-            first = self._first_offset(db, place, draft.key, now)
+            first = _first_offset(db, place, draft.key, now - keep.key_window)
             if first is not None:
-                return Appended(self._repeated(db, place, draft, first), False)
+                return Appended(_repeated(db, place, draft, first), False)
+        if place.ended:
+            return None
         place.newest += 1
         place.size += draft.size
         if place.oldest == place.newest:
@@ -82,8 +94,10 @@ class History:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (row, now, draft.size, draft.event, draft.sender, draft.key, draft.data),
         )
-        self._trim(db, place, now)
-        place.keys -= forget_keys(db, place.id, place.keys, now - self._retention.key_window)
+        _trim(db, place, keep, now)
+        if last:
+            place.oldest = _oldest(db, place, keep, now)  # nothing grows old by itself from now on
+        place.keys -= forget_keys(db, place.id, place.keys, now - keep.key_window)
         if draft.key is not None:
             db.execute(
                 "INSERT INTO keys (id, channel, key, at) VALUES (?, ?, ?, ?)",
@@ -100,6 +114,11 @@ class History:
                     *(place.oldest, place.newest, place.size, place.since, now),
                     *(place.keys, next_seq(db), place.id),
                 ),
+            )
+        if last:
+            db.execute(
+                "UPDATE channels SET ended = 1, look = ? WHERE id = ?",
+                (look(keep.after_end, now), place.id),
             )
         return Appended(_placed(draft, Position(place.epoch, place.newest)), True)
 
@@ -118,11 +137,12 @@ class History:
         if place is None:
             return _read_nothing(channel, after, life(db))
         if after.epoch == place.epoch and after.offset == place.newest:
-            return Page((), after, more=False)
+            return Page((), after, more=False, ended=bool(place.ended))
         seen = after
         if after.is_mark and place.begins_behind(after, life(db)):
             seen = Position(place.epoch, 0)
-        oldest, gap, start = self._oldest(db, place, now), None, seen.offset + 1
+        oldest = _oldest(db, place, self._retention.of(channel), now)
+        gap, start = None, seen.offset + 1
         reach = place.reached(seen.epoch)
         if reach is None or seen.offset > reach or start < oldest:
             # What it saw beyond an interruption is lost; what it saw before is not told again.
@@ -145,7 +165,9 @@ class History:
             messages.append(Message(channel, data, position, event, sender, key, length))
         rows.close()  # an unfinished statement would keep the snapshot
         end = start - 1 + len(messages)
-        return Page(messages, Position(place.epoch, end), gap, more=end < place.newest)
+        more = end < place.newest
+        is_ended = bool(place.ended) and not more
+        return Page(messages, Position(place.epoch, end), gap, more, is_ended)
 
     def tail(self, db: sqlite3.Connection, channel: str, history: int, now: float) -> Position:
         """The position before the last ``history`` messages held, or a mark; see the contract."""
@@ -154,8 +176,25 @@ class History:
             return life(db).mark
         if history <= 0:
             return Position(place.epoch, place.newest)
-        oldest = self._oldest(db, place, now)
+        oldest = _oldest(db, place, self._retention.of(channel), now)
         return Position(place.epoch, max(place.newest - history, oldest - 1))
+
+    def channels(self, db: sqlite3.Connection, prefix: str, limit: int, now: float) -> list[str]:
+        """Names that begin so of channels that hold anything, the last used first."""
+        if not prefix.isascii():
+            return []
+        found: list[str] = []
+        rows = db.execute(
+            "SELECT name, used, ended FROM channels WHERE name >= ? AND name < ? ORDER BY seq DESC",
+            (prefix, prefix + "\x7f"),
+        )
+        for name, used, is_ended in rows:
+            if len(found) >= limit:
+                break
+            if not self._retention.of(name).is_over(now - used, is_ended):
+                found.append(name)
+        rows.close()
+        return found
 
     def _begin(
         self, db: sqlite3.Connection, channel: str, place: Place, now: float, born: Born
@@ -163,86 +202,94 @@ class History:
         """Store the row of a channel that has got its first message; others may have to go."""
         db.execute(
             "INSERT INTO channels (id, name, epoch, oldest, newest, size, since, used, keys, seq,"
-            " born, clean) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " born, clean, look) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(place.id, channel, place.epoch, place.oldest, place.newest, place.size),
                 *(place.since, now, place.keys, place.born, place.born, place.clean),
+                look(self._retention.of(channel).age, now),
             ),
         )
         born(db, channel)
         forget_others(db, place.id, self._retention, now, self._lease)
 
-    def _oldest(self, db: sqlite3.Connection, place: Place, now: float) -> int:
-        """The oldest message held by now: a read may come long after the last append."""
-        oldest = max(place.oldest, place.newest - self._retention.messages + 1)
-        age = self._retention.age
-        if age is None or now - place.since <= age:
-            return oldest
-        found = db.execute(
-            "SELECT id FROM messages WHERE id BETWEEN ? AND ? AND at >= ? ORDER BY id LIMIT 1",
-            (place.row(oldest), place.row(place.newest), now - age),
-        ).fetchone()
-        return place.newest + 1 if found is None else found[0] - place.row(0)
 
-    def _trim(self, db: sqlite3.Connection, place: Place, now: float) -> None:
-        """Take out what is too much or too old; ``place`` tells of it."""
-        keep = self._retention
-        held = place.newest - place.oldest + 1
+def _is_gone(db: sqlite3.Connection, place: Place, keep: Retention, now: float) -> bool:
+    """Whether an ended channel is kept no longer: its time is over, and nobody follows it."""
+    return keep.is_over(now - place.used, True) and not is_followed(db, place.id)
+
+
+def _oldest(db: sqlite3.Connection, place: Place, keep: Retention, now: float) -> int:
+    """The oldest message held by now: a read may come long after the last append."""
+    oldest = max(place.oldest, place.newest - keep.messages + 1)
+    if place.ended:
+        return place.newest + 1 if keep.is_over(now - place.used, True) else oldest
+    if keep.age is None or now - place.since <= keep.age:
+        return oldest
+    found = db.execute(
+        "SELECT id FROM messages WHERE id BETWEEN ? AND ? AND at >= ? ORDER BY id LIMIT 1",
+        (place.row(oldest), place.row(place.newest), now - keep.age),
+    ).fetchone()
+    return place.newest + 1 if found is None else int(found[0]) - place.row(0)
+
+
+def _trim(db: sqlite3.Connection, place: Place, keep: Retention, now: float) -> None:
+    """Take out what is too much or too old; ``place`` tells of it."""
+    held = place.newest - place.oldest + 1
+    is_kept = held <= keep.messages and (place.size <= keep.size or held == 1)
+    if is_kept and (keep.age is None or now - place.since <= keep.age):
+        return
+    oldest = place.oldest
+    rows = db.execute(
+        "SELECT size, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+        (place.row(oldest), place.row(place.newest), TRIM + 1),
+    )
+    for size, at in rows:
+        held = place.newest - oldest + 1
+        is_old = keep.age is not None and now - at > keep.age
         is_kept = held <= keep.messages and (place.size <= keep.size or held == 1)
-        if is_kept and (keep.age is None or now - place.since <= keep.age):
-            return
-        oldest = place.oldest
-        rows = db.execute(
-            "SELECT size, at FROM messages WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-            (place.row(oldest), place.row(place.newest), TRIM + 1),
-        )
-        for size, at in rows:
-            held = place.newest - oldest + 1
-            is_old = keep.age is not None and now - at > keep.age
-            is_kept = held <= keep.messages and (place.size <= keep.size or held == 1)
-            if (is_kept and not is_old) or oldest - place.oldest == TRIM:
-                place.since = at
-                break
-            oldest += 1
-            place.size -= size
-        rows.close()
-        db.execute(
-            "DELETE FROM messages WHERE id BETWEEN ? AND ?",
-            (place.row(place.oldest), place.row(oldest - 1)),
-        )
-        place.oldest = oldest
+        if (is_kept and not is_old) or oldest - place.oldest == TRIM:
+            place.since = at
+            break
+        oldest += 1
+        place.size -= size
+    rows.close()
+    db.execute(
+        "DELETE FROM messages WHERE id BETWEEN ? AND ?",
+        (place.row(place.oldest), place.row(oldest - 1)),
+    )
+    place.oldest = oldest
 
-    def _first_offset(
-        self, db: sqlite3.Connection, place: Place, key: str, now: float
-    ) -> int | None:
-        found = db.execute(
-            "SELECT id, at FROM keys WHERE channel = ? AND key = ?", (place.id, key)
-        ).fetchone()
-        if found is None:
-            return None
-        row, at = found
-        if now - at <= self._retention.key_window:
-            return int(row - place.row(0))
-        forget_key(db, row)
-        place.keys -= 1
+
+def _first_offset(db: sqlite3.Connection, place: Place, key: str, since: float) -> int | None:
+    """The offset of the message that had this key ``since`` then."""
+    found = db.execute(
+        "SELECT id, at FROM keys WHERE channel = ? AND key = ?", (place.id, key)
+    ).fetchone()
+    if found is None:
         return None
+    row, at = found
+    if at >= since:
+        return int(row - place.row(0))
+    forget_key(db, row)
+    place.keys -= 1
+    return None
 
-    @staticmethod
-    def _repeated(db: sqlite3.Connection, place: Place, draft: Message, offset: int) -> Message:
-        position = Position(place.epoch, offset)
-        found = db.execute(
-            "SELECT data, event, sender, size FROM messages WHERE id = ?", (place.row(offset),)
-        ).fetchone()
-        if found is None:  # no longer held; the repetition says the same
-            return _placed(draft, position)
-        data, event, sender, size = found
-        return Message(draft.channel, data, position, event, sender, draft.key, size)
+
+def _repeated(db: sqlite3.Connection, place: Place, draft: Message, offset: int) -> Message:
+    position = Position(place.epoch, offset)
+    found = db.execute(
+        "SELECT data, event, sender, size FROM messages WHERE id = ?", (place.row(offset),)
+    ).fetchone()
+    if found is None:  # no longer held; the repetition says the same
+        return _placed(draft, position)
+    data, event, sender, size = found
+    return Message(draft.channel, data, position, event, sender, draft.key, size)
 
 
 def _find(db: sqlite3.Connection, channel: str) -> Place | None:
     row = db.execute(
-        "SELECT id, epoch, oldest, newest, size, since, keys, born, clean, past FROM channels"
-        " WHERE name = ?",
+        "SELECT id, epoch, oldest, newest, size, since, keys, born, clean, past, used, ended"
+        " FROM channels WHERE name = ?",
         (channel,),
     ).fetchone()
     return row and Place(*row)
@@ -252,7 +299,7 @@ def _new(db: sqlite3.Connection, now: float) -> Place:
     """A channel that is about to get its first message."""
     log = life(db)
     epoch, born, clean = secrets.token_hex(4), log.newest + 1, log.forgotten
-    return Place(free_id(db), epoch, 1, 0, 0, now, 0, born, clean)
+    return Place(free_id(db), epoch, 1, 0, 0, now, 0, born, clean, "", now)
 
 
 def _read_nothing(channel: str, after: Position, log: Life) -> Page:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
-from ...errors import ConfigurationError, LogUnavailable
+from ...errors import ChannelEnded, ConfigurationError, LogUnavailable
 from ...message import Message, Position, text_size
 from ...own import Own
 from ..contract import LEASE, Heard, Member, Page, Retention
@@ -95,22 +95,24 @@ class SqliteLog:
         sender: str | None = None,
         last: bool = False,
     ) -> Message:
-        if last:
-            raise NotImplementedError("channels do not end here yet")
         size = text_size(data)
         draft = Message(channel, data, Position("", 0), event, sender, key, size)
         process = self.process
 
-        def work(db: sqlite3.Connection) -> Appended:
-            return self._history.append(db, draft, process.writer.now(), process.born)
+        def work(db: sqlite3.Connection) -> Appended | None:
+            now = process.writer.now()
+            return self._history.append(db, draft, now, process.born, last=last)
 
         try:
-            return process.turns.write(work, size=size).message
+            appended = process.turns.write(work, size=size)
         except sqlite3.IntegrityError as error:  # the tables contradict each other
             raise LogUnavailable(
                 f"The log {self.path} is damaged. Move it away; the log begins anew without it"
                 f" ({error})."
             ) from error
+        if appended is None:  # only now: an error would have the others of the turn wait
+            raise ChannelEnded.of(channel)
+        return appended.message
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         reader = self.process.reader
@@ -125,7 +127,8 @@ class SqliteLog:
         return reader.read(lambda db: self._history.tail(db, channel, history, reader.now()))
 
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
-        raise NotImplementedError("channels are not listed here yet")
+        reader = self.process.reader
+        return reader.read(lambda db: self._history.channels(db, prefix, limit, reader.now()))
 
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.follow(channel, heard)
