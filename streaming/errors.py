@@ -171,6 +171,14 @@ class Lagged(StreamingError):
     title = "Too slow"
 
 
+class StreamEnded(StreamingError):
+    """Nobody's: all that was followed has ended, and everything was told."""
+
+    status = 200
+    close_code = 1000
+    title = "The end"
+
+
 class HubClosed(StreamingError):
     """Nobody's: this process is about to stop. Come back in a moment and resume."""
 
@@ -198,6 +206,36 @@ class TooManyClients(StreamingError):
         return {"Retry-After": "5"}
 
 
+class UnknownRun(StreamingError):
+    """The client's: there is no such run, or it is no longer kept."""
+
+    status = 404
+    close_code = 1008
+    title = "No such run"
+
+
+class RunStopped(StreamingError):
+    """Nobody's: what a producer says is wanted no more. For producers to let pass."""
+
+    status = 409
+    title = "Stopped"
+
+    def __init__(self) -> None:
+        super().__init__("The run was stopped.")
+
+
+class TooManyRuns(StreamingError):
+    """Nobody's: this worker makes as many answers as it may. Try again in a moment."""
+
+    status = 503
+    close_code = 1013
+    title = "Too many answers"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "5"}
+
+
 class ProducerFailed(StreamingError):
     """The application's or its source's: a streamed answer failed before its first piece."""
 
@@ -206,11 +244,28 @@ class ProducerFailed(StreamingError):
     def __init__(self, detail: str, *, status: int = 500, retry_after: object = None) -> None:
         super().__init__(detail)
         self.status = status  # type: ignore[misc]  # it differs by instance
-        self._retry_after = retry_after
+        self.retry_after = None if retry_after is None else str(retry_after)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """What clients are told of a producer's error; never its own words.
+
+        An error of an upstream's answer (it has a ``status_code``, or a ``response`` that has one)
+        is ours to the client: 502. Only 429 and 503 mean the same to it, with their
+        ``Retry-After``.
+        """
+        response = getattr(error, "response", None)
+        status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+        if not isinstance(status, int):
+            return cls("The answer failed.")
+        if status not in (429, 503):
+            return cls("The answer's source has refused.", status=502)
+        after = (getattr(response, "headers", None) or {}).get("Retry-After")
+        return cls("The answer's source is busy.", status=status, retry_after=after)
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {} if self._retry_after is None else {"Retry-After": str(self._retry_after)}
+        return {} if self.retry_after is None else {"Retry-After": self.retry_after}
 
 
 class ClientGone(StreamingError):

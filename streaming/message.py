@@ -14,6 +14,9 @@ _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 _TAGGED = re.compile(r"([0-9a-f]{10})_" + _POSITION.pattern)
 
 
+START = "start"
+"""The cursor before the first message there ever was, whether it is still held or not."""
+
 MARK = "n"
 """What the epoch of a mark begins with; those of channels are hexadecimal."""
 
@@ -70,6 +73,8 @@ class Cursor:
 
     single: Position | None = None
     tagged: Mapping[str, Position] = field(default_factory=dict)
+    is_start: bool = False
+    """Whether it stands before everything; printed ``start``."""
 
     def get(self, channel: str) -> Position | None:
         """The place in ``channel``, if this cursor knows one."""
@@ -84,6 +89,8 @@ class Cursor:
         """
         if len(text) > 8192:
             raise InvalidCursor("The cursor (Last-Event-ID) is longer than 8192 characters.")
+        if text == START:
+            return cls(is_start=True)
         if _POSITION.fullmatch(text):
             return cls(single=Position.parse(text))
         tagged: dict[str, Position] = {}

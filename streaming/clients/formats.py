@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
-from ..errors import HubClosed, StreamingError
+from ..errors import HubClosed, StreamEnded, StreamingError
 from ..hub.sink import Format
 from ..message import Encoder, Gap, Message, print_place
 from ..wire import ndjson, sse
@@ -29,6 +29,13 @@ class EventFormat(Format, Protocol):
 
     def gap(self, lost: Gap, id: str, /) -> bytes:
         """The event that says what is no longer held; ``id`` is the cursor behind it."""
+
+    def ended(self, channel: str, /) -> bytes:
+        """Nothing: the stream is over with its channels.
+
+        Raises:
+            StreamEnded: Always.
+        """
 
 
 class _Chunked:
@@ -60,6 +67,9 @@ class _Chunked:
 
     def gap(self, lost: Gap, id: str, /) -> bytes:
         return self.event("gap", compact(lost.payload()), id=id)
+
+    def ended(self, channel: str, /) -> bytes:
+        raise StreamEnded(f"Channel {channel!r} has ended.")
 
     def frame(self, blocks: bytes, /) -> bytes:
         return b"%x\r\n%b\r\n" % (len(blocks), blocks)
@@ -140,6 +150,9 @@ class FrameFormat:
     def cut(self, messages: Sequence[Message], /) -> list[bytes]:
         raise NotImplementedError
 
+    def ended(self, channel: str, /) -> bytes:
+        raise StreamEnded(f"Channel {channel!r} has ended.")
+
     def frame(self, blocks: bytes, /) -> bytes:
         return blocks
 
@@ -155,6 +168,8 @@ def farewell(form: EventFormat, reason: StreamingError, retry: int) -> bytes:
     ``restart`` if that passes (status 503: the server stops, the client was too slow): come back
     after ``retry`` milliseconds and resume. Otherwise ``close``: do not come back.
     """
+    if isinstance(reason, StreamEnded):
+        return close(form)
     if reason.status != 503:
         return close(form, reason.problem())
     problem = {} if isinstance(reason, HubClosed) else reason.problem()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..bell import Bell
-from ..errors import ClientGone, StreamingError
+from ..errors import ClientGone, StreamEnded, StreamingError
 from ..hub.sink import Format
 from ..hub.subscription import Reading, Subscription
 from ..message import Gap, Message
@@ -35,6 +35,13 @@ class LineFormat(Format, Protocol):
 
         Raises:
             Lagged: If the protocol has no words for it; the connection ends instead.
+        """
+
+    def ended(self, channel: str, /) -> bytes:
+        """What goes over the line where a channel has ended, and the connection goes on.
+
+        Raises:
+            StreamEnded: If the connection ends with it.
         """
 
 
@@ -266,7 +273,11 @@ class Line(Outlet):
                 return True
             if subscription.phase is not Reading.LAGGING:
                 continue
-            items = subscription.read_on()
+            try:
+                items = subscription.read_on()
+            except StreamEnded:
+                self._let_end(subscription, form)
+                return True
             if items:
                 found = True
                 blocks = [self._encode(subscription, form, item) for item in items]
@@ -279,6 +290,19 @@ class Line(Outlet):
                     self._send_due_ping()
             subscription.mark_sent()
         return found
+
+    def _let_end(self, subscription: Subscription, form: LineFormat) -> None:
+        """Say that all of a subscription was told, and follow it no longer.
+
+        Raises:
+            StreamEnded: If the connection is over with it.
+        """
+        channel = subscription.channels[0]
+        said = form.ended(channel)
+        with self._turn:
+            self.finish()
+            self.send(said)
+        self.unfollow(channel)
 
     def _encode(self, sub: Subscription, form: LineFormat, item: Message | Gap) -> bytes:
         after = sub.step(item)

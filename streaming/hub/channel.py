@@ -15,6 +15,7 @@ class Channel:
     """
 
     __slots__ = (
+        "ended",
         "follows",
         "is_retried",
         "live",
@@ -32,6 +33,7 @@ class Channel:
         self.position: Position | None = None
         self.written: Position | None = None
         self.offered = 0.0
+        self.ended = False  # nothing comes behind ``position``
         self.waiting: dict[Subscription, None] = {}
         self.live: dict[Subscription, Seat] = {}
         self.follows = 0  # how often the log was asked to tell of it

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from ..errors import LogUnavailable, TooManyClients
 from ..logs import Log, Page
 from ..message import Message, Position
+from ..names import END
 from .channel import Channel
 from .fanout import Fanout
 from .sink import Seat
@@ -87,11 +88,12 @@ class Dispatcher:
             channel = self._channels[name] = Channel(name)
         return channel
 
-    def settle(self, channel: Channel, head: Position) -> None:
+    def settle(self, channel: Channel, head: Position, *, ended: bool) -> None:
         """Begin at ``head``, which the log gave after it was asked to tell of the channel."""
         with self._lock:
             if channel.position is None:
                 channel.position = channel.written = head
+                channel.ended = ended
                 if channel.news:
                     self._workers.put(channel)
 
@@ -238,11 +240,12 @@ class Dispatcher:
         with self._lock:
             is_new = page.position != before or page.gap is not None
             waiting = tuple(channel.waiting) if is_new or channel.is_retried else ()
-            live = list(channel.live.items()) if page.messages or page.gap else []
+            live = list(channel.live.items()) if page.messages or page.gap or page.ended else []
             channel.position, channel.is_retried = page.position, False
+            channel.ended = page.ended
         for subscription in waiting:
             subscription.notice(channel.name)
-        if page.gap is not None:  # we came too late ourselves: let each be told
+        if page.gap is not None or page.ended:  # each is to be told by its own reading
             for subscription, seat in live:
                 self.stall(subscription, seat, channel, before, b"")
             live = []
@@ -268,4 +271,6 @@ def _at_hand(news: list[Message | None], before: Position) -> Page | None:
     place = news[0].id
     is_first = before.is_mark and place.offset == 1
     is_next = place.epoch == before.epoch and place.offset == before.offset + 1
-    return Page((news[0],), place, more=False) if is_first or is_next else None
+    if not (is_first or is_next):
+        return None
+    return Page((news[0],), place, more=False, ended=news[0].event == END)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from ..logs import Log
 from ..message import Cursor, Message, Position, text_size
-from ..names import check_channel, check_event, owned_key
+from ..names import END, check_channel, check_event, owned_key
 from ..own import Own
 from ..settings import Policy
 from .channel import Channel
@@ -47,9 +47,11 @@ class Hub:
         policies: Mapping[str, Policy] | None = None,
     ) -> None:
         self.log = log
-        self._message_size = message_size
+        self.message_size = message_size
+        """Bytes of text (UTF-8) that one message may hold."""
         self._policies = dict(policies or {})
         self._engine = Own(self._begin)
+        self._watched: list[tuple[str, Callable[[str], None]]] = []
 
     @property
     def closed(self) -> threading.Event:
@@ -81,10 +83,28 @@ class Hub:
         """
         check_channel(channel)
         check_event(event)
-        self._check_data(data)
+        self.check_data(data)
         if key is not None:
             key = owned_key(key, owner)
         message = self.log.append(channel, data, event=event, key=key, sender=sender)
+        self._engine().pace.keep(message)
+        return message
+
+    def end(self, channel: str, data: str = "{}") -> Message:
+        """End ``channel`` for good, and return its last message, called ``end``.
+
+        Whoever follows it gets all there is, then this, then the end of the stream; whoever comes
+        later, too, for as long as the channel is kept.
+
+        Raises:
+            ChannelEnded: If it has ended already.
+            InvalidMessage: If no channel is called so, or ``data`` is not text.
+            TooLarge: If ``data`` exceeds the size limit.
+            LogUnavailable: If the log cannot be reached; see ``Log.append``.
+        """
+        check_channel(channel)
+        self.check_data(data)
+        message = self.log.append(channel, data, event=END, last=True)
         self._engine().pace.keep(message)
         return message
 
@@ -100,7 +120,8 @@ class Hub:
 
         Args:
             channels: One name or several.
-            after: The id the client saw last; it gets everything behind it. None: the head.
+            after: The id the client saw last; it gets everything behind it. ``start``: everything
+                there ever was, or a gap where the first is no longer held. None: the head.
             history: How many held messages to begin with where ``after`` says nothing.
             bell: Rung when there is something to read; one of its own if None.
 
@@ -122,6 +143,9 @@ class Hub:
                 raise HubClosed()
             joined = self._dispatcher.join(subscription, names)
             self._start(subscription, joined, cursor, history)
+            for prefix, seen in self._watched:
+                for name in filter(lambda name: name.startswith(prefix), names):
+                    seen(name)
             if self.closed.is_set():  # since we asked: ``close`` may not have seen us
                 subscription.end(HubClosed())
         except BaseException:
@@ -137,6 +161,19 @@ class Hub:
         self.closed.set()
         for subscription in self._dispatcher.subscriptions():
             subscription.end(HubClosed())
+
+    def watch(self, prefix: str, seen: Callable[[str], None]) -> None:
+        """Call ``seen`` with each channel that begins with ``prefix`` and gets a subscriber."""
+        self._watched.append((prefix, seen))
+
+    def start_of(self, channel: str) -> Position:
+        """The position before everything there ever was in ``channel``; a mark if there is nothing.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        head = self.log.tail(channel)
+        return head if head.is_mark else Position(head.epoch, 0)
 
     def subscribers(self, channel: str) -> int:
         """How many subscriptions of this process follow ``channel``."""
@@ -173,9 +210,11 @@ class Hub:
             if place is not None:
                 told[name] = place
             if place is None or channel.position is None:
-                heads[name] = self.log.tail(name)
-                self._dispatcher.settle(channel, heads[name])
-            if place is None and history:
+                heads[name] = head = self.log.tail(name)
+                self._dispatcher.settle(channel, head, ended=self._has_ended(name, head))
+            if cursor is not None and cursor.is_start:
+                heads[name] = self.start_of(name)
+            elif place is None and history:
                 heads[name] = self.log.tail(name, history)
         if single is not None:
             known = [] if single.is_mark else [n for n in joined if heads[n].epoch == single.epoch]
@@ -183,19 +222,29 @@ class Hub:
             told = dict.fromkeys(known or joined, single)
         subscription.start({name: told.get(name) or heads[name] for name in joined}, told)
 
+    def _has_ended(self, name: str, head: Position) -> bool:
+        """Whether nothing comes behind ``head``, where nobody of this process has asked before."""
+        return not head.is_mark and self.log.read(name, head, limit=1, size=1).ended
+
     def _knows(self, name: str, place: Position) -> bool:
         return self.log.read(name, place, limit=1, size=1).gap is None
 
-    def _check_data(self, data: str) -> None:
+    def check_data(self, data: str) -> None:
+        """Return if a message can hold ``data``.
+
+        Raises:
+            InvalidMessage: If it is not text.
+            TooLarge: If it exceeds the size limit.
+        """
         if not isinstance(data, str):
             raise InvalidMessage(f"A message is text, not {type(data).__name__}; use json.dumps.")
         try:
             size = text_size(data)
         except UnicodeEncodeError as error:
             raise InvalidMessage("The text holds half of a surrogate pair.") from error
-        if size > self._message_size:
+        if size > self.message_size:
             raise TooLarge(
-                f"The text has {size} bytes; a message holds at most {self._message_size} "
+                f"The text has {size} bytes; a message holds at most {self.message_size} "
                 "(STREAMING_MESSAGE_SIZE)."
             )
 

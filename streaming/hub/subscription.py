@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Protocol
 
 from ..bell import Bell
-from ..errors import HubClosed, Lagged, LogUnavailable, StreamingError
+from ..errors import HubClosed, Lagged, LogUnavailable, StreamEnded, StreamingError
 from ..logs import Log, Page
 from ..message import Gap, Message, Position, print_place
 from ..settings import Policy
@@ -58,6 +58,9 @@ class Head(Protocol):
     written: Position | None
     """Up to where all that is live has been written to, or found to lag."""
 
+    ended: bool
+    """Whether the channel has ended, and nothing comes behind ``position``."""
+
     offered: float
     """When it last wrote to those who are live (``time.monotonic``)."""
 
@@ -88,6 +91,7 @@ class Subscription:
         "_fresh",
         "_log",
         "_others",
+        "_over",
         "_places",
         "_policies",
         "_sent",
@@ -123,6 +127,7 @@ class Subscription:
         """Where the dispatcher stands in each channel; set by it."""
         self._fresh: frozenset[str] = _NONE  # channels in which nobody can be too slow yet
         self._places: dict[str, Position] = {}
+        self._over: frozenset[str] = _NONE  # channels that have ended, all of which was read
         self._due: dict[str, None] = {}  # channels that may have something behind the cursor
         self._unasked: frozenset[str] = _NONE  # channels whose place only the log can judge
         self.told: dict[str, Position] | None = None
@@ -224,6 +229,7 @@ class Subscription:
                 items.append(page.gap)
             items.extend(page.messages)
             self._places[channel] = page.position
+            self._note_end(channel, page)
             if channel in self._fresh:
                 self._fresh = self._fresh - {channel} or _NONE
                 self._unasked = self._unasked - {channel} or _NONE
@@ -231,7 +237,18 @@ class Subscription:
                 self._due[channel] = None
         if not items:
             self._catch_up()
+            if self.reason is not None:
+                raise self.reason
         return items
+
+    def _note_end(self, channel: str, page: Page) -> None:
+        """Once all channels are over the next read says so, behind what this one gives."""
+        if page.ended:
+            self._over |= {channel}
+            if len(self._over) == len(self._places):
+                self.reason = self.reason or StreamEnded("All that was followed has ended.")
+        elif self._over:
+            self._over -= {channel}
 
     def _page(self, channel: str, place: Position) -> Page:
         policy = self._policies.get(channel, "replay")
@@ -245,7 +262,7 @@ class Subscription:
         if page.gap is not None and policy == "latest":
             newest = self._log.tail(channel, 1)
             after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
-            return Page(after.messages, after.position, page.gap, after.more)
+            return Page(after.messages, after.position, page.gap, after.more, after.ended)
         if page.gap is not None and policy == "disconnect" and channel not in self._fresh:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
             raise self.reason
@@ -331,8 +348,10 @@ class Subscription:
         return self.reason is None and all(map(self._is_at_head, self._places))
 
     def _is_at_head(self, channel: str) -> bool:
-        is_same = self._places[channel].is_same(self.heads[channel].position)
-        return is_same and channel not in self._unasked
+        head = self.heads[channel]
+        is_same = self._places[channel].is_same(head.position)
+        is_asked = channel not in self._unasked and (not head.ended or channel in self._over)
+        return is_same and is_asked
 
     def _is_early(self, channel: str) -> bool:
         """Whether it stands at a mark from before the dispatcher came: since then the channel may

@@ -10,6 +10,7 @@ from ..clients.websocket import Connection
 from ..errors import Lagged
 from ..hub.presence import presence_channel
 from ..message import Gap, Message
+from ..names import END
 from ..wire import frames
 from .state import current_state
 
@@ -22,6 +23,8 @@ class ChatFormat(FrameFormat):
     personal = True
 
     def encode(self, message: Message, /) -> bytes:
+        if message.event == END:
+            return b""  # the connection ends, which says it
         return frames.encode_text(f"Other client said: {message.data}")
 
     def encode_own(self, message: Message, /) -> bytes:

@@ -45,6 +45,9 @@ class JsonFormat(FrameFormat):
     def gap(self, lost: Gap, after: str, /) -> bytes:
         return _frame({"type": "gap", **lost.payload(), "id": after})
 
+    def ended(self, channel: str, /) -> bytes:
+        return _frame({"type": "ended", "channel": channel})
+
 
 JSON = JsonFormat()
 
