@@ -42,7 +42,10 @@ from .errors import StreamingError as StreamingError
 from .errors import TooLarge as TooLarge
 from .errors import TooManyClients as TooManyClients
 from .errors import UnsupportedMediaType as UnsupportedMediaType
+from .hub.generation import current_run as current_run
 from .hub.hub import Hub as Hub
+from .hub.parts import Answer as Answer
+from .hub.parts import Part as Part
 from .hub.presence import Presence as Presence
 from .hub.presence import presence_channel as presence_channel
 from .hub.subscription import Subscription as Subscription
@@ -65,6 +68,7 @@ from .web.publisher import Publisher as Publisher
 from .web.requests import read_json as read_json
 from .web.requests import read_text as read_text
 from .web.routes import not_a_websocket as not_a_websocket
+from .web.runs import Run as Run
 from .web.sock import Sock as Sock
 from .web.state import State as State
 from .web.state import current_state as current_state

@@ -66,6 +66,10 @@ class Settings:
     """Streams and WebSockets that one worker holds; more are answered with 503, or told to come
     back in the stream."""
 
+    runs: int = 100
+    """Producers of ``Streaming.run`` that one worker has at work at the same time, and as many that
+    wait for their turn; more are refused with 503."""
+
     heartbeat: float | None = 15.0
     """Seconds of silence after which a stream sends a comment, and a WebSocket a ping."""
 
@@ -130,7 +134,7 @@ class Settings:
     def _checked(self) -> Self:
         for name in ("message_size", "frame_size", "body_size"):
             self._check(name, int, optional=False)
-        for name in ("retention_messages", "retention_size", "retention_channels"):
+        for name in ("retention_messages", "retention_size", "retention_channels", "runs"):
             self._check(name, int, optional=False)
         self._check("clients", int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel

@@ -11,11 +11,13 @@ FILES = [
     "clients/test_registry.py",
     "clients/test_requested.py",
     "clients/test_websocket.py",
+    "hub/test_runs.py",
     "web/test_chat.py",
     "web/test_promises.py",
     "web/test_protocol.py",
     "web/test_responses.py",
     "web/test_shortage.py",
+    "web/test_runs.py",
     "web/test_sock.py",
     "web/test_storm.py",
 ]

@@ -23,6 +23,9 @@ from .roster import Rosters, print_members
 SUFFIX = ":presence"
 """What a room's presence channel is called beyond the room."""
 
+SILENT = "~"
+"""What rooms of the engine's own begin with, as no channel does: nobody is told of them."""
+
 _Seat = tuple[str, str]  # a room and the id of a member
 
 _log = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class Attendance:
         """Put a member into ``room``; False if it was there."""
         seat = (room, member.id)
         with self._lock:
-            if self._hub.closed.is_set():
+            if self._hub.closed.is_set() and not room.startswith(SILENT):
                 raise HubClosed()
             before = self._own.get(seat)
             self._own[seat] = member
@@ -96,10 +99,11 @@ class Attendance:
         return self._rosters.text(room)
 
     def close(self) -> None:
-        """Have all members leave, soon."""
+        """Have all members leave, soon; those of silent rooms stay."""
         with self._lock:
-            self._parting.update(dict.fromkeys(self._own, False))
-            self._own.clear()
+            for seat in [seat for seat in self._own if not seat[0].startswith(SILENT)]:
+                del self._own[seat]
+                self._parting[seat] = False
             has_work = bool(self._parting)
         if has_work:
             self._ensure_beat()
@@ -115,6 +119,8 @@ class Attendance:
         return len(self._own)
 
     def _tell(self, event: str, room: str, member_id: str, info: str | None = None) -> None:
+        if room.startswith(SILENT):
+            return
         value = {"id": member_id} if info is None else {"id": member_id, "info": info}
         self._hub.publish(room + SUFFIX, compact(value), event=event)
 

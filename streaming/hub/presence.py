@@ -39,6 +39,18 @@ class Presence:
         presence_channel(room)
         return self._own().join(room, check_member(Member(member_id, info)))
 
+    def hold(self, room: str, member_id: str) -> None:
+        """Be in a silent room until ``release``, also while this process drains, or until it ends.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached; the member is not in the room.
+        """
+        self._own().join(room, Member(member_id))
+
+    def release(self, room: str, member_id: str) -> None:
+        """Take ``hold`` back. Idempotent; put off while the log cannot be reached."""
+        self._own().leave(room, member_id)
+
     def leave(self, room: str, member_id: str) -> None:
         """Take a member that this process has out of ``room``, and tell the room. Idempotent.
 

@@ -81,10 +81,10 @@ class Member:
     info: str = ""
 
 
-BEAT = 5.0
+BEAT = 2.5
 """Seconds between two beats of a process that has members in rooms."""
 
-LEASE = 15.0
+LEASE = 10.0
 """Seconds without a beat after which a process counts as dead, and its members as gone."""
 
 

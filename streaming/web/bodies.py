@@ -14,18 +14,21 @@ from ..clients.client import spread_retry
 from ..clients.formats import EventFormat
 from ..clients.requested import Aside, RequestStream, Start
 from ..clients.stream import BODY, EventStream
-from ..errors import ClientGone, HubClosed, StreamingError, TooManyClients
+from ..errors import ClientGone, HubClosed, ProducerFailed, StreamingError, TooManyClients
+from ..hub.pieces import texts
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
-from .pieces import texts
 from .state import State
 
 _log = logging.getLogger(__name__)
 
 
 class EventBody:
-    """A stream of events, until its end or until it goes on without its request."""
+    """A stream of events, until its end or until it goes on without its request.
+
+    Begins with ``opening``, or with an event that says where it stands.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class EventBody:
         names: tuple[str, ...],
         after: str | None,
         history: int,
+        opening: bytes = b"",
     ) -> None:
         environ, settings = request.environ, state.settings
         self._state = state
@@ -42,6 +46,7 @@ class EventBody:
         self._names = names
         self._after = after
         self._history = history
+        self._opening = opening
         self._peer = str(environ.get("REMOTE_ADDR", ""))
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
@@ -60,7 +65,8 @@ class EventBody:
             subscription = client.subscription = self._state.hub.subscribe(
                 self._names, after=self._after, history=self._history, bell=client.bell
             )
-            first = client.hand(formats.ready(form, self._names, subscription.id))
+            opening = self._opening or formats.ready(form, self._names, subscription.id)
+            first = client.hand(opening)
             if isinstance(client, EventStream):
                 yield from self.passage.prove(first, form.heartbeat)
                 is_given = self.passage.is_clear and client.start(subscription)
@@ -212,7 +218,7 @@ class PieceBody:
             reason = "The end."
             if form:
                 yield client.hand(formats.close(form))
-        except (HubClosed, TooManyClients) as refusal:
+        except (HubClosed, TooManyClients, ProducerFailed) as refusal:
             reason = refusal
             yield from self._give_up(refusal)
         except ClientGone as gone:

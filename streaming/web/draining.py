@@ -12,6 +12,17 @@ def close_all() -> None:
         each.close()
 
 
+def interrupt_runs() -> None:
+    """End the runs that this process still makes: it is about to end itself."""
+    for each in tuple(state.states):
+        each.runs.interrupt()
+
+
+def is_making() -> bool:
+    """Whether a run is made by this process."""
+    return any(not each.runs.is_idle for each in tuple(state.states))
+
+
 def close_logs() -> None:
     """Let go of the logs of this process, which is about to end: nothing can be published then."""
     for each in tuple(state.states):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
 from typing import cast
 
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request
 from flask.blueprints import BlueprintSetupState
 
-from ..errors import ConfigurationError, InvalidMessage, InvalidRequest
+from ..errors import ConfigurationError, InvalidMessage, InvalidRequest, UnknownRun
 from ..hub.hub import check_channels
+from ..hub.parts import Answer
+from ..hub.pieces import Producer
+from ..hub.runs import OnDisconnect
 from ..hub.subscription import Subscription
 from ..logs import Member, MemoryLog
-from ..message import Message
+from ..message import START, Message
 from ..names import check_channel
 from . import origin
 from .data import print_data
@@ -23,6 +26,7 @@ from .refusals import in_stream
 from .requests import last_seen
 from .responses import event_stream
 from .routes import create_blueprint
+from .runs import Run, begin
 from .state import Action, Authorize, check_unset, create_state, current_state, only_subscribe
 from .surroundings import look_at_publish, look_at_stream
 
@@ -133,7 +137,8 @@ class Streaming:
     def events(self, *channels: str, after: str | None = None, history: int = 0) -> Response:
         """A response that follows ``channels`` over SSE or, if the client asks for it, NDJSON.
 
-        Resumes behind ``after``, by default behind what the client says it saw last.
+        Resumes behind ``after``, by default behind what the client says it saw last. ``start`` is
+        before everything, and counts where the client says nothing.
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
@@ -145,7 +150,8 @@ class Streaming:
         with _own_call():
             names = check_channels(map(check_channel, channels))
             _check_history(history)
-        state, after = current_state(), after or last_seen(request)
+        state, seen = current_state(), last_seen(request)
+        after = seen or after if after == START else after or seen
         look_at_stream(request.environ, state)
         return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
 
@@ -186,6 +192,73 @@ class Streaming:
         with _own_call():
             current_state().presence.leave(room, member_id)
 
+    def end(self, channel: str, data: str = "{}") -> Message:
+        """``Hub.end`` of the current application: whoever follows ``channel`` gets the end of it.
+
+        Raises:
+            ChannelEnded: If it has ended already.
+            InvalidMessage: If no channel is called so, or ``data`` is not text.
+            LogUnavailable: If the log cannot be reached; see ``Log.append``.
+        """
+        with _own_call():
+            return current_state().hub.end(channel, data)
+
+    def run(
+        self,
+        producer: Producer,
+        *args: object,
+        key: str | None = None,
+        on_disconnect: OnDisconnect = "continue",
+    ) -> Run:
+        """Begin an answer that is made outside the request, and outlives it.
+
+        ``producer`` is a function, a generator function or an iterable, of text, bytes in UTF-8 or
+        ``Part``. It runs in a thread of its own, in an application context and in no request's:
+        what it needs is passed as ``args``. In it, ``current_run()`` is its run.
+
+        With ``key``, by default the request's ``Idempotency-Key``, a run that has it already is
+        joined, on whichever worker it is made; if that failed before it said anything, another is
+        begun. Who knows the key joins: put the user's name in it where that matters.
+
+        ``on_disconnect``: what becomes of it when nobody listens any more, on any worker:
+        ``"continue"``; ``"cancel"``; or the seconds after which it is stopped.
+
+        Raises:
+            TypeError: If the producer is none, or does not take the arguments.
+            InvalidRequest: If the client's key is none.
+            HubClosed: If this process is about to stop.
+            TooManyRuns: If this worker makes as many as it may.
+            LogUnavailable: If the log cannot be reached.
+        """
+        if has_request_context():
+            look_at_publish(request.environ, current_state())
+        return begin(producer, args, key, on_disconnect)
+
+    def find_run(self, id: str) -> Run | None:
+        """The run that is called so; None if there is none, or it is no longer kept.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        run = Run(id)
+        try:
+            run.answer()
+        except (UnknownRun, InvalidMessage):
+            return None
+        return run
+
+    def runs(self, limit: int = 100) -> list[Answer]:
+        """The runs that are kept, over all workers, the newest first where the log knows.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        found = []
+        for id in current_state().runs.ids(limit):
+            with suppress(UnknownRun):  # it has just grown old
+                found.append(Run(id).answer())
+        return found
+
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all workers, in the order they came.
 
@@ -217,7 +290,8 @@ class Streaming:
         return origin.allow_origin(request, response, current_state().settings.origins)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
-        create_state(cast(Flask, setup.app), self._authorize)
+        name = f"{setup.name_prefix}.{setup.name}".strip(".")
+        create_state(cast(Flask, setup.app), self._authorize, name)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from werkzeug.exceptions import HTTPException
 from ..clients.formats import NDJSON, SSE, EventFormat
 from ..errors import ProducerFailed, StreamingError
 from ..hub.hub import check_channels
+from ..hub.pieces import check_pieces
 from ..message import Cursor
 from .bodies import EventBody, PieceBody, source_of
-from .pieces import check_pieces
 from .state import State
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -49,8 +49,13 @@ def event_stream(
     *,
     after: str | None = None,
     history: int = 0,
+    form: EventFormat | None = None,
+    opening: bytes = b"",
 ) -> Response:
     """A response that follows ``channels``, resuming behind ``after``.
+
+    In ``form``, or the one that the client asks for. ``opening``: what it begins with; by default
+    an event that says where it stands.
 
     Raises:
         InvalidMessage: If a channel name is not well formed.
@@ -62,8 +67,8 @@ def event_stream(
     if after is not None:
         Cursor.parse(after)
     state.registry.check_space()
-    form = choose_format(request) or SSE
-    body = EventBody(request, state, form, names, after, history)
+    form = form or choose_format(request) or SSE
+    body = EventBody(request, state, form, names, after, history, opening)
     response = StreamResponse(body, mimetype=form.mimetype, headers=HEADERS)
     response.implicit_sequence_conversion = False  # it has no end that could be waited for
     return response
@@ -141,24 +146,8 @@ def raises_errors() -> bool:
 
 
 def refusal(error: Exception) -> Response:
-    """What a client is answered whose stream failed before its head left.
-
-    An error of an upstream's answer (it has a ``status_code``, or a ``response`` that has one) is
-    ours to the client: 502. Only 429 and 503 mean the same to it, with their ``Retry-After``.
-    """
+    """What a client is answered whose stream failed before its head left."""
     if not isinstance(error, StreamingError | HTTPException):
         _log.error("A streamed answer failed", exc_info=error)
-        error = _failed(error)
+        error = ProducerFailed.of(source_of(error))
     return current_app.make_response(current_app.handle_user_exception(error))
-
-
-def _failed(error: Exception) -> ProducerFailed:
-    error = source_of(error)
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    if not isinstance(status, int):
-        return ProducerFailed("The answer failed.")
-    if status not in (429, 503):
-        return ProducerFailed("The answer's source has refused.", status=502)
-    after = (getattr(response, "headers", None) or {}).get("Retry-After")
-    return ProducerFailed("The answer's source is busy.", status=status, retry_after=after)

@@ -15,11 +15,15 @@ from .owners import owner_of
 from .refusals import answer_error, in_stream
 from .requests import check_parameters, last_seen, read_count, read_json
 from .responses import event_stream
+from .runs import join_run, stop_run
 from .sock import PlainSock
 from .state import current_state
 from .surroundings import look_at_config, look_at_publish, look_at_stream
 
-PARAMETERS = {"events": ("channel", "history", "last_event_id")}
+PARAMETERS = {
+    "events": ("channel", "history", "last_event_id"),
+    "join_run": ("last_event_id",),
+}
 """What the URL of each route may say behind the question mark; nothing elsewhere."""
 
 
@@ -30,6 +34,8 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/events")(events)
     blueprint.post("/channels/<channel>")(publish)
     blueprint.get("/presence/<room>")(presence)
+    blueprint.get("/runs/<id>")(join_run)
+    blueprint.delete("/runs/<id>")(stop_run)
     blueprint.get("/health")(health)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(converse)

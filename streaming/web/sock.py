@@ -61,9 +61,7 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
                 state = current_state()
                 options = self._options(state)
                 agree = subprotocols or options.subprotocols
-                life = accept(
-                    request, state, agree, options.settings, must_agree=self._must_agree
-                )
+                life = accept(request, state, agree, options.settings, must_agree=self._must_agree)
                 return Taken(life.begin(partial(handler, life.connection, **variables)))
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)

@@ -14,9 +14,11 @@ from flask import Flask, current_app
 from werkzeug.exceptions import HTTPException
 
 from ..clients.registry import Registry
+from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, StreamingError
 from ..hub.hub import Hub
 from ..hub.presence import Presence, is_presence_channel, room_of
+from ..hub.runs import PREFIX, Runs
 from ..logs import Log, open_log
 from ..names import check_channel
 from ..own import Own
@@ -26,7 +28,7 @@ from .unheard import Unheard
 
 _log = logging.getLogger(__name__)
 
-Action = Literal["publish", "subscribe"]
+Action = Literal["publish", "subscribe", "stop"]
 Authorize = Callable[[Action, str], bool]
 """Asked ``(action, channel)`` inside the request; True if its client may do that."""
 
@@ -48,8 +50,11 @@ class State:
     settings: Settings
     hub: Hub
     authorize: Authorize = only_subscribe
+    name: str = "streaming"
+    """What the blueprint is called in the application."""
     presence: Presence = field(init=False)
     _registry: Own[Registry] = field(init=False)
+    _runs: Own[Runs] = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
     _failed: float | None = field(default=None, init=False)
@@ -59,11 +64,21 @@ class State:
         self.presence = Presence(self.hub)
         self.health = Health(self.hub.log)
         self._registry = Own(lambda: Registry(self.settings.clients))
+        self._runs = Own(self._make_runs)
+        self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
+
+    def _make_runs(self) -> Runs:
+        return Runs(self.hub, self.presence, most=self.settings.runs, hang_up=hang_up)
 
     @property
     def registry(self) -> Registry:
         """Who is connected to this process."""
         return self._registry()
+
+    @property
+    def runs(self) -> Runs:
+        """The answers of the log, and those that this process makes."""
+        return self._runs()
 
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
@@ -117,6 +132,7 @@ class State:
 
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
+        self.runs.close()
         self.hub.close()
         self.presence.close()
         self.registry.close(HubClosed())
@@ -139,7 +155,7 @@ def check_unset(app: Flask) -> None:
         )
 
 
-def create_state(app: Flask, authorize: Authorize) -> State:
+def create_state(app: Flask, authorize: Authorize, name: str) -> State:
     """Give ``app`` its state.
 
     Raises:
@@ -152,7 +168,7 @@ def create_state(app: Flask, authorize: Authorize) -> State:
         message_size=settings.message_size,
         policies=settings.policies,
     )
-    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize)
+    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize, name=name)
     states.add(state)
     return state
 

@@ -10,7 +10,14 @@ import time
 from typing import Protocol
 
 from ..errors import ConfigurationError
-from .draining import close_all, close_logs, is_any_in_memory, is_drained
+from .draining import (
+    close_all,
+    close_logs,
+    interrupt_runs,
+    is_any_in_memory,
+    is_drained,
+    is_making,
+)
 
 INTERVAL = 0.05
 """Seconds between two looks at the worker."""
@@ -20,13 +27,18 @@ PATIENCE = 5.0
 within one; thousands of members may take longer to leave."""
 
 
+MARGIN = 2.0
+"""Seconds before the end of gunicorn's ``graceful_timeout`` at which runs are interrupted."""
+
 _watched: set[int] = set()  # processes: a fork is another one
+_deadlines: dict[int, float] = {}  # by process: when its runs must be over (``time.monotonic``)
 
 
 class Config(Protocol):
     """The part of gunicorn's configuration that is looked at."""
 
     workers: int
+    graceful_timeout: int
 
 
 class Worker(Protocol):
@@ -68,6 +80,7 @@ def watch(worker: Worker, *, is_last: bool = False) -> None:
     def look() -> None:
         while worker.alive:
             time.sleep(INTERVAL)
+        _deadlines[os.getpid()] = time.monotonic() + worker.cfg.graceful_timeout - MARGIN
         close_all()
 
     _watched.add(os.getpid())
@@ -86,14 +99,19 @@ def find_worker() -> Worker | None:
 
 
 def drain_worker() -> None:
-    """Drain all streams of this process; wait until they have ended and rooms know who left, at
-    most ``PATIENCE`` seconds; then let go of its logs, so that other processes need not find out
-    that this one is gone.
+    """Drain all streams of this process; let its runs come to their end, as far as gunicorn's
+    ``graceful_timeout`` allows; wait until streams have ended and rooms know who left, at most
+    ``PATIENCE`` seconds; then let go of its logs, so that other processes need not find out that
+    this one is gone.
 
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
     open connections, so it may have ended before ``watch_worker`` looked.
     """
     close_all()
+    until = _deadlines.get(os.getpid(), 0.0)
+    while is_making() and time.monotonic() < until:
+        time.sleep(INTERVAL)
+    interrupt_runs()
     until = time.monotonic() + PATIENCE
     while not is_drained() and time.monotonic() < until:
         time.sleep(INTERVAL / 5)

@@ -1,0 +1,165 @@
+"""What a run says, part by part, and what its channel comes to when it is read from the start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidMessage
+from ..message import Gap, Message
+from ..names import END
+from ..wire.compact import compact
+
+TEXTS = frozenset({"text", "reasoning", "error"})
+"""Kinds whose data is text; that of all others is JSON."""
+
+MERGED = frozenset({"text", "reasoning"})
+"""Kinds of which several in a row say the same as one."""
+
+KINDS = ("text", "reasoning", "tool-call", "tool-result", "data", "usage", "error")
+
+_EVENTS = {"error": "problem"}
+"""The event names of kinds that an ``EventSource`` would take for its own."""
+
+_KINDS = {_EVENTS.get(kind, kind): kind for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an answer.
+
+    ``data`` is text for ``text``, ``reasoning`` and ``error``; for ``tool-call``, ``tool-result``,
+    ``data`` and ``usage`` it is anything that JSON can say.
+
+    Raises:
+        InvalidMessage: If there is no such kind, or the data cannot be sent.
+    """
+
+    kind: str
+    data: Any
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidMessage(f"There is no part {self.kind!r:.60}; known: {', '.join(KINDS)}.")
+        if self.kind in TEXTS and not isinstance(self.data, str):
+            raise InvalidMessage(f"The data of a part {self.kind!r} is text, not {self.data!r:.60}")
+
+    @property
+    def event(self) -> str:
+        """The event name of its message."""
+        return _EVENTS.get(self.kind, self.kind)
+
+    @property
+    def printed(self) -> str:
+        """The text of its message.
+
+        Raises:
+            InvalidMessage: If JSON cannot say it.
+        """
+        if self.kind in TEXTS:
+            return str(self.data)
+        try:
+            return compact(self.data)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(f"The data of a part {self.kind!r} is no JSON: {error}") from error
+
+    @classmethod
+    def of(cls, message: Message) -> Part | None:
+        """The part that ``message`` holds; None for the others of a run's channel."""
+        kind = _KINDS.get(message.event)
+        if kind is None:
+            return None
+        return cls(kind, message.data if kind in TEXTS else json.loads(message.data))
+
+
+@dataclass(slots=True)
+class Answer:
+    """A run as far as it has come: what its channel says, read from the start."""
+
+    id: str
+    state: str = "running"
+    """``queued``, ``running``, ``done``, ``stopped``, ``failed`` or ``interrupted``."""
+    parts: list[Part] = field(default_factory=list)
+    """What was said, texts that follow each other as one."""
+    started: str = ""
+    """ISO 8601, UTC."""
+    ended: str | None = None
+    detail: str = ""
+    """Why it ended so, for the reader."""
+    cursor: str = ""
+    """Up to where the channel was read; resumes behind it."""
+    before: str = ""
+    """``cursor``, but in front of the end: whoever resumes there is told of it."""
+    is_whole: bool = True
+    """Whether the beginning is still held."""
+    failure: Mapping[str, Any] = field(default_factory=dict)
+    """What a failure before the first part is over HTTP: ``status`` and ``retry_after``."""
+
+    @property
+    def text(self) -> str:
+        """All that is text."""
+        return "".join(part.data for part in self.parts if part.kind == "text")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self.state not in ("queued", "running")
+
+    def add(self, items: Iterable[Message | Gap]) -> None:
+        """Go on with what the channel has next."""
+        pieces: list[str] = []  # of a text that is going on
+        for item in items:
+            if isinstance(item, Gap):
+                self.is_whole = False
+                continue
+            if item.event != END:
+                self.before = str(item.id)
+            self.cursor = str(item.id)
+            part = Part.of(item)
+            if part is None:
+                self._note(item)
+            elif part.kind in MERGED and self.parts and self.parts[-1].kind == part.kind:
+                pieces.append(part.data)
+            else:
+                self._join(pieces)
+                self.parts.append(part)
+        self._join(pieces)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What somebody who comes late is told, as JSON can say it."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "text": self.text,
+            "parts": [{"kind": part.kind, "data": part.data} for part in self.parts],
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, as JSON can say it."""
+        return {
+            **self.snapshot(),
+            "cursor": self.cursor,
+            "started": self.started,
+            "ended": self.ended,
+            "detail": self.detail,
+            "whole": self.is_whole,
+        }
+
+    def _join(self, pieces: list[str]) -> None:
+        if pieces:
+            last = self.parts[-1]
+            self.parts[-1] = Part(last.kind, "".join([last.data, *pieces]))
+            pieces.clear()
+
+    def _note(self, message: Message) -> None:
+        said = json.loads(message.data)
+        if message.event == "start":
+            self.state, self.started = said["state"], said["started"]
+        elif message.event == "running":
+            self.state = "running"
+        elif message.event == END:
+            self.state = said.get("state", "done")
+            self.ended, self.detail = said.get("ended"), said.get("detail", "")
+            self.failure = {k: said[k] for k in ("status", "retry_after") if k in said}

@@ -1,0 +1,222 @@
+"""Runs over HTTP: how one is begun, joined, resumed and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Request, Response, current_app, has_request_context, request, url_for
+
+from ..clients.formats import NDJSON, SSE, EventFormat, ready
+from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
+from ..hub.parts import Answer
+from ..hub.pieces import Producer
+from ..hub.runs import PREFIX, OnDisconnect, id_of_key, new_id
+from ..message import Cursor, Gap
+from ..names import check_key
+from ..wire.compact import compact
+from .refusals import in_stream
+from .requests import last_seen
+from .responses import FIRST, event_stream, stream_response
+from .state import State, current_state
+
+ATTEMPTS = 8
+"""Runs that one idempotency key stands for, if they fail before they have said anything."""
+
+TEXT, JSON = "text/plain", "application/json"
+
+
+class Run:
+    """A run, whoever makes it. From ``Streaming.run`` and ``Streaming.find_run``.
+
+    Needs an application context.
+    """
+
+    __slots__ = ("_is_new", "id")
+
+    def __init__(self, id: str, *, is_new: bool = False) -> None:
+        self.id = id
+        self._is_new = is_new
+
+    @property
+    def channel(self) -> str:
+        """The channel that it is in; ends with it."""
+        return PREFIX + self.id
+
+    @property
+    def url(self) -> str:
+        """Where it is joined, resumed and stopped: ``…/runs/<id>``; needs a request."""
+        return url_for(f"{current_state().name}.join_run", id=self.id)
+
+    @property
+    def state(self) -> str:
+        """``queued``, ``running``, ``done``, ``stopped``, ``failed`` or ``interrupted``."""
+        return self.answer().state
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it."""
+        return self.state == "stopped"
+
+    def answer(self) -> Answer:
+        """What it has said up to now.
+
+        Raises:
+            UnknownRun: If it is no longer kept.
+            LogUnavailable: If the log cannot be reached.
+        """
+        return current_state().runs.answer(self.id)
+
+    def stop(self) -> Answer:
+        """End it, on whichever worker it is made; what was said is kept. Idempotent.
+
+        Raises:
+            UnknownRun: If it is no longer kept.
+            LogUnavailable: If the log cannot be reached.
+        """
+        return current_state().runs.stop(self.id)
+
+    def response(self) -> Response:
+        """The answer as it is made, to whoever sent this request, with its ``Location``.
+
+        Plain text, NDJSON or Server-Sent Events by the client's ``Accept``; 202 and what there is
+        for JSON. Somebody who joins gets what was said first.
+
+        Raises:
+            ProducerFailed: If it fails within a second and before it has said anything.
+            UnknownRun: If it is no longer kept.
+            TooManyClients: If this worker has as many as it takes.
+            LogUnavailable: If the log cannot be reached.
+        """
+        state = current_state()
+        wanted = choose(request, TEXT)
+        if self._is_new and wanted != TEXT:
+            state.runs.wait_first(self.id, FIRST)
+        response = respond(state, self.id, wanted, after=None, is_new=self._is_new)
+        if wanted == JSON:
+            response.status_code = 202
+        response.headers["Location"] = self.url
+        return response
+
+    def __repr__(self) -> str:
+        return f"Run({self.id!r})"
+
+
+def begin(
+    producer: Producer, args: tuple[Any, ...], key: str | None, on_disconnect: OnDisconnect
+) -> Run:
+    """The run of ``producer``, or the one that has the key already; see ``Streaming.run``."""
+    state, app = current_state(), current_app
+    start, context = state.runs.start, app.app_context
+    key = _client_key() if key is None else check_key(key)
+    if key is None:
+        id = new_id()
+        start(producer, args, id=id, context=context, on_disconnect=on_disconnect)
+        return Run(id, is_new=True)
+    for attempt in range(ATTEMPTS):
+        id = id_of_key(f"{key}\n{attempt}", app.secret_key or "")
+        if start(producer, args, id=id, context=context, on_disconnect=on_disconnect):
+            return Run(id, is_new=True)
+        if attempt == ATTEMPTS - 1 or not has_failed(state.runs.answer(id)):
+            break
+    return Run(id)
+
+
+def _client_key() -> str | None:
+    key = request.headers.get("Idempotency-Key") if has_request_context() else None
+    try:
+        return None if key is None else check_key(key)
+    except InvalidMessage as error:
+        raise InvalidRequest(f"Idempotency-Key: {error}") from error
+
+
+def has_failed(answer: Answer) -> bool:
+    """Whether it ended in an error before it had said anything: an error of HTTP."""
+    return answer.state == "failed" and not answer.parts
+
+
+def choose(request: Request, first: str) -> str:
+    """The media type a client wants of a run; ``first`` if it does not say."""
+    offers = [first, *({TEXT, SSE.mimetype, NDJSON.mimetype, JSON} - {first})]
+    return request.accept_mimetypes.best_match(offers, first) or first
+
+
+def join_run(id: str) -> Response | tuple[str, int]:
+    """``GET /runs/<id>``: join or resume a run, in any format."""
+    state = current_state()
+    state.check_allowed("subscribe", PREFIX + id)
+    wanted, after = choose(request, SSE.mimetype), last_seen(request)
+    if wanted in (SSE.mimetype, NDJSON.mimetype):
+        return in_stream(lambda: respond(state, id, wanted, after=after))
+    return respond(state, id, wanted, after=after)
+
+
+def stop_run(id: str) -> Response:
+    """``DELETE /runs/<id>``: stop a run."""
+    state = current_state()
+    state.check_allowed("stop", PREFIX + id)
+    return _json(state.runs.stop(id))
+
+
+def respond(
+    state: State, id: str, wanted: str, *, after: str | None, is_new: bool = False
+) -> Response:
+    """A run in the format that is wanted, behind ``after`` or from what was said up to now."""
+    if wanted == JSON:
+        return _json(state.runs.answer(id))
+    if wanted == TEXT:
+        return _text(state, id, after)
+    form = NDJSON if wanted == NDJSON.mimetype else SSE
+    if after is None or Cursor.parse(after).is_start:
+        return _from_start(state, id, form, is_new=is_new)
+    if state.runs.is_read(id, after):
+        return Response(status=204)
+    return event_stream(request, state, [PREFIX + id], after=after, form=form)
+
+
+def _from_start(state: State, id: str, form: EventFormat, *, is_new: bool) -> Response:
+    answer = state.runs.answer(id)
+    if is_new and has_failed(answer):
+        raise _failure(answer)
+    channel, start = PREFIX + id, str(state.hub.start_of(PREFIX + id))
+    opening = ready(form, [channel], start)
+    after = start
+    if not is_new:
+        after = answer.before or start
+        opening += form.event("snapshot", compact(answer.snapshot()), id=after)
+    return event_stream(request, state, [channel], after=after, form=form, opening=opening)
+
+
+def _json(answer: Answer) -> Response:
+    return Response(
+        compact(answer.describe()), mimetype=JSON, headers={"Cache-Control": "no-store"}
+    )
+
+
+def _text(state: State, id: str, after: str | None) -> Response:
+    answer = state.runs.answer(id)  # ends it if nobody makes it any more
+    if has_failed(answer):
+        raise _failure(answer)
+    return stream_response(request, state, _texts(state, id, after))
+
+
+def _texts(state: State, id: str, after: str | None) -> Iterator[str]:
+    """The text of a run; breaks off where it is not the whole."""
+    answer = Answer(id)
+    for item in state.runs.messages(id, after or "start"):
+        if isinstance(item, Gap):
+            raise ProducerFailed("The beginning is no longer held.", status=410)
+        if item.event == "text":
+            yield item.data
+        else:
+            answer.add([item])
+    if answer.state not in ("done", "stopped"):
+        raise _failure(answer)
+
+
+def _failure(answer: Answer) -> ProducerFailed:
+    return ProducerFailed(
+        answer.detail or "The answer was interrupted.",
+        status=int(answer.failure.get("status", 500)),
+        retry_after=answer.failure.get("retry_after"),
+    )
