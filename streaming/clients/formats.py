@@ -105,6 +105,21 @@ class SseFormat(_Chunked):
         return sse.encode(data, event=event, id=id, retry=retry)
 
 
+class MadeFormat(SseFormat):
+    """Server-sent events that are bytes already; nothing is added but heartbeats."""
+
+    def event(
+        self,
+        event: str,
+        data: str,
+        *,
+        id: str | None = None,
+        channel: str | None = None,
+        retry: int | None = None,
+    ) -> bytes:
+        return data.encode() if event == "message" else b""
+
+
 class NdjsonFormat(_Chunked):
     """One JSON object a line."""
 
@@ -131,6 +146,7 @@ def _line(message: Message, place: str) -> bytes:
 
 SSE = SseFormat()
 NDJSON = NdjsonFormat()
+MADE = MadeFormat()
 
 
 class FrameFormat:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InvalidMessage
+from ..errors import InvalidMessage, ProducerFailed
 from ..message import Gap, Message
 from ..names import END
 from ..wire.compact import compact
@@ -94,6 +94,8 @@ class Answer:
     """``cursor``, but in front of the end: whoever resumes there is told of it."""
     is_whole: bool = True
     """Whether the beginning is still held."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What whoever began it has noted."""
     failure: Mapping[str, Any] = field(default_factory=dict)
     """What a failure before the first part is over HTTP: ``status`` and ``retry_after``."""
 
@@ -106,6 +108,15 @@ class Answer:
     def is_over(self) -> bool:
         """Whether nothing comes any more."""
         return self.state not in ("queued", "running")
+
+    @property
+    def error(self) -> ProducerFailed:
+        """What tells of it that it is not whole."""
+        return ProducerFailed(
+            self.detail or "The answer was interrupted.",
+            status=int(self.failure.get("status", 500)),
+            retry_after=self.failure.get("retry_after"),
+        )
 
     def add(self, items: Iterable[Message | Gap]) -> None:
         """Go on with what the channel has next."""
@@ -157,6 +168,7 @@ class Answer:
         said = json.loads(message.data)
         if message.event == "start":
             self.state, self.started = said["state"], said["started"]
+            self.about = said.get("about", {})
         elif message.event == "running":
             self.state = "running"
         elif message.event == END:

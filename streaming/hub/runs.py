@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from hashlib import blake2s
@@ -27,6 +27,7 @@ from .hub import Hub
 from .parts import Answer
 from .pieces import Producer, check_producer
 from .presence import Presence
+from .subscription import Subscription
 from .workers import Workers
 
 PREFIX = "run:"
@@ -115,6 +116,7 @@ class Runs:
         id: str,
         context: Callable[[], AbstractContextManager[object]],
         on_disconnect: OnDisconnect = "continue",
+        about: Mapping[str, Any] | None = None,
     ) -> bool:
         """Begin the run ``id``, made by ``producer``; False if there is one, which is joined.
 
@@ -143,7 +145,10 @@ class Runs:
         is_queued = self._reserve()
         try:
             self._presence.hold(MADE, made.seat)
-            said = {"id": id, "state": "queued" if is_queued else "running", "started": now()}
+            state = "queued" if is_queued else "running"
+            said: dict[str, Any] = {"id": id, "state": state, "started": now()}
+            if about:
+                said["about"] = dict(about)
             first = self._hub.log.append(
                 channel, compact(said), event="start", key="start", sender=token
             )
@@ -220,13 +225,19 @@ class Runs:
             self._end(id, "stopped")
         return self._read(id)
 
-    def messages(self, id: str, after: str = START) -> Iterator[Message | Gap]:
+    def messages(
+        self, id: str, after: str = START, *, begun: Callable[[Subscription], None] | None = None
+    ) -> Iterator[Message | Gap]:
         """What the run's channel holds behind ``after``, and what comes, to its end. Blocks.
+
+        ``begun`` is given the subscription, so that somebody else can end it.
 
         Raises:
             HubClosed: If this process is about to stop.
         """
         with self._hub.subscribe(PREFIX + id, after=after) as subscription, suppress(StreamEnded):
+            if begun is not None:
+                begun(subscription)
             while True:
                 yield from subscription.take()
 

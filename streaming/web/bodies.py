@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from flask import Request
 
@@ -20,6 +20,9 @@ from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
 from .state import State
+
+Begun = Callable[[Subscription], None]
+"""Is told which subscription is read."""
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +140,27 @@ def _encode(form: EventFormat, sub: Subscription, item: Message | Gap) -> bytes:
     )
 
 
+class Followed:
+    """Pieces made of what a channel holds, which end as soon as their client leaves.
+
+    Args:
+        make: Makes them, and says which subscription it reads.
+    """
+
+    def __init__(self, make: Callable[[Begun], Iterator[str | bytes]]) -> None:
+        self._make = make
+        self.client: RequestStream | None = None
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        return self._make(self._note)
+
+    def _note(self, subscription: Subscription) -> None:
+        if self.client is not None:
+            self.client.subscription = subscription
+            if self.client.reason is not None:  # it has left already
+                subscription.end(self.client.reason)
+
+
 class PieceBody:
     """The pieces of an iterable, each as soon as it is there, until the end of either side.
 
@@ -168,6 +192,8 @@ class PieceBody:
             form,
             peer=str(environ.get("REMOTE_ADDR", "")),
         )
+        if isinstance(pieces, Followed):
+            pieces.client = self._client
         self._is_listed = False
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self.passage = Passage(self._sock, is_chunked=is_chunked)
@@ -216,8 +242,8 @@ class PieceBody:
             self._enter()  # it may be asked for by an extension that has wrapped it
             yield from self._paced()
             reason = "The end."
-            if form:
-                yield client.hand(formats.close(form))
+            if form and (last := formats.close(form)):
+                yield client.hand(last)
         except (HubClosed, TooManyClients, ProducerFailed) as refusal:
             reason = refusal
             yield from self._give_up(refusal)
@@ -290,7 +316,8 @@ class PieceBody:
             if self._sock is not None:
                 sockets.shut(self._sock)
             return
-        yield self._client.hand(formats.farewell(self._form, error, spread_retry()))
+        if last := formats.farewell(self._form, error, spread_retry()):
+            yield self._client.hand(last)
         if self._sock is not None and error.status == 503:
             sockets.shut(self._sock, socket.SHUT_RD)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from flask import Request, Response, current_app, has_request_context, request, url_for
@@ -12,9 +13,10 @@ from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
 from ..hub.parts import Answer
 from ..hub.pieces import Producer
 from ..hub.runs import PREFIX, OnDisconnect, id_of_key, new_id
-from ..message import Cursor, Gap
+from ..message import START, Cursor, Gap
 from ..names import check_key
 from ..wire.compact import compact
+from .bodies import Begun, Followed
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import FIRST, event_stream, stream_response
@@ -103,19 +105,25 @@ class Run:
 
 
 def begin(
-    producer: Producer, args: tuple[Any, ...], key: str | None, on_disconnect: OnDisconnect
+    producer: Producer,
+    args: tuple[Any, ...],
+    key: str | None,
+    on_disconnect: OnDisconnect,
+    *,
+    about: Mapping[str, Any] | None = None,
 ) -> Run:
     """The run of ``producer``, or the one that has the key already; see ``Streaming.run``."""
     state, app = current_state(), current_app
-    start, context = state.runs.start, app.app_context
+    how: Any = {"context": app.app_context, "on_disconnect": on_disconnect, "about": about}
+    start = partial(state.runs.start, producer, args, **how)
     key = _client_key() if key is None else check_key(key)
     if key is None:
         id = new_id()
-        start(producer, args, id=id, context=context, on_disconnect=on_disconnect)
+        start(id=id)
         return Run(id, is_new=True)
     for attempt in range(ATTEMPTS):
         id = id_of_key(f"{key}\n{attempt}", app.secret_key or "")
-        if start(producer, args, id=id, context=context, on_disconnect=on_disconnect):
+        if start(id=id):
             return Run(id, is_new=True)
         if attempt == ATTEMPTS - 1 or not has_failed(state.runs.answer(id)):
             break
@@ -177,7 +185,7 @@ def respond(
 def _from_start(state: State, id: str, form: EventFormat, *, is_new: bool) -> Response:
     answer = state.runs.answer(id)
     if is_new and has_failed(answer):
-        raise _failure(answer)
+        raise answer.error
     channel, start = PREFIX + id, str(state.hub.start_of(PREFIX + id))
     opening = ready(form, [channel], start)
     after = start
@@ -196,14 +204,15 @@ def _json(answer: Answer) -> Response:
 def _text(state: State, id: str, after: str | None) -> Response:
     answer = state.runs.answer(id)  # ends it if nobody makes it any more
     if has_failed(answer):
-        raise _failure(answer)
-    return stream_response(request, state, _texts(state, id, after))
+        raise answer.error
+    pieces = Followed(partial(_texts, state, id, after or START))
+    return stream_response(request, state, pieces)
 
 
-def _texts(state: State, id: str, after: str | None) -> Iterator[str]:
+def _texts(state: State, id: str, after: str, begun: Begun) -> Iterator[str]:
     """The text of a run; breaks off where it is not the whole."""
     answer = Answer(id)
-    for item in state.runs.messages(id, after or "start"):
+    for item in state.runs.messages(id, after, begun=begun):
         if isinstance(item, Gap):
             raise ProducerFailed("The beginning is no longer held.", status=410)
         if item.event == "text":
@@ -211,12 +220,4 @@ def _texts(state: State, id: str, after: str | None) -> Iterator[str]:
         else:
             answer.add([item])
     if answer.state not in ("done", "stopped"):
-        raise _failure(answer)
-
-
-def _failure(answer: Answer) -> ProducerFailed:
-    return ProducerFailed(
-        answer.detail or "The answer was interrupted.",
-        status=int(answer.failure.get("status", 500)),
-        retry_after=answer.failure.get("retry_after"),
-    )
+        raise answer.error

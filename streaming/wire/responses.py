@@ -113,7 +113,7 @@ class ResponseEvents:
             "usage": self._usage,
         }
 
-    def _event(self, name: str, **more: Any) -> Event:
+    def _event(self, name: str, /, **more: Any) -> Event:
         number, self._count = self._count, self._count + 1
         return {"type": name, "sequence_number": number, **more}
 
