@@ -27,16 +27,17 @@ class Retention:
     key_window: float = 120.0
     """Seconds for which a repeated idempotency key gives back the first message."""
     named: Mapping[str, Retention] = field(default_factory=dict, hash=False)
-    """What channels keep that are named here, or whose names fit a pattern (``job:*``); see
-    ``names.Patterns``. ``channels`` counts them all together."""
+    """What channels keep that are named here, or whose names fit a pattern (``job:*``): a name goes
+    before patterns, and the longest pattern before others. ``channels`` counts all together."""
+
+    _patterns: Patterns[Retention] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "named", Patterns(self.named))
+        object.__setattr__(self, "_patterns", Patterns(self.named) if self.named else None)
 
     def of(self, channel: str) -> Retention:
         """How much of its past ``channel`` keeps."""
-        named = self.named
-        return named.of(channel, self) if named and isinstance(named, Patterns) else self
+        return self if self._patterns is None else self._patterns.of(channel, self)
 
     def life(self, is_ended: bool) -> float | None:
         """Seconds after its last message for which a channel holds anything; None for no limit."""

@@ -79,13 +79,13 @@ def _forget_old(db: sqlite3.Connection, new: int, keep: Retention, now: float) -
     Gives the numbers (``seq``) of those that are forgotten.
     """
     gone: list[int] = []
-    for channel, name, seq, used, is_ended, followed in db.execute(
+    for channel, name, seq, used, ended, followed in db.execute(
         "SELECT id, name, seq, used, ended,"
         " EXISTS (SELECT 1 FROM follows WHERE channel = channels.id)"
         " FROM channels WHERE look < ? AND id != ? ORDER BY look LIMIT ?",
         (now, new, AT_ONCE),
     ).fetchall():
-        life = keep.of(name).life(is_ended)
+        life = keep.of(name).life(ended is not None)
         if not followed and life is not None and now - used > life:
             _drop(db, channel)
             gone.append(seq)

@@ -31,8 +31,7 @@ class Place:
     born: int
     clean: int
     past: str
-    used: float
-    ended: int = 0
+    ended: float | None = None
 
     def row(self, offset: int) -> int:
         """The id of the row of a message of this channel."""
@@ -74,7 +73,7 @@ class History:
         None if the channel has ended."""
         keep = self._retention.of(draft.channel)
         place = _find(db, draft.channel)
-        if place is not None and place.ended and _is_gone(db, place, keep, now):
+        if place is not None and _is_over(place, keep, now) and not is_followed(db, place.id):
             forget(db, place.id)
             place = None
         place = place or _new(db, now)
@@ -82,7 +81,7 @@ class History:
             first = _first_offset(db, place, draft.key, now - keep.key_window)
             if first is not None:
                 return Appended(_repeated(db, place, draft, first), False)
-        if place.ended:
+        if place.ended is not None:
             return None
         place.newest += 1
         place.size += draft.size
@@ -117,8 +116,8 @@ class History:
             )
         if last:
             db.execute(
-                "UPDATE channels SET ended = 1, look = ? WHERE id = ?",
-                (look(keep.after_end, now), place.id),
+                "UPDATE channels SET ended = ?, look = ? WHERE id = ?",
+                (now, look(keep.after_end, now), place.id),
             )
         return Appended(_placed(draft, Position(place.epoch, place.newest)), True)
 
@@ -137,7 +136,7 @@ class History:
         if place is None:
             return _read_nothing(channel, after, life(db))
         if after.epoch == place.epoch and after.offset == place.newest:
-            return Page((), after, more=False, ended=bool(place.ended))
+            return Page((), after, more=False, ended=place.ended is not None)
         seen = after
         if after.is_mark and place.begins_behind(after, life(db)):
             seen = Position(place.epoch, 0)
@@ -166,7 +165,7 @@ class History:
         rows.close()  # an unfinished statement would keep the snapshot
         end = start - 1 + len(messages)
         more = end < place.newest
-        is_ended = bool(place.ended) and not more
+        is_ended = place.ended is not None and not more
         return Page(messages, Position(place.epoch, end), gap, more, is_ended)
 
     def tail(self, db: sqlite3.Connection, channel: str, history: int, now: float) -> Position:
@@ -188,10 +187,10 @@ class History:
             "SELECT name, used, ended FROM channels WHERE name >= ? AND name < ? ORDER BY seq DESC",
             (prefix, prefix + "\x7f"),
         )
-        for name, used, is_ended in rows:
+        for name, used, ended in rows:
             if len(found) >= limit:
                 break
-            if not self._retention.of(name).is_over(now - used, is_ended):
+            if not self._retention.of(name).is_over(now - used, ended is not None):
                 found.append(name)
         rows.close()
         return found
@@ -213,16 +212,18 @@ class History:
         forget_others(db, place.id, self._retention, now, self._lease)
 
 
-def _is_gone(db: sqlite3.Connection, place: Place, keep: Retention, now: float) -> bool:
-    """Whether an ended channel is kept no longer: its time is over, and nobody follows it."""
-    return keep.is_over(now - place.used, True) and not is_followed(db, place.id)
+def _is_over(place: Place, keep: Retention, now: float) -> bool:
+    """Whether a channel has ended, and the time is over for which it is kept then."""
+    return place.ended is not None and keep.is_over(now - place.ended, True)
 
 
 def _oldest(db: sqlite3.Connection, place: Place, keep: Retention, now: float) -> int:
     """The oldest message held by now: a read may come long after the last append."""
+    if _is_over(place, keep, now):
+        return place.newest + 1
     oldest = max(place.oldest, place.newest - keep.messages + 1)
-    if place.ended:
-        return place.newest + 1 if keep.is_over(now - place.used, True) else oldest
+    if place.ended is not None:
+        return oldest
     if keep.age is None or now - place.since <= keep.age:
         return oldest
     found = db.execute(
@@ -288,7 +289,7 @@ def _repeated(db: sqlite3.Connection, place: Place, draft: Message, offset: int)
 
 def _find(db: sqlite3.Connection, channel: str) -> Place | None:
     row = db.execute(
-        "SELECT id, epoch, oldest, newest, size, since, keys, born, clean, past, used, ended"
+        "SELECT id, epoch, oldest, newest, size, since, keys, born, clean, past, ended"
         " FROM channels WHERE name = ?",
         (channel,),
     ).fetchone()
@@ -299,7 +300,7 @@ def _new(db: sqlite3.Connection, now: float) -> Place:
     """A channel that is about to get its first message."""
     log = life(db)
     epoch, born, clean = secrets.token_hex(4), log.newest + 1, log.forgotten
-    return Place(free_id(db), epoch, 1, 0, 0, now, 0, born, clean, "", now)
+    return Place(free_id(db), epoch, 1, 0, 0, now, 0, born, clean, "")
 
 
 def _read_nothing(channel: str, after: Position, log: Life) -> Page:

@@ -27,14 +27,14 @@ _TABLES = (
     # appended to any channel that was forgotten before that came up to this number.
     # since: when the oldest message held was appended; keys: how many keys are remembered;
     # past: earlier epochs and the newest offset of each, as far as it survived, the latest first.
-    # ended: 1 if nothing can follow; look: it holds something up to this time at least, or need not
-    # be looked at before. It stays as it is while the channel is used, so an append costs no more.
+    # ended: when, if it has; look: up to this time it holds something, or need not be looked at.
+    # It stays as it is while the channel is used, so an append costs no more.
     """CREATE TABLE channels (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, epoch TEXT NOT NULL,
         oldest INTEGER NOT NULL, newest INTEGER NOT NULL, size INTEGER NOT NULL,
         since REAL NOT NULL, used REAL NOT NULL, keys INTEGER NOT NULL, seq INTEGER NOT NULL,
         born INTEGER NOT NULL, clean INTEGER NOT NULL, past TEXT NOT NULL DEFAULT '',
-        ended INTEGER NOT NULL DEFAULT 0, look REAL NOT NULL)""",
+        ended REAL, look REAL NOT NULL)""",
     "CREATE UNIQUE INDEX channels_by_seq ON channels (seq)",
     "CREATE INDEX channels_by_look ON channels (look)",
     """CREATE TABLE messages (
