@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
 
-from streaming.errors import ConfigurationError, LogUnavailable
+from streaming.errors import ChannelEnded, ConfigurationError, LogUnavailable
 from streaming.logs import Member, Retention, open_log
 from streaming.logs.contract import MAX_KEYS
 from streaming.logs.redis import RedisLog, commands, rooms
@@ -171,6 +172,74 @@ def test_what_was_not_announced_is_told_all_the_same(
             assert listener.wait(PATIENCE)
 
 
+def test_an_ended_channel_is_forgotten_in_its_own_time(server: RedisServer, url: str) -> None:
+    keep = Retention(age=None, named={"run:*": Retention(after_end=600.0, age=86400.0)})
+    with closing(RedisLog(url, keep)) as log:
+        for channel, ended, going in (("a", 3600, None), ("run:1", 600, 86400)):
+            log.append(channel, "text")
+            for is_ended, seconds in ((False, going), (True, ended)):
+                if is_ended:
+                    log.append(channel, "{}", event="end", last=True)
+                for kind in ("log", "meta"):
+                    ttl = server.ask("PTTL", name(log, kind, channel))
+                    wanted = -1 if seconds is None else (seconds + 120) * 1000
+                    assert ttl == pytest.approx(wanted, abs=60_000)
+
+
+def test_without_a_limit_an_ended_channel_is_not_forgotten(server: RedisServer, url: str) -> None:
+    with closing(RedisLog(url, Retention(after_end=None))) as log:
+        last = log.append("a", "{}", event="end", last=True).id
+        for _ in range(2):
+            log._look("a")
+            for kind in ("log", "meta"):
+                assert server.ask("PTTL", name(log, kind)) == -1
+        new_run(server, log)
+        assert log.read("a", last, limit=9, size=MUCH).ended
+        assert server.ask("PTTL", name(log, "meta")) == -1
+
+
+def test_an_ended_channel_that_is_followed_is_kept(
+    server: RedisServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
+    with closing(RedisLog(url, Retention(age=None, after_end=1.0))) as log, following(log, "a"):
+        log.append("a", "{}", event="end", last=True)
+        for kind in ("log", "meta"):
+            server.ask("PEXPIRE", name(log, kind), 30_000)
+        for kind in ("log", "meta"):
+            wait_until(lambda k=kind: server.ask("PTTL", name(log, k)) > 60_000, "it is kept")
+        server.ask("PEXPIRE", name(log, "meta"), 3_000_000)
+        log._look("a")
+        assert server.ask("PTTL", name(log, "meta")) > 2_000_000, "no shorter than it is anyway"
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_the_last_message_of_a_channel_says_is_heard_or_read(
+    log: RedisLog, url: str, is_known: bool
+) -> None:
+    data = "x" * (CARRIED if is_known else CARRIED + 1)
+    with closing(RedisLog(url)) as other, following(other, "a") as listener:
+        last = log.append("a", data, event="end", last=True)
+        assert listener.wait(PATIENCE)
+        assert listener.calls == [("a", last if is_known else None)]
+
+
+def test_only_own_channels_are_listed_whatever_the_prefix_of_names(server: RedisServer) -> None:
+    prefixes = ["shop*:", "shop?:", "shop[a-z]:", "shop\\:", "shopa:", "shop"]
+    for n, prefix in enumerate(prefixes):
+        with closing(RedisLog(server.url(quote(prefix)))) as log:
+            log.append(f"a{n}", "text")
+            log.enter("room", Member("ann"))
+    for n, prefix in enumerate(prefixes):
+        with closing(RedisLog(server.url(quote(prefix)))) as log:
+            assert log.channels() == [f"a{n}"]
+
+
+def test_channels_of_a_server_that_is_away_are_unavailable() -> None:
+    with closing(RedisLog("redis://127.0.0.1:1/0")) as log, pytest.raises(LogUnavailable):
+        log.channels()
+
+
 # Marks, and what is not written
 
 
@@ -242,7 +311,7 @@ def test_a_mark_that_is_older_than_a_channel_may_live_is_a_gap(
 ) -> None:
     if is_there:
         log.append("a", "text")
-    oldest = now(server) - log._keep + SLACK
+    oldest = now(server) - log._bounds.keep + SLACK
     assert is_whole(log, Position(NONE, oldest + 10_000))
     assert not is_whole(log, Position(NONE, oldest - 10_000))
     assert not is_whole(log, Position(NONE, 0))
@@ -250,7 +319,7 @@ def test_a_mark_that_is_older_than_a_channel_may_live_is_a_gap(
 
 @pytest.mark.parametrize("is_there", [False, True])
 def test_where_nothing_grows_old_no_mark_does(url: str, is_there: bool) -> None:
-    with closing(RedisLog(url, Retention(age=None))) as log:
+    with closing(RedisLog(url, Retention(age=None, after_end=None))) as log:
         if is_there:
             log.append("a", "text")
         assert is_whole(log, Position(NONE, 0))
@@ -270,6 +339,20 @@ def test_a_mark_of_the_future_or_of_another_log_is_a_gap(
         assert (page.gap.oldest is not None) == is_there == bool(page.messages)
         assert page.position.is_mark != is_there
         assert log.read("a", page.position, limit=9, size=MUCH).gap is None
+
+
+def test_a_mark_that_is_older_than_an_ended_channel_may_live_is_a_gap(
+    server: RedisServer, url: str
+) -> None:
+    for age in (None, 3600.0):
+        with closing(RedisLog(url, Retention(age=age, after_end=600.0))) as log:
+            born = log.append(f"a{age}", "text")
+            for before, is_whole in ((500, True), (700, False)):
+                mark = Position(NONE, now(server) - before * 1000)
+                page = log.read(f"a{age}", mark, limit=9, size=MUCH)
+                assert list(page.messages) == [born]
+                assert (page.gap is None) == is_whole
+                assert (log.read("none", mark, limit=9, size=MUCH).gap is None) == is_whole
 
 
 def test_a_mark_given_while_a_channel_was_gone_knows_its_second_life_only(
@@ -302,7 +385,7 @@ def test_who_follows_where_nothing_is_said_is_told_before_its_mark_is_too_old(
     server: RedisServer, log: RedisLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.05)
-    monkeypatch.setattr(log, "_keep", 2000)
+    monkeypatch.setattr(log, "_bounds", log._bounds._replace(keep=2000))
     with following(log, "a") as listener:
         wait_until(lambda: len(listener.calls) > 2, "it is told to look again and again")
     assert names(server, log) == []
@@ -313,7 +396,7 @@ def test_who_follows_where_nothing_is_said_is_left_alone_if_marks_stay_good(
 ) -> None:
     monkeypatch.setattr("streaming.logs.redis.announcements.LOOK", 0.01)
     looks: list[str] = []
-    with closing(RedisLog(url, Retention(age=None))) as log:
+    with closing(RedisLog(url, Retention(age=None, after_end=None))) as log:
         look = log._look
         monkeypatch.setattr(
             log.process.announcements, "_look", lambda a: looks.append(a) or look(a)
@@ -489,6 +572,50 @@ def test_a_new_run_begins_an_epoch_in_which_old_positions_are_good(
         assert page.gap is None
         assert {m.id.epoch for m in page.messages} == {last.id.epoch}
         assert len(page.messages) == 4 - seen
+
+
+def test_an_end_outlives_a_new_run(server: RedisServer, log: RedisLog) -> None:
+    first = log.append("a", "text", key="k").id
+    last = log.append("a", "{}", event="end", last=True).id
+    for read_first in (True, False):
+        new_run(server, log)
+        if read_first:
+            page = log.read("a", last, limit=9, size=MUCH)
+            assert (page.gap, list(page.messages), page.ended) == (None, [], True)
+            assert page.position.epoch != last.epoch
+        with pytest.raises(ChannelEnded):
+            log.append("a", "late")
+        assert log.append("a", "again", key="k").id.offset == first.offset
+        page = log.read("a", first, limit=9, size=MUCH)
+        assert ([m.event for m in page.messages], page.gap, page.ended) == (["end"], None, True)
+
+
+def test_an_end_that_redis_has_lost_has_not_been(server: RedisServer, log: RedisLog) -> None:
+    log.append("a", "text")
+    with redis.Redis(port=server.port, password=server.password) as client:
+        before = {kind: client.dump(name(log, kind)) for kind in ("log", "meta")}
+        last = log.append("a", "{}", event="end", last=True).id
+        for kind, value in before.items():
+            client.restore(name(log, kind), 0, value, replace=True)
+    new_run(server, log)
+    message = log.append("a", "on")
+    assert message.id.offset == last.offset
+    page = log.read("a", last, limit=9, size=MUCH)
+    assert page.gap is not None
+    assert (list(page.messages), page.ended) == ([message], False)
+
+
+def test_an_end_is_known_though_its_messages_were_evicted(
+    server: RedisServer, log: RedisLog
+) -> None:
+    first = log.append("a", "text").id
+    last = log.append("a", "{}", event="end", last=True).id
+    server.ask("DEL", name(log, "log"))
+    page = log.read("a", first, limit=9, size=MUCH)
+    assert page.gap is not None
+    assert (page.gap.oldest, page.position, page.ended) == (None, last, True)
+    with pytest.raises(ChannelEnded):
+        log.append("a", "late")
 
 
 def test_at_the_head_a_new_run_only_renames_the_place(server: RedisServer, log: RedisLog) -> None:

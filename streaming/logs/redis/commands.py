@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,6 +28,9 @@ TIMEOUT = 2.0
 
 SENTINEL_TIMEOUT = 0.5
 """Seconds that one sentinel may take to connect and to answer."""
+
+SCANNED = 1000
+"""Keys that a server looks at in one command to find some."""
 
 CONNECTIONS = 16
 """Commands that are on their way at the same time; the others wait their turn, ``TIMEOUT`` long."""
@@ -58,14 +62,43 @@ class Commands:
             LogUnavailable: If it could not be run; the cause is Redis' error, if there was one.
         """
         client = self._open()
-        outage = self._outages[self._node(client, keys[0])]
+        all_args = (len(keys), *keys, *args)
+
+        def ask() -> Any:
+            return self._send(client, script, all_args, again=again)
+
+        return self._ask(client, self._node(client, keys[0]), ask)
+
+    def find(self, pattern: str, limit: int) -> list[str]:
+        """Names of keys that fit ``pattern``, at most ``limit``, on all nodes; those that can be
+        found within ``TIMEOUT``.
+
+        Raises:
+            LogUnavailable: If the server cannot be reached.
+        """
+        client = self._open()
+
+        def ask() -> list[str]:
+            until = time.monotonic() + TIMEOUT
+            found: dict[str, None] = {}
+            for node in _nodes(client):
+                cursor = -1
+                while cursor and len(found) < limit and time.monotonic() < until:
+                    cursor, some = node.scan(max(cursor, 0), match=pattern, count=SCANNED)
+                    found |= dict.fromkeys(some)
+            return list(found)[:limit]
+
+        return cast("list[str]", self._ask(client, "", ask))
+
+    def _ask(self, client: Any, node: str, ask: Callable[[], Any]) -> Any:
+        outage = self._outages[node]
         outage.check()
         if not self._turns.acquire(timeout=TIMEOUT):
             raise LogUnavailable(
                 f"Redis ({self._url}) is slower than we ask it: {CONNECTIONS} commands wait."
             )
         try:
-            result = self._send(client, script, (len(keys), *keys, *args), again=again)
+            result = ask()
         except FAILURES as error:
             raise self._failure(outage, error) from error
         finally:
@@ -168,6 +201,13 @@ class Commands:
 
 def _outage() -> Outage:
     return Outage(Backoff(cap=2.0), patience=3 * TIMEOUT)
+
+
+def _nodes(client: Any) -> list[Any]:
+    """The client of each server that has a part of the channels."""
+    if not isinstance(client, RedisCluster):
+        return [client]
+    return [client.get_redis_connection(node) for node in client.get_primaries()]  # type: ignore[no-untyped-call]
 
 
 def _let_go(client: Any) -> None:

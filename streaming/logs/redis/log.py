@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from ...errors import LogUnavailable
+from ...errors import ChannelEnded, LogUnavailable
 from ...message import Gap, Message, Position, text_size
+from ...names import Patterns
 from ...own import Own
 from ..contract import LEASE, Heard, Member, Page, Retention
 from .announcements import Announcements
@@ -22,6 +24,48 @@ MARGIN = 120_000
 """Milliseconds that a channel outlives its last message."""
 
 _log = logging.getLogger(__name__)
+
+_STRANGE = re.compile(r"[^A-Za-z0-9_.:-]")
+"""What is in no channel's name."""
+
+_SPECIAL = re.compile(r"[\\*?\[\]]")
+"""What means something in a pattern of keys."""
+
+
+class Bounds(NamedTuple):
+    """What a channel keeps, as the scripts are told it: ms, where 0 is for ever."""
+
+    keep: int
+    messages: int
+    size: int
+    age: int
+    end_keep: int
+    after_end: int
+    window: int
+
+    @classmethod
+    def of(cls, keep: Retention) -> Self:
+        """Those of a retention."""
+        age, window = _ms(keep.age), _ms(keep.key_window)
+        after_end = _ms(keep.after_end)
+        return cls(
+            max(age, window) + MARGIN if age else 0,
+            keep.messages,
+            keep.size,
+            age,
+            after_end + MARGIN if after_end else 0,
+            after_end,
+            window,
+        )
+
+    @property
+    def least(self) -> int:
+        """Ms that a channel lives at least."""
+        return min(filter(None, (self.keep, self.end_keep)), default=0)
+
+
+def _ms(seconds: float | None) -> int:
+    return 0 if seconds is None else max(int(seconds * 1000), 1)
 
 
 class Process(NamedTuple):
@@ -54,10 +98,8 @@ class RedisLog:
     ) -> None:
         place = RedisURL.parse(url)
         self.retention = keep = retention or Retention()
-        age, window = int((keep.age or 0) * 1000), int(keep.key_window * 1000)
-        self._keep = max(age, window) + MARGIN if age else 0
-        self._window = window
-        self._bounds = (self._keep, keep.messages, keep.size, age)
+        self._bounds = Bounds.of(keep)
+        self._named = Patterns({name: Bounds.of(other) for name, other in keep.named.items()})
         self._url = place
         self._lease = lease
         self._own = Own(self._begin)
@@ -77,18 +119,19 @@ class RedisLog:
         sender: str | None = None,
         last: bool = False,
     ) -> Message:
-        if last:
-            raise NotImplementedError("channels do not end here yet")
         size = text_size(data)
-        args = (self._window, key or "", data, event, sender or "")
+        args = (key or "", data, event, sender or "", int(last))
         try:
-            epoch, offset, *first = self._run(APPEND, channel, *args, again=key is not None)
+            found = self._run(APPEND, channel, *args, again=key is not None)
         except LogUnavailable as error:
             if not may_have_run(error.__cause__):
                 raise
             raise LogUnavailable(
                 f"{error} The message may be stored all the same: with a key it can be repeated."
             ) from error
+        if not found:
+            raise ChannelEnded.of(channel)
+        epoch, offset, *first = found
         if first and first[0]:
             return stored(channel, epoch, first[0][0])
         position = Position(epoch, int(offset))
@@ -99,7 +142,7 @@ class RedisLog:
 
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         args = (after.epoch, after.offset, limit, size)
-        epoch, start, is_gap, newest, entries = self._run(READ, channel, *args, again=True)
+        epoch, start, is_gap, newest, entries, ended = self._run(READ, channel, *args, again=True)
         start, newest = int(start), int(newest)
         gap = None
         if is_gap and start < newest:
@@ -108,14 +151,20 @@ class RedisLog:
             gap = Gap(channel, after, None, None)
         messages = [stored(channel, epoch, entry) for entry in entries]
         end = start + len(messages)
-        return Page(messages, Position(epoch, end), gap, more=end < newest)
+        more = end < newest
+        return Page(messages, Position(epoch, end), gap, more, bool(ended) and not more)
 
     def tail(self, channel: str, history: int = 0) -> Position:
         epoch, offset = self._run(TAIL, channel, max(history, 0), again=True)
         return Position(epoch, int(offset))
 
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
-        raise NotImplementedError("channels are not listed here yet")
+        if limit < 1 or _STRANGE.search(prefix):
+            return []
+        start, brace, end = self._url.key("", "meta").rpartition("}")
+        start = _SPECIAL.sub(r"\\\g<0>", start)
+        found = self.process.commands.find(f"{start}{prefix}*{brace}{end}", limit)
+        return [self._url.channel(key) for key in found]
 
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.announcements.follow(channel, heard)
@@ -162,9 +211,12 @@ class RedisLog:
     def _run(self, script: Script, channel: str, *args: object, again: bool) -> Any:
         keys = [self._url.key(channel, kind) for kind in ("log", "meta", "keys", "order")]
         fresh = secrets.token_hex(4)
-        return self.process.commands.run(script, keys, fresh, *self._bounds, *args, again=again)
+        bounds = self._named.of(channel, self._bounds)
+        return self.process.commands.run(script, keys, fresh, *bounds, *args, again=again)
 
     def _look(self, channel: str) -> str:
         """Where its head is, as far as it is there."""
         keys = [self._url.key(channel, kind) for kind in ("log", "meta")]
-        return str(self.process.commands.run(TOUCH, keys, self._keep, again=True))
+        bounds = self._named.of(channel, self._bounds)
+        args = (bounds.keep, MARGIN, bounds.least)
+        return str(self.process.commands.run(TOUCH, keys, *args, again=True))

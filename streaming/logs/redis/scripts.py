@@ -7,7 +7,8 @@ A channel is four keys of one hash tag, so that a cluster keeps them on one node
                                 from ``message`` and nothing; announcements (``messages.py``)
                                 have this name too
     <prefix>{<channel>}:meta    epoch, newest, oldest, size; run, past: see below; born, used: ms of
-                                the first append, and of the last that let the keys live on
+                                the first append, and of the last that let the keys live on;
+                                ended: ms of the last message there can be, or nothing
     <prefix>{<channel>}:keys    idempotency key -> ``<offset>:<ms>``
     <prefix>{<channel>}:order   the same keys by their ms
 
@@ -16,12 +17,12 @@ and would give the same offsets to other messages. Its replication id tells: it 
 start and each take-over. Whoever finds another one than ``meta.run`` begins a new epoch there and
 notes in ``meta.past`` how far the old one is the same.
 
-Marks: where there is no channel there are no keys, and a mark is the server's time. A channel
-lives for ``keep`` ms at least: if one is born less than that after a mark, none was born and has
-expired in between. All marks have one epoch. Any other would have to be written, or be the
-replication id, and then each start of a server would be a gap for all who wait for a first message.
-The price: of a channel that was born after the mark and evicted, flushed or lost as a whole there
-is no trace.
+Marks: where there is no channel there are no keys, and a mark is the server's time. A channel lives
+for ``keep`` ms at least, or for ``endKeep`` if it has ended: if one is born less than the shorter
+of them after a mark, none was born and has expired in between. All marks have one epoch. Any other
+would have to be written, or be the replication id, and then each start of a server would be a gap
+for all who wait for a first message. The price: of a channel that was born after the mark and
+evicted, flushed or lost as a whole there is no trace.
 """
 
 from __future__ import annotations
@@ -59,26 +60,31 @@ class Script:
 
 
 # Every script of a channel begins with this. It only reads; `save` and `trim` write.
-# ARGV: a new epoch, should one be needed; ms an idle channel is kept (0: for ever); and the
-# retention: messages, bytes, ms (0: for ever).
+# ARGV: a new epoch, should one be needed; ms an idle channel is kept (0: for ever); what it keeps:
+# messages, bytes, ms (0: for ever); ms an ended channel is kept, and ms that it holds what it had
+# (0: for ever); ms a key is remembered.
 _OPEN = f"""
 local log, meta, keys, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keep, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 local room, age = tonumber(ARGV[4]), tonumber(ARGV[5])
+local endKeep, afterEnd, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function print(number) return string.format('%.0f', number) end
 
-local names = {{'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used', 'born'}}
+local names = {{'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used', 'born',
+               'ended'}}
 local m = redis.call('HMGET', meta, unpack(names))
 local epoch, newest, oldest, size = m[1], tonumber(m[2]), tonumber(m[3]), tonumber(m[4])
 local run, past, used, born = m[5], m[6], tonumber(m[7]), tonumber(m[8]) or 0
+local ended = tonumber(m[9])
 local changed = false
 
 -- Whether a position is a mark since which nothing can have been forgotten until this time.
 local NONE = '{NONE}'
 local function isWhole(from, mark, till)
-  return from == NONE and mark <= till and (keep == 0 or till - mark < keep - {SLACK})
+  local least = (keep == 0 or endKeep > 0 and endKeep < keep) and endKeep or keep
+  return from == NONE and mark <= till and (least == 0 or till - mark < least - {SLACK})
 end
 
 local info = redis.pcall('INFO', 'replication')  -- a table if it is forbidden
@@ -98,23 +104,35 @@ if epoch and oldest <= newest and redis.call('XLEN', log) == 0 then  -- Redis ev
   oldest, size, changed = newest + 1, 0, true
 end
 
--- Let the keys live on.
+-- Let the keys live on; of an ended channel no longer than they would, but for those who follow.
 local function stay()
+  local ms = keep
+  if ended and endKeep > 0 then
+    ms = math.max(ended + endKeep - now, endKeep - afterEnd)
+  elseif ended then
+    ms = 0
+  end
   for _, name in ipairs({{log, meta}}) do
-    if keep > 0 then redis.call('PEXPIRE', name, print(keep)) else redis.call('PERSIST', name) end
+    if ms > 0 then redis.call('PEXPIRE', name, print(ms)) else redis.call('PERSIST', name) end
   end
 end
 
 local function save()
   redis.call('HSET', meta, 'epoch', epoch, 'newest', print(newest), 'oldest', print(oldest),
              'size', print(size), 'run', run, 'past', past, 'used', print(used),
-             'born', print(born))
+             'born', print(born), 'ended', ended and print(ended) or '')
 end
 
 -- Let go of the oldest; true if there was something to let go of. An append leaves most of what is
 -- old to the next, for looking at an entry costs as much as appending one.
 local function trim(isAppend)
   local first = oldest
+  if ended then  -- nothing grows old by itself any more
+    if afterEnd == 0 or now - ended <= afterEnd or oldest > newest then return false end
+    redis.call('UNLINK', log)
+    oldest, size = newest + 1, 0
+    return true
+  end
   while oldest <= newest do
     if isAppend and oldest > first and newest - oldest < most and size <= room then break end
     local held, id = newest - oldest + 1, print(oldest) .. '-0'
@@ -142,12 +160,13 @@ if changed then
 end
 """
 
-# ARGV 6-10: ms a key is remembered, key or '', text, event, sender or ''.
-# Gives epoch, offset, and the first message if it was a repetition and is still held.
+# ARGV 9-13: key or '', text, event, sender or '', 1 if it is the last.
+# Gives epoch, offset, and the first message if it was a repetition and is still held; nothing if
+# the channel has ended.
 APPEND = Script.of(
     _OPEN,
     f"""
-local window, key, text, event, sender = tonumber(ARGV[6]), ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local key, text, event, sender, isLast = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13] == '1'
 if not epoch then
   epoch, newest, oldest, size, run, past, used = ARGV[1], 0, 1, 0, server, '', 0
   born, changed = now, true
@@ -163,6 +182,10 @@ if key ~= '' then
     if changed then save() stay() end
     return {{epoch, offset, redis.call('XRANGE', log, offset .. '-0', offset .. '-0')}}
   end
+end
+if ended then
+  if changed then save() stay() end
+  return {{}}
 end
 
 -- What may fail comes before what cannot be taken back. Redis asks for memory, a disk and replicas
@@ -181,8 +204,9 @@ if key ~= '' then add('k', key) end
 local renew = oldest > newest or (keep > 0 and now - used > keep / 8)
 redis.call('XADD', log, print(newest + 1) .. '-0', unpack(entry))
 newest, size = newest + 1, size + #text
-trim(true)
-if changed or renew then
+trim(not isLast)
+if isLast then ended = now end
+if changed or renew or isLast then
   used = now
   save()
   stay()
@@ -209,15 +233,17 @@ return {{epoch, print(newest)}}
 """,
 )
 
-# ARGV 6-9: epoch and offset of the position, messages and bytes at most.
-# Gives epoch, offset before the first entry, 1 if there is a gap, newest, entries. Behind a gap it
-# goes on with the oldest held, or where the position's epoch ended: what it saw before is the same.
+# ARGV 9-12: epoch and offset of the position, messages and bytes at most.
+# Gives epoch, offset before the first entry, 1 if there is a gap, newest, entries, 1 if the channel
+# has ended. Behind a gap it goes on with the oldest held, or where the position's epoch ended: what
+# it saw before is the same.
 READ = Script.of(
     _OPEN,
     """
-local from, offset, limit, bytes = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local from, offset = ARGV[9], tonumber(ARGV[10])
+local limit, bytes = tonumber(ARGV[11]), tonumber(ARGV[12])
 if not epoch then
-  return {NONE, print(now), isWhole(from, offset, now) and 0 or 1, print(now), {}}
+  return {NONE, print(now), isWhole(from, offset, now) and 0 or 1, print(now), {}, 0}
 end
 if isWhole(from, offset, born) then from, offset = epoch, 0 end
 local entries, gap = {}, 0
@@ -249,25 +275,32 @@ if epoch ~= from or offset ~= newest then
 end
 """
     + _SAVE_READ
-    + "return {epoch, print(offset), gap, print(newest), entries}",
+    + "return {epoch, print(offset), gap, print(newest), entries, ended and 1 or 0}",
 )
 
-# ARGV 6: messages. Gives the position before so many, or a mark.
+# ARGV 9: messages. Gives the position before so many, or a mark.
 TAIL = Script.of(
     _OPEN,
     "if not epoch then return {NONE, print(now)} end changed = trim() or changed",
     _SAVE_READ,
-    "return {epoch, print(math.max(newest - tonumber(ARGV[6]), oldest - 1))}",
+    "return {epoch, print(math.max(newest - tonumber(ARGV[9]), oldest - 1))}",
 )
 
-# For a channel that is followed: keeps it, if it is there. Gives its head as a position is printed;
-# where there is no channel, something that changes before a mark given meanwhile grows too old.
+# For a channel that is followed: keeps it, if it is there. ARGV: ms that it is kept (0: for ever),
+# ms that it is kept at least if it has ended, and ms that a channel lives at least. Gives its head,
+# printed as a position; where there is no channel, something that changes before a mark given
+# meanwhile grows too old.
 TOUCH = Script.of(
     f"""
-local keep, m = tonumber(ARGV[1]), redis.call('HMGET', KEYS[2], 'epoch', 'newest')
+local keep, m = tonumber(ARGV[1]), redis.call('HMGET', KEYS[2], 'epoch', 'newest', 'ended')
 if not m[1] then
-  local quarters = keep > 0 and math.floor(redis.call('TIME')[1] * 4000 / keep) or 0
+  local least = tonumber(ARGV[3])
+  local quarters = least > 0 and math.floor(redis.call('TIME')[1] * 4000 / least) or 0
   return string.format('{NONE}-%.0f', quarters)
+end
+if tonumber(m[3]) then
+  local left = redis.call('PTTL', KEYS[2])
+  keep = left >= 0 and math.max(left, ARGV[2]) or 0
 end
 if keep > 0 then
   redis.call('PEXPIRE', KEYS[1], keep)
