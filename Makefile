@@ -6,6 +6,7 @@ PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NPM := tests/live/node/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -23,7 +24,7 @@ dev: $(VENV)/.installed
 
 test: test-python test-browser-client
 
-test-python: $(VENV)/.installed-test tools
+test-python: $(VENV)/.installed-test tools $(NPM)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=tests/live
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/live
 
@@ -40,7 +41,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.run $(BENCH)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(NPM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # One stamp per set of packages; a changed pyproject.toml installs anew.
 $(VENV)/.python:
@@ -66,6 +67,11 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[lint]'
 	@touch $@ $(VENV)/.installed
+
+# The AI SDK, whose own parser reads our streams in the tests.
+$(NPM)/.installed: tests/live/node/package.json | node
+	npm install --prefix tests/live/node --no-package-lock --no-audit --no-fund --silent
+	@touch $@
 
 tools:
 	@.ci/tools $(APT_TOOLS)

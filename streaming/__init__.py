@@ -61,6 +61,7 @@ from .message import Position as Position
 from .settings import Settings as Settings
 from .web.chat import chat as chat
 from .web.extension import Streaming as Streaming
+from .web.openai import openai_api as openai_api
 from .web.origin import allow_origin as allow_origin
 from .web.protocol import PROTOCOL as PROTOCOL
 from .web.protocol import converse as converse
@@ -73,5 +74,6 @@ from .web.sock import Sock as Sock
 from .web.state import State as State
 from .web.state import current_state as current_state
 from .web.stream import stream as stream
+from .web.ui_messages import ui_messages_api as ui_messages_api
 from .web.worker import drain_worker as drain_worker
 from .web.worker import watch_worker as watch_worker

@@ -82,7 +82,7 @@ class ResponseEvents:
         elif kind == "usage":
             usage = usage_of(data, "input_tokens", "output_tokens")
             details = {
-                "input_tokens_details": {"cached_tokens": 0},
+                "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
                 "output_tokens_details": {"reasoning_tokens": 0},
             }
             self._usage = {**usage, **details}

@@ -8,9 +8,8 @@ import openai
 import pytest
 from flask import Flask
 
-from streaming import Part, Streaming, current_run
+from streaming import Part, Streaming, current_run, openai_api
 from streaming.hub import runs as hub_runs
-from streaming.web.openai import openai_api
 from tests.hub.test_runs import Gate, Refusal
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until

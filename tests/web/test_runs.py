@@ -397,8 +397,18 @@ def test_what_the_page_about_runs_shows_works(page: str, text: str) -> None:
     shown: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, page, "exec"), shown)
-    app, streaming = shown["app"], shown["streaming"]
+        shown.setdefault("asking", shown["app"])  # the first app of the page
+    app, streaming = shown["asking"], shown["streaming"]
     assert app.test_client().post("/ask", data="why?").get_data(as_text=True) == text
+    said = (
+        shown["app"]
+        .test_client()
+        .post(
+            "/v1/chat/completions",
+            json={"model": "house", "messages": [{"role": "user", "content": "why?"}]},
+        )
+    )
+    assert said.get_json()["choices"][0]["message"]["content"].endswith("why?")
     with app.app_context():
         run = streaming.run(shown["research"], "why?")
         wait_until(lambda: run.state == "done", "it is over")
