@@ -67,14 +67,13 @@ _OPEN = f"""
 local log, meta, keys, order = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keep, most = tonumber(ARGV[2]), tonumber(ARGV[3])
 local room, age = tonumber(ARGV[4]), tonumber(ARGV[5])
-local endKeep, afterEnd, window = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local endKeep, afterEnd = ARGV[6], ARGV[7]  -- numbers when they are needed
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function print(number) return string.format('%.0f', number) end
 
-local names = {{'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used', 'born',
-               'ended'}}
-local m = redis.call('HMGET', meta, unpack(names))
+local m = redis.call('HMGET', meta, 'epoch', 'newest', 'oldest', 'size', 'run', 'past', 'used',
+                     'born', 'ended')
 local epoch, newest, oldest, size = m[1], tonumber(m[2]), tonumber(m[3]), tonumber(m[4])
 local run, past, used, born = m[5], m[6], tonumber(m[7]), tonumber(m[8]) or 0
 local ended = tonumber(m[9])
@@ -83,7 +82,8 @@ local changed = false
 -- Whether a position is a mark since which nothing can have been forgotten until this time.
 local NONE = '{NONE}'
 local function isWhole(from, mark, till)
-  local least = (keep == 0 or endKeep > 0 and endKeep < keep) and endKeep or keep
+  local least = tonumber(endKeep)
+  if least == 0 or keep > 0 and keep < least then least = keep end
   return from == NONE and mark <= till and (least == 0 or till - mark < least - {SLACK})
 end
 
@@ -107,10 +107,9 @@ end
 -- Let the keys live on; of an ended channel no longer than they would, but for those who follow.
 local function stay()
   local ms = keep
-  if ended and endKeep > 0 then
-    ms = math.max(ended + endKeep - now, endKeep - afterEnd)
-  elseif ended then
-    ms = 0
+  if ended then
+    ms = tonumber(endKeep)
+    if ms > 0 then ms = math.max(ended + ms - now, ms - afterEnd) end
   end
   for _, name in ipairs({{log, meta}}) do
     if ms > 0 then redis.call('PEXPIRE', name, print(ms)) else redis.call('PERSIST', name) end
@@ -128,7 +127,8 @@ end
 local function trim(isAppend)
   local first = oldest
   if ended then  -- nothing grows old by itself any more
-    if afterEnd == 0 or now - ended <= afterEnd or oldest > newest then return false end
+    local ms = tonumber(afterEnd)
+    if ms == 0 or now - ended <= ms or oldest > newest then return false end
     redis.call('UNLINK', log)
     oldest, size = newest + 1, 0
     return true
@@ -166,7 +166,8 @@ end
 APPEND = Script.of(
     _OPEN,
     f"""
-local key, text, event, sender, isLast = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13] == '1'
+local window, key, text, event, sender = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local isLast = ARGV[13] == '1'
 if not epoch then
   epoch, newest, oldest, size, run, past, used = ARGV[1], 0, 1, 0, server, '', 0
   born, changed = now, true
