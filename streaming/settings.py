@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, NoReturn, Self
 
 from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
-from .names import check_channel
+from .names import check_pattern
 from .wire.origins import parse_origin
 
 Policy = Literal["replay", "latest", "disconnect"]
 """What happens when a subscriber falls behind: it reads on; it skips to the newest message; or it
 is ended with ``Lagged`` where the others are told of a gap."""
 
+_RUNS: Mapping[str, Any] = {
+    "messages": 1_000_000,
+    "size": 16 * 1024 * 1024,
+    "age": 24 * 3600.0,
+    "after_end": 3600.0,
+}
+"""What the channels of runs (``run:*``) keep where nothing else is said of them."""
+
 _NO_PAGES = frozenset({"ws", "wss", "ftp", "file"})
 """Schemes that no page's origin has."""
+
+_NAMES = "channel names or patterns such as 'job:*'"
 
 _PASSWORD = re.compile(r"(://[^/@]*:).*@")
 
@@ -52,15 +62,22 @@ class Settings:
     retention_age: float | None = 3600.0
     """Seconds a message is kept."""
 
+    retention_after_end: float | None = 3600.0
+    """Seconds that a channel which has ended is kept, with all it holds."""
+
     retention_channels: int = 10_000
     """Channels kept while nobody follows them."""
+
+    retentions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is kept of channels with these names, or names that fit a pattern (``job:*``): some of
+    ``messages``, ``size``, ``age`` and ``after_end``; the rest is as above."""
 
     key_window: float = 120.0
     """Seconds for which a repeated idempotency key appends nothing."""
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
-    """What happens to subscribers that fall behind, by channel: ``replay`` (default), ``latest``
-    or ``disconnect``."""
+    """What happens to subscribers that fall behind, by channel or pattern: ``replay`` (default),
+    ``latest`` or ``disconnect``."""
 
     clients: int | None = 10_000
     """Streams and WebSockets that one worker holds; more are answered with 503, or told to come
@@ -123,13 +140,17 @@ class Settings:
     @property
     def retention(self) -> Retention:
         """The part of the settings that logs need."""
-        return Retention(
+        keep = Retention(
             messages=self.retention_messages,
             size=self.retention_size,
             age=self.retention_age,
+            after_end=self.retention_after_end,
             channels=self.retention_channels,
             key_window=self.key_window,
         )
+        named = dict(self.retentions)
+        named["run:*"] = {**_RUNS, **named.get("run:*", {})}
+        return replace(keep, named={name: replace(keep, **own) for name, own in named.items()})
 
     def _checked(self) -> Self:
         for name in ("message_size", "frame_size", "body_size"):
@@ -139,7 +160,9 @@ class Settings:
         self._check("clients", int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)
-        for name in ("retention_age", "heartbeat", "pong_timeout", "send_timeout"):
+        for name in ("retention_age", "retention_after_end"):
+            self._check(name, (int, float), optional=True)
+        for name in ("heartbeat", "pong_timeout", "send_timeout"):
             self._check(name, (int, float), optional=True)
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):
@@ -151,6 +174,7 @@ class Settings:
         self._check_log()
         self._check_origins()
         self._check_policies()
+        self._check_retentions()
         return self
 
     def _check_log(self) -> None:
@@ -176,34 +200,60 @@ class Settings:
                 )
 
     def _check_policies(self) -> None:
-        wanted = "a dict of channel names and 'replay', 'latest' or 'disconnect' for each"
+        wanted = f"a dict of {_NAMES} and 'replay', 'latest' or 'disconnect' for each"
         if not isinstance(self.policies, Mapping):
             self._refuse("policies", wanted)
-        for channel, policy in self.policies.items():
-            try:
-                check_channel(channel)
-                is_fine = policy in ("replay", "latest", "disconnect")
-            except InvalidMessage:
-                is_fine = False
-            if not is_fine:
-                raise ConfigurationError(
-                    f"STREAMING_POLICIES has {policy!r:.50} for {channel!r:.50}; "
-                    f"it must be {wanted}."
-                )
+        for name, policy in self.policies.items():
+            if not _is_pattern(name) or policy not in ("replay", "latest", "disconnect"):
+                self._refuse_of("policies", name, policy, wanted)
+
+    def _check_retentions(self) -> None:
+        known = {"messages": int, "size": int, "age": (int, float), "after_end": (int, float)}
+        wanted = f"a dict of {_NAMES}, and for each a dict of some of {', '.join(map(repr, known))}"
+        if not isinstance(self.retentions, Mapping):
+            self._refuse("retentions", wanted)
+        for name, own in self.retentions.items():
+            if not _is_pattern(name) or not isinstance(own, Mapping) or not set(own) <= set(known):
+                self._refuse_of("retentions", name, own, wanted)
+            for key, value in own.items():
+                kind = known[key]
+                if better := _better(value, kind, optional=kind is not int):
+                    self._refuse_of("retentions", name, {key: value}, f"{better} for {key!r}")
 
     def _check(self, name: str, kind: Any, *, optional: bool, most: int | None = None) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        what, bound = ("whole number", 2**53) if kind is int else ("number of seconds", 10**9)
-        bound = most or bound
-        if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value <= bound:
-            most_said = f", at most {bound}" if isinstance(value, kind) and value > bound else ""
-            self._refuse(name, f"a {what} above 0{most_said}" + ", or None" * optional)
+        if wanted := _better(getattr(self, name), kind, optional=optional, most=most):
+            self._refuse(name, wanted)
+
+    @staticmethod
+    def _refuse_of(setting: str, name: object, value: object, wanted: str) -> NoReturn:
+        raise ConfigurationError(
+            f"STREAMING_{setting.upper()} has {value!r:.50} for {name!r:.50}; it must be {wanted}."
+        )
 
     def _refuse(self, name: str, wanted: str) -> NoReturn:
         value = _PASSWORD.sub(r"\1***@", f"{getattr(self, name)!r}")
         raise ConfigurationError(f"STREAMING_{name.upper()} is {value:.100}; it must be {wanted}.")
+
+
+def _better(value: object, kind: Any, *, optional: bool, most: int | None = None) -> str:
+    """What would be right in place of a number; nothing if this one is."""
+    if value is None and optional:
+        return ""
+    what, bound = ("whole number", 2**53) if kind is int else ("number of seconds", 10**9)
+    bound = most or bound
+    if not isinstance(value, bool) and isinstance(value, kind) and 0 < value <= bound:
+        return ""
+    most_said = f", at most {bound}" if isinstance(value, kind) and value > bound else ""
+    return f"a {what} above 0{most_said}" + ", or None" * optional
+
+
+def _is_pattern(name: object) -> bool:
+    """Whether it is a channel's name, or the beginning of some and ``*``."""
+    try:
+        check_pattern(name)  # type: ignore[arg-type]  # it is what the application wrote
+    except InvalidMessage:
+        return False
+    return True
 
 
 def _is_origin(text: object) -> bool:

@@ -1,6 +1,8 @@
 """streaming/settings.py: the configuration, read once and refused as a whole if it is wrong."""
 
 import dataclasses
+import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +17,7 @@ FIELDS = [field.name for field in dataclasses.fields(Settings)]
 
 def test_without_configuration_everything_has_its_default() -> None:
     assert Settings.from_config({}) == Settings()
-    assert Settings().retention == Retention()
+    assert replace(Settings().retention, named={}) == Retention()
 
 
 def test_every_field_is_a_key_and_foreign_keys_are_left_alone() -> None:
@@ -73,7 +75,7 @@ NUMBERS = [
     "retention_channels",
     "key_window",
 ]
-OPTIONAL = ["retention_age", "heartbeat", "pong_timeout", "send_timeout"]
+OPTIONAL = ["retention_age", "retention_after_end", "heartbeat", "pong_timeout", "send_timeout"]
 
 
 @pytest.mark.parametrize("name", NUMBERS + OPTIONAL)
@@ -223,9 +225,64 @@ def test_the_retention_of_the_logs_is_the_one_configured() -> None:
             "STREAMING_RETENTION_AGE": None,
             "STREAMING_RETENTION_CHANNELS": 4,
             "STREAMING_KEY_WINDOW": 5.5,
+            "STREAMING_RETENTION_AFTER_END": 6,
         }
     )
-    assert settings.retention == Retention(1, 2, None, 4, 5.5)
+    assert replace(settings.retention, named={}) == Retention(1, 2, None, 4, 5.5, 6)
+
+
+def test_what_is_not_said_of_some_channels_is_kept_of_them_as_of_all() -> None:
+    own = {"job:*": {"messages": 10_000, "age": None}, "a": {"size": 7, "after_end": 2.5}}
+    config = {"STREAMING_RETENTIONS": own, "STREAMING_RETENTION_SIZE": 5}
+    keep = Settings.from_config(config).retention
+    assert keep.of("job:1") == replace(keep, messages=10_000, age=None, named={})
+    assert keep.of("a") == replace(keep, size=7, after_end=2.5, named={})
+    assert keep.of("b") is keep
+    assert keep.of("job:1").size == 5
+
+
+def test_runs_keep_more_unless_something_else_is_said_of_them() -> None:
+    keep = Settings().retention.of("run:1")
+    assert (keep.messages, keep.size, keep.age, keep.after_end) == (10**6, 2**24, 86400, 3600)
+    own = {"run:*": {"messages": 5, "after_end": None}, "run:b*": {"size": 9}}
+    named = Settings.from_config({"STREAMING_RETENTIONS": own}).retention
+    keep = named.of("run:1")
+    assert (keep.messages, keep.size, keep.age, keep.after_end) == (5, 2**24, 86400, None)
+    assert named.of("run:b1") == replace(named, size=9, named={})
+
+
+KINDS = "of 'messages', 'size', 'age', 'after_end'"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("job:*", "is 'job:*'; it must be a dict of channel names or patterns"),
+        (None, "is None; it must be"),
+        ({"job*:": {}}, "has {} for 'job*:'; it must be a dict of channel names or patterns"),
+        ({7: {}}, "has {} for 7; it must be"),
+        ({"job:*": 5}, "has 5 for 'job:*'; it must be"),
+        ({"job:*": {"size": 5, "ages": 3}}, "has {'size': 5, 'ages': 3} for 'job:*'; it must be"),
+        ({"job:*": {"channels": 3}}, KINDS),
+        ({"a": {}, "b": {"messages": 1.5}}, "has {'messages': 1.5} for 'b'; it must be a whole"),
+        ({"b": {"messages": None}}, "has {'messages': None} for 'b'; it must be a whole number"),
+        ({"b": {"size": 2**60}}, "for 'b'; it must be a whole number above 0, at most"),
+        ({"b": {"age": "3"}}, "has {'age': '3'} for 'b'; it must be a number of seconds above 0,"),
+        ({"b": {"after_end": 0}}, "has {'after_end': 0} for 'b'; it must be a number of seconds"),
+        ({"b": {"age": True}}, "has {'age': True} for 'b'; it must be a number of seconds"),
+    ],
+)
+def test_what_some_channels_keep_is_refused_where_it_is_wrong(value: object, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^STREAMING_RETENTIONS .*{re.escape(said)}"):
+        Settings.from_config({"STREAMING_RETENTIONS": value})
+
+
+def test_policies_are_for_patterns_too() -> None:
+    policies = {"price:*": "latest", "*": "disconnect"}
+    assert Settings.from_config({"STREAMING_POLICIES": policies}).policies == policies
+    for name in ("*price", "a*b", "a**"):
+        with pytest.raises(ConfigurationError, match=r"has 'latest' for .*'job:\*'"):
+            Settings.from_config({"STREAMING_POLICIES": {name: "latest"}})
 
 
 def test_settings_never_change() -> None:

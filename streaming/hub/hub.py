@@ -10,7 +10,7 @@ from ..bell import Bell
 from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
 from ..logs import Log
 from ..message import Cursor, Message, Position, text_size
-from ..names import END, check_channel, check_event, owned_key
+from ..names import END, Patterns, check_channel, check_event, owned_key
 from ..own import Own
 from ..settings import Policy
 from .channel import Channel
@@ -36,7 +36,8 @@ class Hub:
     Args:
         log: Where the messages live.
         message_size: Bytes of text (UTF-8) that one message may hold.
-        policies: What happens to subscribers that fall behind, by channel; ``replay`` otherwise.
+        policies: What happens to subscribers that fall behind, by channel or pattern
+            (``names.Patterns``); ``replay`` otherwise.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Hub:
         self.log = log
         self.message_size = message_size
         """Bytes of text (UTF-8) that one message may hold."""
-        self._policies = dict(policies or {})
+        self._policies = Patterns(policies)
         self._engine = Own(self._begin)
         self._watched: list[tuple[str, Callable[[str], None]]] = []
 

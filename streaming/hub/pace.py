@@ -48,7 +48,7 @@ class Pace:
             return
         self._weight = max(message.size, self._weight * 0.95, 1.0)
         ahead = message.id.offset - channel.paced
-        if 0 <= ahead < self._limit():
+        if 0 <= ahead < self._limit(channel):
             return
         until = time.monotonic() + MOST
         while (behind := self._behind(channel, message)) and not channel.is_retried:
@@ -57,13 +57,13 @@ class Pace:
                 return
             self._wait(channel, behind)
 
-    def _limit(self) -> int:
-        keep = self._retention
+    def _limit(self, channel: Channel) -> int:
+        keep = self._retention.of(channel.name)
         return max(1, int(min(keep.messages, keep.size / self._weight)) // SHARE)
 
     def _behind(self, channel: Channel, message: Message) -> dict[Subscription, int]:
         """Who keeps up and is too far behind, and where; notes when to look again."""
-        newest, limit = message.id.offset, self._limit()
+        newest, limit = message.id.offset, self._limit(channel)
         offsets = {
             sub: _offset(sub, channel, message)
             for sub in self._dispatcher.subscriptions(channel.name)

@@ -20,6 +20,7 @@ from ..bell import Bell
 from ..errors import HubClosed, Lagged, LogUnavailable, StreamEnded, StreamingError
 from ..logs import Log, Page
 from ..message import Gap, Message, Position, print_place
+from ..names import Patterns
 from ..settings import Policy
 from .sink import Format, Seat, Sink
 
@@ -106,9 +107,7 @@ class Subscription:
         "waited",
     )
 
-    def __init__(
-        self, log: Log, engine: Engine, *, bell: Bell, policies: Mapping[str, Policy]
-    ) -> None:
+    def __init__(self, log: Log, engine: Engine, *, bell: Bell, policies: Patterns[Policy]) -> None:
         self.bell = bell
         self.phase = Reading.LAGGING
         self.reason: StreamingError | None = None
@@ -251,7 +250,7 @@ class Subscription:
             self._over -= {channel}
 
     def _page(self, channel: str, place: Position) -> Page:
-        policy = self._policies.get(channel, "replay")
+        policy = self._policies.of(channel, "replay")
         if policy == "latest":
             newest = self._log.tail(channel, 1)
             if newest.epoch == place.epoch and newest.offset > place.offset:

@@ -20,12 +20,12 @@ class Retention:
     """Bytes of text a channel keeps (UTF-8); the newest message stays even if it is larger."""
     age: float | None = 3600.0
     """Seconds a message is kept while its channel has not ended; None for no limit."""
-    after_end: float | None = 3600.0
-    """Seconds that a channel which has ended is kept, with all it holds; None for no limit."""
     channels: int = 10_000
     """Channels kept while nobody follows them; beyond that the longest unused are forgotten."""
     key_window: float = 120.0
     """Seconds for which a repeated idempotency key gives back the first message."""
+    after_end: float | None = 3600.0
+    """Seconds that a channel which has ended is kept, with all it holds; None for no limit."""
     named: Mapping[str, Retention] = field(default_factory=dict, hash=False)
     """What channels keep that are named here, or whose names fit a pattern (``job:*``): a name goes
     before patterns, and the longest pattern before others. ``channels`` counts all together."""

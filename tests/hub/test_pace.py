@@ -160,6 +160,20 @@ def test_whoever_never_reads_delays_a_publisher_once_and_boundedly(hub: Hub, clo
         assert clock.slept == slept
 
 
+@pytest.mark.parametrize(("channel", "limit"), [("job:1", 4 * LIMIT), ("a", LIMIT)])
+def test_a_publisher_may_be_ahead_by_a_share_of_what_its_channel_keeps(
+    clock: Clock, channel: str, limit: int
+) -> None:
+    named = {"job:*": Retention(messages=4 * KEPT)}
+    hub = Hub(MemoryLog(Retention(messages=KEPT, named=named)))
+    with hub.subscribe(channel):
+        publish(hub, limit - 1, channel)
+        assert clock.slept == 0
+        publish(hub, 1, channel)
+        assert clock.slept > 0
+    check_nothing_is_left(hub)
+
+
 def test_whoever_was_at_the_head_again_is_waited_for_again(hub: Hub, clock: Clock) -> None:
     with hub.subscribe("a") as sub:
         publish(hub, 10 * KEPT)

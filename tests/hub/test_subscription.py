@@ -14,6 +14,8 @@ from streaming.hub.hub import Hub
 from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Head, Reading, Subscription
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Cursor, Gap, Message
+from streaming.names import Patterns
+from streaming.settings import Policy
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
 from tests.hub.engine import Crew, channel_of, check_nothing_is_left, settle
@@ -345,6 +347,19 @@ def test_the_latest_policy_skips_to_the_newest_message_without_a_word(hub: Hub) 
     assert texts(sub.read()) == ["next"]
 
 
+def test_a_policy_holds_for_all_channels_that_fit_its_pattern() -> None:
+    policies: dict[str, Policy] = {"price:*": "latest", "price:all": "replay"}
+    hub = Hub(MemoryLog(), policies=policies)
+    found = {}
+    for channel in ("price:a", "price:all", "price"):
+        hub.publish(channel, "first")
+        with hub.subscribe(channel) as sub:
+            fill(hub, channel, 3)
+            found[channel] = texts(sub.read())
+    assert found == {"price:a": ["2"], "price:all": ["0", "1", "2"], "price": ["0", "1", "2"]}
+    check_nothing_is_left(hub)
+
+
 def test_the_latest_policy_still_tells_of_a_lost_past(hub: Hub) -> None:
     fill(hub, "prices", 3)
     sub = follow(hub, "prices", after="0123abcd-5")
@@ -524,7 +539,7 @@ def test_nothing_else_moves_a_subscription_than_the_table_says(hub: Hub) -> None
     }
     for before in Reading:
         for after in Reading:
-            sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies={})
+            sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies=Patterns())
             sub.phase = before
             if (before, after) in legal:
                 sub.move(after)
@@ -724,7 +739,7 @@ def test_a_subscriber_may_be_told_of_a_channel_while_it_looks_where_to_read(hub:
             sub.notice("b")  # as another thread does at this very moment
             return super().__getitem__(name)
 
-    sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies={})
+    sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies=Patterns())
     places = {name: hub.log.tail(name) for name in "ab"}
     sub.heads = {n: SimpleNamespace(position=p, written=p, offered=0.0) for n, p in places.items()}
     sub.start(places)
