@@ -224,6 +224,7 @@ def test_a_generator_is_closed_at_its_next_piece(engine: Engine) -> None:
     gate.give("one")
     wait_until(lambda: engine.runs.answer(id).text == "one", "the first piece")
     engine.runs.stop(id)
+    wait_until(lambda: engine.runs.is_idle, "its maker knows")
     assert not closed.is_set()
     gate.give("two")
     assert closed.wait(PATIENCE)

@@ -741,12 +741,16 @@ def test_a_subscriber_may_be_told_of_a_channel_while_it_looks_where_to_read(hub:
 
     sub = Subscription(hub.log, hub._dispatcher, bell=Bell(), policies=Patterns())
     places = {name: hub.log.tail(name) for name in "ab"}
-    sub.heads = {n: SimpleNamespace(position=p, written=p, offered=0.0) for n, p in places.items()}
+    sub.heads = {
+        n: SimpleNamespace(position=p, written=p, offered=0.0, ended=False)
+        for n, p in places.items()
+    }
     sub.start(places)
     sub.read()
     one, two = hub.publish("a", "one"), hub.publish("b", "two")
     heads = {
-        m.channel: SimpleNamespace(position=m.id, written=m.id, offered=0.0) for m in (one, two)
+        m.channel: SimpleNamespace(position=m.id, written=m.id, offered=0.0, ended=False)
+        for m in (one, two)
     }
     sub.heads = Telling(heads)
     sub.notice("a")
