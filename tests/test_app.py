@@ -19,6 +19,7 @@ from streaming.web.bodies import PieceBody
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.polling import PATIENCE
+from tests.problems import check_problem
 from tests.sites import drained, serve
 
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
@@ -52,16 +53,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(PieceBody, "pause", pause)
     return paused
-
-
-def check_problem(answer: TestResponse, status: int, part: str = "") -> None:
-    assert answer.status_code == status
-    assert answer.content_type == "application/problem+json"
-    problem = json.loads(answer.data)
-    assert problem.keys() == {"type", "title", "status", "detail"}
-    assert problem["status"] == status
-    assert problem["title"]
-    assert part in problem["detail"]
 
 
 def language(answer: TestResponse) -> str:

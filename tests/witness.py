@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from streaming.errors import LogUnavailable
 from streaming.hub.hub import Hub
+from streaming.logs import Log
 from streaming.message import Gap, Message, Position
 from tests.polling import wait_until
 
@@ -80,3 +81,12 @@ def publish_at_last(hub: Hub, text: str, channel: str = "a") -> Message:
 
 def seen_by(witness: Witness, text: str) -> None:
     wait_until(lambda: witness.error or text in witness.texts, f"{text!r} has arrived")
+
+
+def passes(log: Log) -> bool:
+    """Whether the log can be written to now."""
+    try:
+        log.check()
+    except LogUnavailable:
+        return False
+    return True

@@ -13,7 +13,7 @@ from streaming.logs import Member
 from streaming.logs.redis import RedisLog
 from tests.polling import wait_until
 from tests.redis_server import RedisCluster, RedisServer
-from tests.witness import Witness, publish_at_last, seen_by, watching
+from tests.witness import Witness, passes, publish_at_last, seen_by, watching
 
 BOUND = 12.0
 
@@ -70,14 +70,6 @@ def test_a_node_that_is_killed_takes_its_own_channels_only(cluster: RedisCluster
 
 def without_refused(witness: Witness) -> list[str]:
     return [text for text in witness.texts if text != "refused"]
-
-
-def passes(log: RedisLog) -> bool:
-    try:
-        log.check()
-    except LogUnavailable:
-        return False
-    return True
 
 
 def test_all_names_of_a_channel_are_on_one_node(cluster: RedisCluster) -> None:

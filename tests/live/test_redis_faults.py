@@ -20,7 +20,7 @@ from streaming.message import Message, Position
 from tests.greenlets import in_greenlets
 from tests.polling import wait_until
 from tests.redis_server import RedisServer, redis_server
-from tests.witness import publish_at_last, seen_by, watching
+from tests.witness import passes, publish_at_last, seen_by, watching
 
 BOUND = 3 * TIMEOUT + 4
 """Seconds: what is promised, and what a busy machine may add."""
@@ -69,14 +69,6 @@ def test_a_server_that_is_killed_and_comes_back_with_its_log_leaves_no_gap(
         assert witness.texts == ["before", "after"]
         assert witness.gaps == []
         wait_until(lambda: passes(log), "health is good again")
-
-
-def passes(log: RedisLog) -> bool:
-    try:
-        log.check()
-    except LogUnavailable:
-        return False
-    return True
 
 
 def test_a_server_that_forgot_everything_is_told_of_as_a_gap(forgetful: RedisServer) -> None:

@@ -11,6 +11,7 @@ from streaming.errors import ConfigurationError
 from streaming.logs import Log, Member, MemoryLog, Retention, open_log
 from streaming.logs.contract import MAX_KEYS
 from streaming.message import MARK, Message, Position
+from tests.clock import Clock
 from tests.homes import COUNTING, HOMES, Open
 from tests.listener import Listener, follow
 from tests.polling import PATIENCE
@@ -705,14 +706,6 @@ def test_a_log_may_be_closed_twice(log: Log) -> None:
 
 
 # memory:
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -4,13 +4,7 @@ import pytest
 
 from streaming.errors import LogUnavailable
 from streaming.logs.redis.backoff import Backoff, Outage
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_the_bound_doubles_up_to_the_cap_and_begins_anew_after_a_success() -> None:

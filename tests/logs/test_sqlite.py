@@ -27,6 +27,7 @@ from streaming.logs.sqlite import connection, forgetting, process, rooms, schema
 from streaming.logs.sqlite.connection import Connection
 from streaming.logs.sqlite.turns import GROUP, Turns
 from streaming.message import Message, Position
+from tests.clock import Clock
 from tests.greenlets import ROOT, in_greenlets
 from tests.listener import Listener, follow
 from tests.polling import PATIENCE, wait_until
@@ -34,14 +35,6 @@ from tests.polling import PATIENCE, wait_until
 MUCH = 1 << 30
 MANY = int(os.environ.get("MANY", "20000"))
 """Messages of the test that looks whether anything grows; a million is what is promised."""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

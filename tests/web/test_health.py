@@ -7,6 +7,7 @@ import pytest
 
 from streaming import LogUnavailable
 from streaming.web.health import FRESH, Health
+from tests.clock import Clock
 from tests.sites import make_app, wait_until
 
 
@@ -24,13 +25,6 @@ class Log:
         assert self.is_let.wait(10)
         if self.fault:
             raise LogUnavailable(self.fault)
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def made() -> tuple[Any, Clock, Health]:

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from streaming import LogUnavailable, Streaming
 from tests.live.raw_websocket import RawWebSocket, handshake
+from tests.problems import check_problem
 from tests.sites import make_app, serve
 
 MINE = "0123456789abcdef"
@@ -18,15 +19,6 @@ MINE = "0123456789abcdef"
 
 def post(client: FlaskClient, body: object, channel: str = "a", **how: Any) -> TestResponse:
     return client.post(f"/streaming/channels/{channel}", json=body, **how)
-
-
-def check_problem(answer: TestResponse, status: int, part: str = "") -> None:
-    assert answer.status_code == status
-    assert answer.content_type == "application/problem+json"
-    problem = json.loads(answer.data)
-    assert problem.keys() == {"type", "title", "status", "detail"}
-    assert problem["status"] == status
-    assert part in problem["detail"]
 
 
 def test_a_message_is_published_and_its_id_returned() -> None:

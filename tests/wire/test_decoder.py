@@ -12,6 +12,7 @@ from streaming.wire.decoder import Decoder
 from streaming.wire.deflate import Compressor, Decompressor
 from streaming.wire.fragments import STRETCH, Fragments
 from streaming.wire.frames import Binary, Opcode, Ping, Pong, Progress, Received, Text
+from tests.wire.chopping import chop
 
 Outcome = tuple[list[Received], tuple[str, int] | None, bool]
 
@@ -40,11 +41,6 @@ def long_way(decoder: Decoder, chunks: Iterable[bytes]) -> Outcome:
 
 def single(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
-
-
-def chop(data: bytes, rng: random.Random) -> list[bytes]:
-    cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.randint(0, 6)))
-    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
 def frame(rng: random.Random, mask: bytes) -> bytes:

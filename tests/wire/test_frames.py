@@ -15,6 +15,7 @@ from websockets.uri import parse_uri
 from streaming.errors import InvalidMessage, ProtocolError
 from streaming.wire import frames
 from streaming.wire.frames import Binary, Close, Decoder, Opcode, Ping, Pong, Text
+from tests.wire.chopping import chop
 
 MASK = b"\x12\x00\xfe\x80"
 SIZES = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 65535, 65536, 65537)
@@ -42,11 +43,6 @@ def outcome(
             list(decoder.feed(masked(Opcode.PING)))
         return got, error.close_code
     return got, None
-
-
-def chop(data: bytes, rng: random.Random) -> list[bytes]:
-    cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.randint(0, 6)))
-    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
 def single(data: bytes) -> list[bytes]:

@@ -12,6 +12,7 @@ from httpx_sse import EventSource
 
 from streaming.errors import InvalidMessage, ProtocolError
 from streaming.wire import sse
+from tests.wire.chopping import chop
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "sse.json").read_text("utf-8"))
 
@@ -103,11 +104,6 @@ class SlowReader:
 def read_all(*chunks: bytes) -> tuple[list[sse.Event], sse.Decoder]:
     decoder = sse.Decoder()
     return [event for chunk in chunks for event in decoder.feed(chunk)], decoder
-
-
-def chop(data: bytes, rng: random.Random) -> list[bytes]:
-    cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.randint(0, 8)))
-    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
 def test_a_block_is_event_retry_data_and_id_in_this_order() -> None:
