@@ -466,11 +466,11 @@ def test_what_was_acknowledged_survives_a_kill(path: Path, log: SqliteLog) -> No
     )
     acknowledged: dict[str, str] = {}
     for _ in range(3):
-        victim = child(code, path)
-        assert victim.stdout is not None
-        lines = [victim.stdout.readline() for _ in range(100)]
-        victim.send_signal(signal.SIGKILL)
-        lines += victim.communicate(timeout=PATIENCE)[0].splitlines(keepends=True)
+        with child(code, path) as victim:
+            assert victim.stdout is not None
+            lines = [victim.stdout.readline() for _ in range(100)]
+            victim.send_signal(signal.SIGKILL)
+            lines += victim.stdout.readlines()  # ``communicate`` loses what ``readline`` has read
         acknowledged |= dict(line.split() for line in lines if line.endswith("\n"))
     place = log.tail("a", 10**6)
     page = log.read("a", place, limit=10**6, size=MUCH)
