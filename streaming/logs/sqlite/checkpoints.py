@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 
-from .files import READERS, Files, told
+from .files import Files
+from .locks import READERS, told
 
 CHECKPOINT = 256
 """Pages in the write-ahead log after which a commit moves them into the file. Few, because the

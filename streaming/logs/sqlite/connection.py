@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
-from weakref import WeakSet
 
 from ...errors import LogUnavailable
+from .advice import explain_change, explain_error
 from .checkpoints import CHECKPOINT, LEFT_OVER, Checkpoints, TooMuch
-from .files import WRITERS, Change, Files, FilesChanged, allow, hold, release, told
+from .files import Change, Files, FilesChanged, allow, hold, release
+from .pauses import join, paused, start_over
 from .schema import prepare
-
-_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -26,9 +24,6 @@ Work = Callable[[sqlite3.Connection], T]
 
 PATIENCE = 3.0
 """Seconds for which a locked file is asked again."""
-
-GRACE = 0.05
-"""Seconds for others to finish what they have begun in files that were done away with."""
 
 _LET_GO = {
     sqlite3.SQLITE_READONLY,
@@ -41,15 +36,8 @@ _LET_GO = {
 
 _AGAIN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: "is locked by {}",
-    sqlite3.SQLITE_IOERR: "cannot be read or written. Look at the disk, its quota and its limits",
-    sqlite3.SQLITE_FULL: "cannot grow: the disk is full. Free some space",
-    sqlite3.SQLITE_NOTADB: "is no SQLite file. Move it away or choose another path",
-    sqlite3.SQLITE_CORRUPT: "is damaged. Move it away; the log begins anew without it",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that its folder is there and writable",
-    sqlite3.SQLITE_READONLY: "cannot be written. Check the permissions of file and folder",
-}
+_CALLERS = (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
+"""Errors of what was to be written, not of the file."""
 
 
 class Connection:
@@ -78,7 +66,7 @@ class Connection:
         self._checkpoints = Checkpoints()
         self.is_tight = False
         """Whether the disk is nearly full, so that the write-ahead log is not to grow."""
-        _ALL.add(self)
+        join(self)
 
     def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
         """What ``work`` finds in one snapshot of the file. Writers do not hold it up.
@@ -114,17 +102,42 @@ class Connection:
                 try:
                     self._files.check()
                 except FilesChanged as change:
-                    self._salvage(change.change)  # SQLite, as the last, moves what it finds there
-            self._drop()
+                    self.salvage(change.change)  # SQLite, as the last, moves what it finds there
+            self.drop()
+
+    # ---- see ``pauses``
 
     def pause(self) -> None:
-        """Close it until the next use, which waits for ``resume``."""
+        """Let nobody use it until ``resume``; waits for whoever does."""
         self._lock.acquire()
-        self._drop()
 
     def resume(self) -> None:
         """Take a ``pause`` back."""
         self._lock.release()
+
+    def drop(self) -> None:
+        """Close it until the next use, for whoever has paused it. Idempotent."""
+        if self._db is not None and self._files is not None:
+            db, self._db = self._db, None
+            files, self._files = self._files, None
+            with suppress(sqlite3.Error):
+                db.close()
+            release(files)
+
+    def salvage(self, change: Change) -> None:
+        """Before a ``drop`` of files that have changed: what is in the write-ahead log goes into
+        the file, if it belongs there, and nowhere if not."""
+        files, db = self._files, self._db
+        if files is None or db is None:
+            return
+        self._lost = self._life
+        belongs = change in (Change.MOVED, Change.PARTED) and files.is_whole
+        belongs = belongs and not files.is_taken_over
+        if belongs:
+            with suppress(sqlite3.Error):
+                db.execute("PRAGMA wal_checkpoint").fetchall()
+        if not belongs or change is Change.MOVED:
+            files.cut()
 
     def _run(self, begin: str, work: Work[T], deadline: float) -> T:
         tries = 0
@@ -133,9 +146,9 @@ class Connection:
                 with self._lock:
                     return self._transaction(begin, work)
             except FilesChanged as change:
-                _start_over(change)
+                start_over(change)
                 if change.is_late or time.monotonic() >= deadline:
-                    raise LogUnavailable(self._explain_change(change)) from change
+                    raise LogUnavailable(explain_change(self.path, change)) from change
             except TooMuch as error:
                 if time.monotonic() >= deadline:
                     raise LogUnavailable(f"{self.path}{error}") from error
@@ -146,10 +159,10 @@ class Connection:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code in _LET_GO:
                     # All of them: SQLite keeps what it closes open while others have locks on it.
-                    with _paused(self.path):
+                    with paused(self.path):
                         pass
                 if not self._may_pass(code, tries) or time.monotonic() >= deadline:
-                    raise LogUnavailable(self._refused(code, error)) from error
+                    raise LogUnavailable(explain_error(self.path, error, self._files)) from error
             # Most writers are done in a fraction of a millisecond; whoever is not, is asked rarely.
             time.sleep(random.uniform(0.5, 1.0) * min(0.02, 0.0002 * 1.5**tries))
             tries += 1
@@ -213,14 +226,6 @@ class Connection:
         self._db, self._files = db, files
         self._life, self._shift = life, shift
 
-    def _drop(self) -> None:
-        if self._db is not None and self._files is not None:
-            db, self._db = self._db, None
-            files, self._files = self._files, None
-            with suppress(sqlite3.Error):
-                db.close()
-            release(files)
-
     def _checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file, if it is much; never fails."""
         while True:
@@ -234,104 +239,9 @@ class Connection:
                     return  # the next use says so
             time.sleep(0.001)  # somebody reads; it is tried again a few times
 
-    def _salvage(self, change: Change) -> None:
-        """Before the files are let go of: what is in the write-ahead log goes into the file, if it
-        belongs there, and nowhere if not."""
-        files, db = self._files, self._db
-        if files is None or db is None:
-            return
-        self._lost = self._life
-        belongs = change in (Change.MOVED, Change.PARTED) and files.is_whole
-        belongs = belongs and not files.is_taken_over
-        if belongs:
-            with suppress(sqlite3.Error):
-                db.execute("PRAGMA wal_checkpoint").fetchall()
-        if not belongs or change is Change.MOVED:
-            files.cut()
-
     def _may_pass(self, code: int, tries: int) -> bool:
         """Whether it is worth while to try again soon."""
         if code == sqlite3.SQLITE_READONLY:
             return tries == 0  # the file may be allowed again, and have been opened before that
         is_new = self._db is None and code == sqlite3.SQLITE_IOERR and tries < 10
         return code in _AGAIN or is_new  # others are just making new files
-
-    def _refused(self, code: int, error: Exception) -> str:
-        advice = _ADVICE.get(code, "cannot be used")
-        if code == sqlite3.SQLITE_BUSY:
-            files = self._files
-            advice = advice.format(told(files.holders(WRITERS) if files else []))
-        return f"The log {self.path} {advice} ({error})."
-
-    def _explain_change(self, change: FilesChanged) -> str:
-        stored = " What was to be written now may be stored or not." if change.is_late else ""
-        return (
-            f"The log {self.path}: its {change} while processes have it open.{stored}"
-            " The log goes on with what is there; leave the file and its -wal and -shm alone."
-        )
-
-
-_CALLERS = (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
-"""Errors of what was to be written, not of the file."""
-
-
-_ALL: WeakSet[Connection] = WeakSet()
-_forking: list[Connection] = []
-
-
-@contextmanager
-def _paused(path: str, change: FilesChanged | None = None) -> Iterator[None]:
-    """All connections of this process to a path, closed and kept from opening again."""
-    taken: list[Connection] = []
-    try:
-        for connection in sorted(_ALL, key=id):
-            if connection.path == path:
-                connection._lock.acquire()
-                taken.append(connection)
-        if change is not None:
-            for connection in taken:
-                connection._salvage(change.change)
-            change.files.remove()
-        for connection in taken:
-            connection._drop()
-        yield
-    finally:
-        for connection in taken:
-            connection.resume()
-
-
-def _start_over(change: FilesChanged) -> None:
-    """Let go of files that have changed, with all connections of this process. The next use opens
-    what is there, and a new life begins in it."""
-    files = change.files
-    with files.lock:
-        if files.is_over:
-            return  # another thread was faster
-        # In other processes transactions may still be under way that began before.
-        time.sleep(GRACE)
-        with _paused(files.path, change):
-            files.is_over = True
-    _log.error(
-        "The log %s: its %s while processes have it open; it goes on with what is there",
-        files.path,
-        change,
-    )
-
-
-def _pause_all() -> None:
-    """Before a fork: SQLite keeps in its memory which locks a process holds. A child would inherit
-    those of its parent, and there nobody would ever let go of them."""
-    for connection in sorted(_ALL, key=id):  # two threads that fork take them in one order
-        connection.pause()
-        _forking.append(connection)
-
-
-def _resume_all() -> None:
-    paused = list(_forking)
-    _forking.clear()  # the next fork may begin with the first that is let go
-    for connection in paused:
-        connection.resume()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_resume_all)

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import struct
-import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
-from typing import NamedTuple
 
-if sys.platform != "win32":
-    import fcntl
+from .index import Index, read_index
+from .locks import holders
 
 FRESH = 100_000_000
 """Nanoseconds for which a folder's time of change does not tell whether it changed once more."""
 
-WRITERS = range(120, 121)
-READERS = range(123, 128)
-"""Bytes of ``-shm`` that SQLite locks (https://www.sqlite.org/walformat.html)."""
-
-_INDEX = struct.Struct("=14xHI12x8s56xI28xI")
 _HOLE = getattr(os, "SEEK_HOLE", None)
-_FLOCK = struct.Struct("@hhqqi4x")
 
 
 class Change(Enum):
@@ -44,23 +34,6 @@ class FilesChanged(Exception):
         self.files = files
         self.change = change
         self.is_late = is_late
-
-
-class Index(NamedTuple):
-    """What ``-shm`` says of the write-ahead log: ``saved`` frames are in the file, up to ``begun``
-    perhaps."""
-
-    page: int
-    frames: int
-    salt: bytes
-    saved: int
-    begun: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of the write-ahead log that count."""
-        page = self.page if self.page > 1 else 65536
-        return 32 + self.frames * (page + 24) if self.frames else 0
 
 
 class Files:
@@ -115,26 +88,11 @@ class Files:
 
     def index(self) -> Index | None:
         """What is in the write-ahead log; None if that cannot be told now."""
-        if not self.is_watched:
-            return None
-        for _ in range(4):
-            read = os.pread(self._shm, _INDEX.size, 0)
-            if len(read) == _INDEX.size and read[:48] == read[48:96]:  # two copies, or half of one
-                return Index._make(_INDEX.unpack(read))
-        return None
+        return read_index(self._shm) if self.is_watched else None
 
     def holders(self, slots: range) -> list[int]:
         """The other processes that hold locks of these bytes of ``-shm``, where that is known."""
-        if not self.is_watched or sys.platform != "linux":
-            return []
-        found: dict[int, None] = {}
-        for slot in slots:
-            with suppress(OSError, struct.error):
-                asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0)
-                kind, *_, pid = _FLOCK.unpack(fcntl.fcntl(self._shm, fcntl.F_GETLK, asked))
-                if kind != fcntl.F_UNLCK and pid > 0:
-                    found[pid] = None
-        return list(found)
+        return holders(self._shm, slots) if self.is_watched else []
 
     @property
     def is_taken_over(self) -> bool:
@@ -282,19 +240,3 @@ def allow(path: str) -> None:
         if os.path.exists(side) and not os.access(side, os.W_OK):
             with suppress(OSError):
                 os.chmod(side, os.stat(path).st_mode & 0o777)
-
-
-def told(pids: Sequence[int]) -> str:
-    """Who holds a lock, and what to do about it."""
-    if not pids:
-        return "another process. Find out who holds it so long"
-    names = " and ".join(f"process {pid}" for pid in pids)
-    if any(_is_stopped(pid) for pid in pids):
-        return f"{names}, which is stopped. Let it go on (kill -CONT) or end it (kill -KILL)"
-    return f"{names}. Find out what it does there so long"
-
-
-def _is_stopped(pid: int) -> bool:
-    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()[0] in "Tt"
-    return False
