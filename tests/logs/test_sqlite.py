@@ -267,6 +267,30 @@ def test_tables_that_contradict_each_other_are_a_damaged_file(log: SqliteLog, pa
         log.append("a", "text")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE life",
+        "DELETE FROM life",
+        "DROP TABLE life; CREATE TABLE life (id)",
+        "DROP TABLE life; CREATE TABLE life AS SELECT NULL id, 1.0 shift, 'n1' epoch, '' past",
+        "DROP TABLE life; CREATE TABLE life AS SELECT 'x' id, 'x' shift, 'n1' epoch, '' past",
+    ],
+)
+def test_a_file_whose_life_cannot_be_read_is_damaged(
+    open_file: Opener, path: Path, damage: str
+) -> None:
+    open_file().append("a", "text")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(damage)
+    log = open_file()
+    for use in (lambda: log.append("a", "text"), lambda: log.tail("a"), log.check):
+        with pytest.raises(LogUnavailable, match="Move it away"):
+            use()
+    path.replace(f"{path}.damaged")
+    assert log.append("a", "text").id.offset == 1
+
+
 @pytest.mark.parametrize("with_its_side_files", [True, False])
 def test_a_file_that_is_deleted_begins_anew_and_everybody_is_told(
     open_file: Opener, path: Path, with_its_side_files: bool

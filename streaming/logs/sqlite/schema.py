@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from ...errors import LogUnavailable
 from ...message import MARK
@@ -86,11 +87,11 @@ def prepare(
     place = _life(path)
     if not _is_ours(db, path):
         _make(db, path, place, clock)
-    found = db.execute("SELECT id, shift FROM life").fetchone()
-    if _is_over(found[0], place, lost):
+    life = _read_life(db)
+    if _is_over(life.id, place, lost):
         _begin_life(db, place, clock, lost)
-        found = db.execute("SELECT id, shift FROM life").fetchone()
-    return found[0], found[1]
+        life = _read_life(db)
+    return life.id, life.shift
 
 
 def reached(past: str, epoch: str) -> int | None:
@@ -109,7 +110,7 @@ def _begin_life(db: sqlite3.Connection, place: str, clock: Callable[[], float], 
     offsets are given out again, and a cursor of before must not pass for one of the new.
     """
     db.execute("BEGIN IMMEDIATE")
-    known, shift, epoch, past = db.execute("SELECT id, shift, epoch, past FROM life").fetchone()
+    known, shift, epoch, past = _read_life(db)
     if _is_over(known, place, lost):  # another process may have been faster
         newest, used = db.execute(
             "SELECT ifnull(max(seq), 0), ifnull(max(used), 0) FROM channels"
@@ -128,6 +129,32 @@ def _begin_life(db: sqlite3.Connection, place: str, clock: Callable[[], float], 
                 (secrets.token_hex(4), _continued(epoch, newest, past), channel),
             )
     db.execute("COMMIT")
+
+
+class _Life(NamedTuple):
+    id: str
+    shift: float
+    epoch: str
+    past: str
+
+
+def _read_life(db: sqlite3.Connection) -> _Life:
+    """The one row of ``life``: it is there in every file of ours.
+
+    Raises:
+        sqlite3.DatabaseError: If it is not, or is not as it was written: the file is damaged.
+    """
+    try:
+        row = db.execute("SELECT id, shift, epoch, past FROM life").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        row = None  # no such table, or no such column
+    if row is None or [*map(type, row)] != [str, float, str, str]:
+        damage = sqlite3.DatabaseError("the table 'life' is not as it was written")
+        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise damage
+    return _Life(*row)
 
 
 def _is_over(known: str, place: str, lost: str) -> bool:
