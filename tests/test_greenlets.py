@@ -7,7 +7,10 @@ from tests.greenlets import ROOT, run_file
 FILES = [
     "clients/test_client.py",
     "clients/test_deadlines.py",
+    "clients/test_farewell.py",
+    "clients/test_inlet.py",
     "clients/test_line.py",
+    "clients/test_pongs.py",
     "clients/test_registry.py",
     "clients/test_requested.py",
     "clients/test_websocket.py",

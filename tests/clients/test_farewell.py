@@ -1,0 +1,135 @@
+"""streaming/clients/farewell.py: how a WebSocket uses the closing handshake."""
+
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import ClassVar
+from unittest import mock
+
+import pytest
+
+from streaming import ClientGone, Connection, HubClosed, Registry, Settings
+from streaming.clients import client as clients
+from streaming.clients import websocket_client
+from streaming.clients.farewell import Farewell
+from streaming.wire.closing import Ending, Move, Verdict
+from tests.clients.routes import app_of, echo, raw
+from tests.live.raw_websocket import CLOSE, encode
+from tests.polling import PATIENCE
+from tests.sites import serve, wait_until
+
+
+class Story(Farewell):
+    """A closing handshake that notes what happened, and what was refused."""
+
+    told: ClassVar[list[tuple[Move, Ending]]]
+    refused: ClassVar[list[RuntimeError]]
+
+    def move(self, event: Move) -> Verdict:
+        try:
+            return super().move(event)
+        except RuntimeError as error:
+            self.refused.append(error)
+            raise
+        finally:
+            self.told.append((event, self.phase))
+
+
+@pytest.fixture
+def story() -> Iterator[type[Story]]:
+    """What happens to the connections of this test; nothing of it may be refused."""
+    Story.told, Story.refused = [], []
+    with mock.patch.object(websocket_client, "Farewell", Story):
+        yield Story
+    assert Story.refused == []
+    assert Story.told[-1][1] is Ending.OVER
+
+
+def phases(story: type[Story]) -> list[str]:
+    """The phases it went through, each once."""
+    names = [phase.name for _, phase in story.told]
+    return [name for name, _ in groupby(names)]
+
+
+def test_the_story_of_one_that_we_end(story: type[Story]) -> None:
+    with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
+        frame = ws.read_close()
+        ws.send(CLOSE, frame.payload)
+        assert ws.is_ended()
+    assert story.told[0] == (Move.END, Ending.SAYING)
+    # whether our frame is known to be out before theirs has come depends on who sent it
+    assert phases(story) in (["SAYING", "SAID", "OVER"], ["SAYING", "ANSWERING", "OVER"])
+
+
+def test_the_story_of_one_that_the_client_ends(story: type[Story]) -> None:
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.send(CLOSE, struct.pack("!H", 1000))
+        ws.read_close()
+        assert ws.is_ended()
+    assert story.told[0] == (Move.HEARD, Ending.ANSWERING)
+    assert phases(story) == ["ANSWERING", "OVER"]
+
+
+def test_the_story_of_a_client_that_leaves_without_a_word(story: type[Story]) -> None:
+    with serve(app_of(echo)) as site:
+        with raw(site):
+            wait_until(site.registry.clients, "the client")
+        site.wait_empty()
+    assert set(story.told) == {(Move.LOST, Ending.OVER)}
+
+
+def test_the_story_of_a_client_that_never_answers(story: type[Story]) -> None:
+    with (
+        mock.patch.object(clients, "FAREWELL", 0.05),
+        serve(app_of(lambda ws: None)) as site,
+        raw(site) as ws,
+    ):
+        ws.read_close()
+        assert ws.is_ended()
+        site.wait_empty()
+    assert phases(story) in (["SAYING", "SAID", "OVER"], ["SAYING", "OVER"])
+    assert (Move.HEARD, Ending.OVER) not in story.told
+
+
+def test_the_story_of_one_that_both_end_at_once(story: type[Story]) -> None:
+    for _ in range(20):
+        with serve(app_of(echo)) as site, raw(site) as ws:
+            wait_until(site.registry.clients, "the client")
+            closing = threading.Thread(target=site.state.close)
+            closing.start()
+            ws.send(CLOSE, struct.pack("!H", 1000))
+            assert ws.read_close().close_code in (1000, 1012)
+            assert ws.is_ended()
+            closing.join(PATIENCE)
+            site.wait_empty()
+
+
+def test_the_story_of_one_that_is_cut_while_it_ends(story: type[Story]) -> None:
+    """From two threads, in every order: what comes late changes nothing, and is no mistake."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for n in range(100):
+            server, peer = socket.socketpair()
+            with server, peer:
+                registry = Registry()
+                connection = Connection(registry.deadlines, Settings(), server)
+                connection.line.start()
+                peer.sendall(encode(CLOSE, struct.pack("!H", 1000)))
+                acts: list[Callable[[], object]] = [
+                    lambda ws=connection: list(ws),  # type: ignore[misc]
+                    lambda ws=connection: ws.end(HubClosed("restart")),  # type: ignore[misc]
+                    lambda ws=connection: ws.end(ClientGone("cut")),  # type: ignore[misc]
+                ]
+                threads = [threading.Thread(target=act) for act in (acts[n % 3 :] + acts[: n % 3])]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(PATIENCE)
+                connection.close()
+                registry.remove(connection, "over")
+    finally:
+        sys.setswitchinterval(interval)

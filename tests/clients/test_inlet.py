@@ -1,0 +1,161 @@
+"""streaming/clients/inlet.py: what has arrived does not wait, and leaves others their turns."""
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from unittest import mock
+
+import pytest
+
+from streaming import Connection
+from streaming.clients import client as clients
+from streaming.clients import inlet, life
+from tests.clients.routes import Handler, app_of, echo, raw
+from tests.live.raw_websocket import BINARY, CLOSE, PONG, TEXT, encode
+from tests.polling import PATIENCE
+from tests.sites import Site, serve, wait_until
+
+
+def test_a_close_that_came_with_the_last_message_is_not_waited_for() -> None:
+    """It was read from the socket together with the message, and nothing more will come."""
+
+    def take_one(ws: Connection) -> None:
+        ws.send(f"took {ws.receive()!r}")
+
+    with (
+        mock.patch.object(clients, "FAREWELL", 60.0),
+        serve(app_of(take_one)) as site,
+        raw(site) as ws,
+    ):
+        ws.socket.sendall(encode(TEXT, b"one") + encode(CLOSE, struct.pack("!H", 1000)))
+        assert ws.read_text() == "took 'one'"
+        assert ws.read_close().close_code == 1000
+        assert ws.is_ended()
+        site.wait_empty()
+
+
+def takes_after(greeting: int) -> Handler:
+    """Reads so many messages in the handler, and takes all others in the function it returns."""
+
+    def greet(ws: Connection) -> object:
+        for _ in range(greeting):
+            ws.send(f"greeted {ws.receive()}")
+        return lambda message: ws.send(f"took {message}")
+
+    return greet
+
+
+@pytest.mark.parametrize("greeting", [0, 1, 2])
+def test_messages_that_came_in_one_packet_are_all_answered(greeting: int) -> None:
+    with serve(app_of(takes_after(greeting))) as site, raw(site) as ws:
+        ws.socket.sendall(b"".join(encode(TEXT, b"%d" % n) for n in range(4)))
+        texts = [f"greeted {n}" for n in range(greeting)]
+        texts += [f"took {n}" for n in range(greeting, 4)]
+        assert [ws.read_text() for _ in texts] == texts
+
+
+@pytest.mark.parametrize("cut", [1, 5, 7, 40])
+def test_a_frame_that_comes_in_two_parts_is_answered_when_it_is_whole(cut: int) -> None:
+    """Once while the handler reads, once at rest or awake."""
+    frame = encode(TEXT, b"x" * 40)
+    with serve(app_of(takes_after(1))) as site, raw(site) as ws:
+        ws.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ws.socket.sendall(encode(TEXT, b"one") + frame[:cut])
+        assert ws.read_text() == "greeted one"
+        ws.socket.sendall(frame[cut:] + frame[:cut])
+        assert ws.read_text() == "took " + "x" * 40
+        ws.socket.sendall(frame[cut:])
+        assert ws.read_text() == "took " + "x" * 40
+
+
+def test_the_rest_of_a_message_that_looks_like_a_pong_is_the_rest_of_a_message() -> None:
+    """What comes at rest is looked at before anybody gets up: most of it is a pong."""
+    key = b"\0\0\0\0"  # masks nothing
+    pong = encode(PONG, b"")
+    text = b"A" * 10 + pong.replace(pong[2:], key)
+    frame = bytes([0x82, 0x80 | len(text)]) + key + text
+    with (
+        mock.patch.object(life, "AWAKE", 0.01),
+        serve(app_of(takes_after(0))) as site,
+        raw(site) as ws,
+    ):
+        ws.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(3):
+            rest(site)
+            ws.socket.sendall(frame[:-6])
+            rest(site)
+            ws.socket.sendall(frame[-6:])
+            assert ws.read_text() == f"took {text!r}"
+
+
+def rest(site: Site) -> None:
+    """Wait until nobody is awake for the only client: under threads somebody always is."""
+
+    def is_at_rest() -> bool:
+        return not any(thread.name.startswith("websocket ") for thread in threading.enumerate())
+
+    (connection,) = wait_until(site.registry.clients, "the client")
+    if connection.line.is_direct:  # type: ignore[attr-defined]
+        wait_until(is_at_rest, "it is at rest")
+
+
+def test_to_receive_without_waiting_gives_none_while_there_is_nothing() -> None:
+    asked = threading.Event()
+
+    def ask(ws: Connection) -> None:
+        assert ws.receive(timeout=0) is None
+        ws.send("go on")
+        asked.set()
+        while (answer := ws.receive(timeout=0)) is None:
+            ws.send("x" * 1000)  # which may have to wait, although reading must not
+        ws.send(f"got {answer!r}")
+
+    with serve(app_of(ask)) as site, raw(site, receive_buffer=4096) as ws:
+        assert ws.read_text() == "go on"
+        (connection,) = site.registry.clients()
+        wait_until(lambda: connection.line.progress, "the line is full")  # type: ignore[attr-defined]
+        ws.send(TEXT, b"now")
+        while (text := ws.read_text()) == "x" * 1000:
+            pass
+        assert text == "got 'now'"
+
+
+# turns for others
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When turns were given, where every piece of work is long enough for one."""
+    given: list[float] = []
+    monkeypatch.setattr(inlet, "SLICE", -1.0)
+    monkeypatch.setattr(inlet, "give_turn", lambda: given.append(time.monotonic()))
+    return given
+
+
+def test_reads_that_complete_no_message_give_turns_too(turns: list[float]) -> None:
+    with serve(app_of(echo, frame_size=1_000_000)) as site, raw(site) as ws:
+        ws.send(BINARY, b"x" * 900_000)
+        assert len(ws.read().payload) == 900_000
+    assert len(turns) >= 900_000 // inlet.READ
+
+
+def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float]) -> None:
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(PONG) * 5000 + encode(TEXT, b"x"))
+        assert ws.read_text() == "x"
+    assert len(turns) >= 5000 // 256
+
+
+def test_a_flood_behind_the_goodbye_gives_turns_and_is_cut(turns: list[float]) -> None:
+    with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
+        assert ws.read_close().close_code == 1000
+        before = len(turns)
+        until = time.monotonic() + PATIENCE
+        with suppress(ConnectionError, TimeoutError):
+            while time.monotonic() < until:
+                ws.socket.sendall(encode(PONG) * 1000)
+        assert time.monotonic() < until
+        site.wait_empty()
+        assert len(turns) > before
