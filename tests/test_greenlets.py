@@ -23,6 +23,7 @@ FILES = [
     "web/test_runs.py",
     "web/test_sock.py",
     "web/test_storm.py",
+    "web/test_talk.py",
 ]
 
 

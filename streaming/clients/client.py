@@ -14,6 +14,20 @@ from . import sockets
 from .deadlines import Deadlines
 from .outlet import FAREWELL
 
+TALK = 32 * 1024
+"""Bytes a client may say on a stream, where it has nothing to say, before it is cut: less than the
+kernel keeps for whoever does not read."""
+
+TALKS = "The client talks where it has nothing to say."
+
+BODY = 16 * 1024 * 1024
+"""Bytes of its request's body that may still be under way; nobody reads them."""
+
+
+def allowance(body: int) -> int:
+    """Bytes a client may say on a stream, ``body`` of which its request has announced."""
+    return TALK + min(body, BODY)
+
 
 class Client:
     """One connection, until it has left the registry.

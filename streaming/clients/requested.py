@@ -17,7 +17,7 @@ from ..errors import ClientGone, StreamingError
 from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import sockets
-from .client import Client
+from .client import TALKS, Client, allowance
 from .formats import EventFormat
 from .registry import Registry
 
@@ -34,9 +34,11 @@ class RequestStream(Client):
         registry: Where it is listed; a client that is cut leaves it, whatever its producer does.
         sock: The server's socket, if it is known.
         form: What it is sent; None for plain text.
+        body: Bytes of the request that the server may not have read.
     """
 
     __slots__ = (
+        "_allowed",
         "_form",
         "_is_due",
         "_registry",
@@ -55,8 +57,10 @@ class RequestStream(Client):
         form: EventFormat | None,
         *,
         peer: str = "",
+        body: int = 0,
     ) -> None:
         super().__init__(registry.deadlines, settings, peer)
+        self._allowed = allowance(body)
         self._registry = registry
         self.bell = Bell()
         self.subscription: Subscription | None = None
@@ -121,6 +125,7 @@ class RequestStream(Client):
     def _cut(self) -> None:
         if self._sock is not None:
             sockets.shut(self._sock)
+            sockets.discard(self._sock)  # its producer may keep the socket open for long
         if self.reason is not None:
             self._say_goodbye(self.reason)
             self._registry.remove(self, self.reason)
@@ -142,6 +147,8 @@ class RequestStream(Client):
     def _missing(self, now: float) -> ClientGone | None:
         if self._sock is not None and sockets.is_gone(self._sock):
             return ClientGone("The client left.")
+        if self._sock is not None and sockets.unread(self._sock) > self._allowed:
+            return ClientGone(TALKS)
         try:
             if self.aside is not None:
                 self.aside.send_head(now)

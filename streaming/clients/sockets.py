@@ -197,6 +197,19 @@ def shut(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
             plain.shutdown(how)
 
 
+def discard(sock: socket.socket) -> None:
+    """Let the kernel forget what it keeps of the peer's, some hundred KiB at most. Never blocks.
+
+    For a connection that was shut: what still comes is then refused with a reset.
+    """
+    if not hasattr(socket, "MSG_DONTWAIT"):
+        return  # Windows
+    with suppress(OSError), _bare(sock) as plain:
+        for _ in range(8):
+            if not plain.recv(64 * 1024, socket.MSG_DONTWAIT):
+                return
+
+
 def cork(sock: socket.socket, is_on: bool) -> None:
     """Collect what is written, at most 200 ms, into one packet (tcp(7)); or let it go.
 

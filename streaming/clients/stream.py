@@ -17,17 +17,11 @@ from ..errors import ClientGone, StreamingError
 from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import formats, sockets
-from .client import Client, spread_retry
+from .client import TALK, TALKS, Client, allowance, spread_retry
 from .formats import EventFormat
 from .line import Line
 from .outlet import Writing
 from .registry import Registry
-
-READ = 64 * 1024
-"""Bytes a client may say on a stream, where it has nothing to say, before it is cut."""
-
-BODY = 16 * 1024 * 1024
-"""Bytes of its request's body that may still be under way; nobody reads them."""
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -59,7 +53,7 @@ class EventStream(Client):
         self.line = Line(sock, self.id, ping=form.frame(form.heartbeat), may=True, end=self.end)
         self._registry = registry
         self._form = form
-        self._allowed = READ + min(body, BODY)
+        self._allowed = allowance(body)
 
     @property
     def transport(self) -> str:  # type: ignore[override]
@@ -131,7 +125,7 @@ class EventStream(Client):
     def _hear(self) -> None:
         """The client said something, which means nothing here, or left: the poller calls."""
         try:
-            said = len(os.read(self.line.sock.fileno(), READ))
+            said = len(os.read(self.line.sock.fileno(), TALK))
         except BlockingIOError:
             said = -1
         except OSError:
@@ -140,7 +134,7 @@ class EventStream(Client):
         if said and self._allowed >= 0:
             self._listen()
         elif said:
-            self._over(ClientGone("The client talks where it has nothing to say."))
+            self._over(ClientGone(TALKS))
         else:
             self._over(ClientGone("The client left."))
 

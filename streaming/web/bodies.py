@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from flask import Request
 
 from ..clients import formats, sockets
-from ..clients.client import spread_retry
+from ..clients.client import BODY, spread_retry
 from ..clients.formats import EventFormat
 from ..clients.requested import Aside, RequestStream, Start
-from ..clients.stream import BODY, EventStream
+from ..clients.stream import EventStream
 from ..errors import ClientGone, HubClosed, ProducerFailed, StreamingError, TooManyClients
 from ..hub.pieces import texts
 from ..hub.subscription import Subscription
@@ -55,9 +55,7 @@ class EventBody:
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._may = is_chunked and settings.direct_writes
         self.passage = Passage(self._sock, is_chunked=is_chunked)
-        self._unread = request.content_length or (
-            BODY if environ.get("HTTP_TRANSFER_ENCODING") else 0
-        )
+        self._unread = unread_body(request)
 
     def __iter__(self) -> Iterator[bytes]:
         client, form, is_given = self._client(), self._form, False
@@ -100,19 +98,26 @@ class EventBody:
             return EventStream(
                 state.registry, state.settings, sock, self._form, peer=self._peer, body=self._unread
             )
-        return RequestStream(state.registry, state.settings, sock, self._form, peer=self._peer)
+        return self._request_stream()
 
     def _stay(self, client: EventStream | RequestStream) -> RequestStream:
         """A client whose connection could not be given away, or never can be."""
         if isinstance(client, RequestStream):
             return client
-        state = self._state
-        other = RequestStream(
-            state.registry, state.settings, self._sock, self._form, peer=self._peer
-        )
+        other = self._request_stream()
         other.bell, other.subscription = client.bell, client.subscription
-        state.registry.replace(client, other)
+        self._state.registry.replace(client, other)
         return other
+
+    def _request_stream(self) -> RequestStream:
+        return RequestStream(
+            self._state.registry,
+            self._state.settings,
+            self._sock,
+            self._form,
+            peer=self._peer,
+            body=self._unread,
+        )
 
 
 def _follow(client: RequestStream, sub: Subscription, form: EventFormat) -> Iterator[bytes]:
@@ -191,6 +196,7 @@ class PieceBody:
             self._sock,
             form,
             peer=str(environ.get("REMOTE_ADDR", "")),
+            body=unread_body(request),
         )
         if isinstance(pieces, Followed):
             pieces.client = self._client
@@ -333,6 +339,12 @@ class PieceBody:
         close = getattr(pieces, "close", None)
         if close is not None:
             close()
+
+
+def unread_body(request: Request) -> int:
+    """Bytes of its body that a client may still send: all, as nobody can tell what was read."""
+    is_chunked = "HTTP_TRANSFER_ENCODING" in request.environ
+    return BODY if is_chunked else request.content_length or 0
 
 
 class ProducerError(Exception):

@@ -16,9 +16,10 @@ import pytest
 from streaming import NDJSON, SSE, Hub, HubClosed, MemoryLog, Registry, Retention, Settings
 from streaming.clients import client as clients
 from streaming.clients import stream as streams
+from streaming.clients.client import TALK
 from streaming.clients.formats import EventFormat
 from streaming.clients.outlet import Writing
-from streaming.clients.stream import READ, EventStream
+from streaming.clients.stream import EventStream
 from streaming.errors import ClientGone
 from streaming.hub.subscription import Subscription
 from tests.greenlets import is_green, run_file
@@ -85,7 +86,7 @@ class Stream:
         """Talk without end, until the connection is broken."""
         with suppress(OSError):
             for _ in range(1000):
-                self.peer.sendall(b"x" * READ)
+                self.peer.sendall(b"x" * TALK)
             raise AssertionError("the client may talk without end")
 
     def is_over(self) -> bool:
@@ -338,7 +339,7 @@ def green_a_client_may_say_a_little_where_it_has_nothing_to_say(stack: ExitStack
     stream = make(stack)
     stream.start()
     for _ in range(16):
-        stream.peer.sendall(b"x" * (READ // 16))
+        stream.peer.sendall(b"x" * (TALK // 16))
     stream.hub.publish("a", "still there")
     assert stream.events(1)[0].data == "still there"
     wait_until(lambda: stream.client._allowed == 0, "all that was read")
@@ -354,7 +355,7 @@ def green_the_rest_of_the_requests_body_is_no_talk(stack: ExitStack, body: int) 
     sending = threading.Thread(target=stream.peer.sendall, args=(b"b" * body,))
     sending.start()
     sending.join(20)
-    wait_until(lambda: stream.client._allowed == READ, "the body was passed over")
+    wait_until(lambda: stream.client._allowed == TALK, "the body was passed over")
     stream.hub.publish("a", "still there")
     assert stream.events(1)[0].data == "still there"
     stream.talk()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.live.server import ROOT, Server, free_port, tool
+from tests.sites import certificate, trusting
 
 
 def gunicorn(
@@ -21,6 +22,7 @@ def gunicorn(
     config: Path = ROOT / "gunicorn.conf.py",
     cwd: Path = ROOT,
     python: str = sys.executable,
+    tls: bool = False,
     expect_trouble: bool = False,
 ) -> Server:
     """The app under gunicorn with the project's configuration, as in production.
@@ -31,14 +33,18 @@ def gunicorn(
     folder = tempfile.TemporaryDirectory(prefix="streaming-log-")
     url = f"sqlite:///{folder.name}/log.db"
     command = [python, "-m", "gunicorn", "--config", str(config), "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(workers), *extra_args, app]
+    command += ["--workers", str(workers), *extra_args]
+    if tls:
+        certificate_file, key_file = certificate()
+        command += ["--certfile", certificate_file, "--keyfile", key_file]
     return Server(
         f"gunicorn {app}",
-        command,
+        [*command, app],
         port=port,
         cwd=cwd,
         env={"STREAMING_LOG": url, **(extra_env or {})},
         at_end=folder.cleanup,
+        tls=trusting() if tls else None,
         expect_trouble=expect_trouble,
     )
 

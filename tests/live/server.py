@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -109,6 +110,7 @@ class Server:
         env: Mapping[str, str] | None = None,
         stop_signal: int = signal.SIGTERM,
         ready_path: str = "/",
+        tls: ssl.SSLContext | None = None,
         at_end: Callable[[], None] = lambda: None,
         expect_trouble: bool = False,
     ) -> None:
@@ -119,6 +121,7 @@ class Server:
         self.env = environment(env)
         self.stop_signal = stop_signal
         self.ready_path = ready_path
+        self.tls = tls
         self.expect_trouble = expect_trouble
         self._at_end = at_end
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
@@ -128,7 +131,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def ws_url(self) -> str:
@@ -170,7 +173,11 @@ class Server:
 
     def _answers(self) -> bool:
         assert self.is_running(), f"{self.name} ended while starting:\n{self.log_text()[-4000:]}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = (
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        )
         try:
             connection.request("GET", self.ready_path)
             connection.getresponse()

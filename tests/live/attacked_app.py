@@ -1,0 +1,52 @@
+"""An application for strangers to attack, which says how it is (``docs/security.md``)."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+from flask import Flask, Response, request
+
+from streaming import Sock, Streaming, current_state, stream
+
+app = Flask("attacked")
+for name, text in os.environ.items():
+    if name.startswith("STREAMING_"):
+        app.config[name] = text
+        with suppress(ValueError):
+            app.config[name] = json.loads(text)
+Streaming(app, authorize=lambda action, channel: True)
+
+
+@app.get("/ticking")
+def ticking() -> Response:
+    """An answer without end."""
+
+    def pieces() -> Iterator[str]:
+        while True:
+            yield "tick "
+            time.sleep(0.1)
+
+    return stream(pieces())
+
+
+@app.post("/upload")
+def upload() -> str:
+    """A view of the application's own, which reads what it is sent."""
+    return str(len(request.get_data()))
+
+
+Sock(app).route("/echo")(lambda ws: ws.send)
+
+
+@app.get("/")
+def condition() -> dict[str, object]:
+    """Who is connected, and what is open."""
+    rows = current_state().registry.snapshot()
+    return {
+        "pid": os.getpid(),
+        "clients": len(rows["clients"]),
+        "ended": [row["reason"] for row in rows["ended"]],
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
