@@ -1,6 +1,8 @@
 """The app that is measured: streams, chat and echo on the package's public API alone."""
 
 import os
+import time
+from collections.abc import Iterator
 
 from flask import Flask, Response, request
 
@@ -9,6 +11,7 @@ from streaming import Connection, Sock, Streaming, Take, chat
 app = Flask(__name__)
 app.config["STREAMING_LOG"] = os.environ.get("BENCH_LOG", "memory:")
 app.config["STREAMING_RETENTION_SIZE"] = 1024 * 1024
+app.config["STREAMING_RUNS"] = 1000
 streaming = Streaming(app)
 sock = Sock(app)
 
@@ -36,3 +39,18 @@ def talk(ws: Connection) -> Take:
 def echo(ws: Connection) -> Take:
     """``You said: X``, to the sender only."""
     return lambda text: ws.send(f"You said: {text}")
+
+
+def pieces(count: int, pause: float) -> Iterator[str]:
+    """An answer."""
+    for n in range(count):
+        yield f"piece {n} "
+        time.sleep(pause)
+
+
+@app.post("/ask")
+def ask() -> Response:
+    """An answer that outlives its request."""
+    return streaming.run(
+        pieces, int(request.args["count"]), float(request.args["pause"])
+    ).response()

@@ -155,9 +155,9 @@ def redis_server(folder: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def running(server: Server, kind: str, cpu: int) -> Iterator[tuple[int, int]]:
+def running(server: Server, kind: str, cpu: int, *, log: str = "") -> Iterator[tuple[int, int]]:
     """Start ``server`` on ``cpu``, or on all where it has a log of its own; its process id and
-    port, while it runs.
+    port, while it runs. ``log``: a home of the log all the same, on the one CPU.
 
     Raises:
         RuntimeError: It does not start.
@@ -166,26 +166,27 @@ def running(server: Server, kind: str, cpu: int) -> Iterator[tuple[int, int]]:
     with contextlib.ExitStack() as stack:
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         prepare(Path(name), port)
-        redis = stack.enter_context(redis_server(name)) if "{redis}" in server.log else 0
+        redis = stack.enter_context(redis_server(name)) if "{redis}" in server.log + log else 0
         filled = {"python": sys.executable, "port": port, "folder": name}
         filled["nginx"] = executable("nginx") or ""
         command = [part.format(**filled) for part in server.programs[kind]]
         env = {**os.environ, "PORT": str(port), "NODE_ENV": "production"}
-        env["BENCH_LOG"] = server.log.format(folder=name, redis=redis) or "memory:"
-        with open(Path(name, "output.log"), "w+b") as log:
+        home = (server.log or log).format(folder=name, redis=redis)
+        env["BENCH_LOG"] = home or "memory:"
+        with open(Path(name, "output.log"), "w+b") as said:
             before = os.sched_getaffinity(0)
             if not server.log:  # inherited: there is no moment on another CPU
                 os.sched_setaffinity(0, {cpu})
             try:
                 process = subprocess.Popen(
-                    command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                    command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=said, stderr=said
                 )
             finally:
                 os.sched_setaffinity(0, before)
             try:
                 if not listens(process, port):
-                    log.seek(0)
-                    raise RuntimeError(f"{server.name} does not start: {log.read()[-800:]!r}")
+                    said.seek(0)
+                    raise RuntimeError(f"{server.name} does not start: {said.read()[-800:]!r}")
                 time.sleep(0.7)
                 yield process.pid, port
             finally:
