@@ -21,6 +21,7 @@ from typing import Any, Literal
 from ..bell import Bell
 from ..errors import ChannelEnded, HubClosed, LogUnavailable, StreamEnded, TooManyRuns, UnknownRun
 from ..message import START, Gap, Message, Position
+from ..names import END
 from ..wire.compact import compact
 from .generation import WINDOW, Generation, Phase, now, print_end
 from .hub import Hub
@@ -195,16 +196,15 @@ class Runs:
         if made is not None:
             made.work.has_said.wait(seconds)
 
-    def is_read(self, id: str, after: str) -> bool:
-        """Whether the run is over, and nothing comes behind ``after``. One whose process has died
+    def is_read(self, id: str, place: Position) -> bool:
+        """Whether the run is over, and nothing comes behind ``place``. One whose process has died
         is ended.
 
         Raises:
-            InvalidCursor: If no log ever gave out ``after``.
             UnknownRun: If there is none, or it is no longer kept.
             LogUnavailable: If the log cannot be reached.
         """
-        channel, place = PREFIX + id, Position.parse(after)
+        channel = PREFIX + id
         head = self._hub.log.tail(channel)
         if head.is_mark:
             raise _unknown(id)
@@ -250,13 +250,22 @@ class Runs:
         if not is_known:
             self._keep()
 
-    def ids(self, limit: int) -> list[str]:
-        """The runs that are kept, the newest first where the log knows, at most ``limit``.
+    def kept(self, limit: int) -> list[Answer]:
+        """The runs that are kept, the newest first where the log knows, at most ``limit``; without
+        what they have said.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
-        return [name.removeprefix(PREFIX) for name in self._hub.log.channels(PREFIX, limit)]
+        found = []
+        names = self._hub.log.channels(PREFIX, limit)
+        made = {member.id.partition(".")[0] for member in self._hub.log.members(MADE)}
+        for name in names:
+            with suppress(UnknownRun):  # it has just been forgotten
+                one = self._glance(name)
+                is_orphan = not one.is_over and one.id not in made
+                found.append(self.answer(one.id) if is_orphan else one)
+        return found
 
     def close(self) -> None:
         """Begin no more; those that are made go on. Idempotent."""
@@ -373,6 +382,17 @@ class Runs:
             if not page.more or page.position == place:
                 return answer
             place = page.position
+
+    def _glance(self, channel: str) -> Answer:
+        """What the first and the last message say."""
+        log, answer = self._hub.log, Answer(channel.removeprefix(PREFIX))
+        start = self._hub.start_of(channel)
+        for place in (start, log.tail(channel, 1)):
+            if place.is_mark:
+                raise _unknown(answer.id)
+            messages = log.read(channel, place, limit=1, size=1).messages
+            answer.add(message for message in messages if message.event in ("start", END))
+        return answer
 
     def _is_made(self, id: str) -> bool:
         return id in self._made or any(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import cast
 
@@ -248,16 +248,13 @@ class Streaming:
         return run
 
     def runs(self, limit: int = 100) -> list[Answer]:
-        """The runs that are kept, over all workers, the newest first where the log knows.
+        """The runs that are kept, over all workers, the newest first where the log knows; without
+        what they have said, which ``find_run(id).answer()`` has.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
-        found = []
-        for id in current_state().runs.ids(limit):
-            with suppress(UnknownRun):  # it has just grown old
-                found.append(Run(id).answer())
-        return found
+        return current_state().runs.kept(limit)
 
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all workers, in the order they came.

@@ -145,7 +145,7 @@ def has_failed(answer: Answer) -> bool:
 
 def choose(request: Request, first: str) -> str:
     """The media type a client wants of a run; ``first`` if it does not say."""
-    offers = [first, *({TEXT, SSE.mimetype, NDJSON.mimetype, JSON} - {first})]
+    offers = dict.fromkeys((first, TEXT, SSE.mimetype, NDJSON.mimetype, JSON))
     return request.accept_mimetypes.best_match(offers, first) or first
 
 
@@ -175,9 +175,10 @@ def respond(
     if wanted == TEXT:
         return _text(state, id, after)
     form = NDJSON if wanted == NDJSON.mimetype else SSE
-    if after is None or Cursor.parse(after).is_start:
+    place = None if after is None else Cursor.parse(after).get(PREFIX + id)
+    if place is None:
         return _from_start(state, id, form, is_new=is_new)
-    if state.runs.is_read(id, after):
+    if state.runs.is_read(id, place):
         return Response(status=204)
     return event_stream(request, state, [PREFIX + id], after=after, form=form)
 

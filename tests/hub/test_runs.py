@@ -17,7 +17,7 @@ from streaming.hub.parts import Answer, Part
 from streaming.hub.presence import Presence
 from streaming.hub.runs import PREFIX, Runs, id_of_key, new_id
 from streaming.logs import MemoryLog, Retention
-from streaming.message import Gap, Message
+from streaming.message import Gap, Message, Position
 from tests.homes import HOMES
 from tests.polling import PATIENCE, wait_until
 
@@ -138,7 +138,8 @@ def test_what_a_producer_says_is_there_for_all_who_ask(engine: Engine) -> None:
     assert found.started <= (found.ended or "")
     texts = [item.data for item in engine.runs.messages(id) if item.event == "text"]  # type: ignore[union-attr]
     assert "".join(texts) == found.text
-    assert engine.runs.ids(10) == [id]
+    (listed,) = engine.runs.kept(10)
+    assert (listed.id, listed.state, listed.parts) == (id, "done", [])
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_an_unknown_run_is_unknown(engine: Engine, id: str) -> None:
         with pytest.raises(UnknownRun):
             use(id)
     with pytest.raises(UnknownRun):
-        engine.runs.is_read(id, "e-1")
+        engine.runs.is_read(id, Position("e", 1))
 
 
 def test_ids_are_not_guessed_and_those_of_keys_depend_on_the_secret() -> None:
