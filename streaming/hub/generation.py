@@ -28,6 +28,7 @@ from ..errors import ChannelEnded, InvalidMessage, LogUnavailable, ProducerFaile
 from ..message import Message, Position, text_size
 from ..names import END
 from ..wire.compact import compact
+from .backlog import Backlog
 from .hub import Hub
 from .parts import MERGED, Part
 from .pieces import Producer, parts_of
@@ -80,6 +81,7 @@ class Generation:
         wanted: Called when something is to be written: soon, or with True after ``WINDOW``.
         hang_up: Closes what a producer reads from, so that it notices.
         over: Called once when the channel has ended.
+        through: Called once when the producer has come to its end, if it was begun.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Generation:
         wanted: Callable[[Generation, bool], None],
         hang_up: Callable[[object], None],
         over: Callable[[Generation], None],
+        through: Callable[[Generation], None],
     ) -> None:
         self.id = id
         self.channel = channel
@@ -104,10 +107,10 @@ class Generation:
         self._wanted = wanted
         self._hang_up = hang_up
         self._over = over
+        self._through = through
         self._phase = Phase.QUEUED
         self._lock = threading.Lock()
-        self._waiting: list[tuple[str, list[str]]] = []  # event names, and pieces of each message
-        self._size = 0  # of what is waiting
+        self._backlog = Backlog(max(1, min(SLICE, hub.message_size // 4)))
         self._drained = Bell()  # rung when something was written
         self._written = 0.0  # when (``time.monotonic``)
         self.place: Position | None = None
@@ -118,7 +121,6 @@ class Generation:
         self.has_said = threading.Event()
         """Set once something of it is in the log, or it is over."""
         self._upstreams: list[object] = []
-        self._slice = max(1, min(SLICE, hub.message_size // 4))
 
     # ---- for the producer
 
@@ -156,7 +158,7 @@ class Generation:
             _check_unicode(text)
         else:
             self._hub.check_data(text)
-        while self._size > MOST and not self.is_stopped:
+        while self._backlog.size > MOST and not self.is_stopped:
             self._drained.wait(LOOK)
         if self.is_stopped:
             raise RunStopped()
@@ -177,10 +179,15 @@ class Generation:
             RuntimeError: If no thread is to be had.
         """
         if not self._move(Phase.WORKING):
+            self._through(self)
             return
         if announce:
             self._put("running", "{}", False)
-        threading.Thread(target=self._work, name=f"run {self.id[:8]}", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=f"run {self.id[:8]}", daemon=True).start()
+        except RuntimeError:
+            self._through(self)
+            raise
 
     def heard(self, channel: str, message: Message | None) -> None:
         """Something was appended to the channel, maybe by somebody who ends it; see ``Heard``."""
@@ -202,7 +209,10 @@ class Generation:
         if self._look:
             self._look = False
             self._see_end()
-        while self._phase is not Phase.OVER and (item := self._first()) is not None:
+        while (
+            self._phase is not Phase.OVER
+            and (item := self._backlog.first(again=self._is_unsure)) is not None
+        ):
             event, text = item
             try:
                 if not self._was_written(event, text):
@@ -214,7 +224,7 @@ class Generation:
                 raise
             else:
                 self._is_unsure = False
-                self._done(event, text)
+                self._done(event)
 
     # ---- inside
 
@@ -245,6 +255,8 @@ class Generation:
             self._fail(error)
             if not isinstance(error, Exception):
                 raise
+        finally:
+            self._through(self)
 
     def _fail(self, error: BaseException) -> None:
         if not self.is_stopped:  # what breaks because we close it is no failure
@@ -258,36 +270,13 @@ class Generation:
             source.close()  # type: ignore[attr-defined]  # a generator's
 
     def _put(self, event: str, text: str, merges: bool) -> None:
-        with self._lock:
-            last = self._waiting[-1] if self._waiting else None
-            if merges and last is not None and last[0] == event:
-                last[1].append(text)
-            else:
-                self._waiting.append((event, [text]))
-            self._size += text_size(text)
+        self._backlog.put(event, text, merges=merges)
         is_late = merges and time.monotonic() - self._written < WINDOW
         self._wanted(self, is_late)
 
-    def _first(self) -> tuple[str, str] | None:
-        """What is to be written next; of a long text the beginning."""
-        with self._lock:
-            if not self._waiting:
-                return None
-            event, pieces = self._waiting[0]
-            if not self._is_unsure:  # else the same again
-                text = "".join(pieces)
-                most = self._slice if event in MERGED else len(text)
-                pieces[:] = [text[:most], text[most:]] if len(text) > most else [text]
-            return event, pieces[0]
-
-    def _done(self, event: str, text: str) -> None:
-        with self._lock:
-            _, pieces = self._waiting[0]
-            del pieces[0]  # more may have come behind it
-            if not pieces:
-                del self._waiting[0]
-            self._size -= text_size(text)
-            self._written = time.monotonic()
+    def _done(self, event: str) -> None:
+        self._backlog.pop()
+        self._written = time.monotonic()
         self._drained.ring()
         self.has_said.set()
         if event == END:
@@ -323,9 +312,8 @@ class Generation:
         is_through = self._phase is Phase.ENDING
         if not self._move(Phase.OVER):
             return
+        self._backlog.clear()
         with self._lock:
-            self._waiting.clear()
-            self._size = 0
             upstreams, self._upstreams = self._upstreams, []
         self._stopped.set()
         self.has_said.set()

@@ -15,12 +15,12 @@ def close_all() -> None:
 def interrupt_runs() -> None:
     """End the runs that this process still makes: it is about to end itself."""
     for each in tuple(state.states):
-        each.runs.interrupt()
+        each.runs.making.interrupt()
 
 
 def is_making() -> bool:
     """Whether a run is made by this process."""
-    return any(not each.runs.is_idle for each in tuple(state.states))
+    return any(each.runs.making.made for each in tuple(state.states))
 
 
 def close_logs() -> None:

@@ -13,9 +13,9 @@ from flask.blueprints import BlueprintSetupState
 
 from ..errors import ConfigurationError, InvalidMessage, InvalidRequest, UnknownRun
 from ..hub.hub import check_channels
+from ..hub.making import OnDisconnect
 from ..hub.parts import Answer
 from ..hub.pieces import Producer
-from ..hub.runs import OnDisconnect
 from ..hub.subscription import Subscription
 from ..logs import Member, MemoryLog
 from ..message import START, Message

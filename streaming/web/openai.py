@@ -13,8 +13,8 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..errors import InvalidRequest, StreamingError, UnknownRun
+from ..hub.making import PREFIX, OnDisconnect
 from ..hub.parts import Answer
-from ..hub.runs import PREFIX, OnDisconnect
 from ..wire.chat_completions import DONE, ChatCompletion, error_of
 from ..wire.compact import compact
 from ..wire.responses import ResponseEvents

@@ -10,9 +10,10 @@ from flask import Request, Response, current_app, has_request_context, request, 
 
 from ..clients.formats import NDJSON, SSE, EventFormat, ready
 from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
+from ..hub.making import PREFIX, OnDisconnect
 from ..hub.parts import Answer
 from ..hub.pieces import Producer
-from ..hub.runs import PREFIX, OnDisconnect, id_of_key, new_id
+from ..hub.runs import id_of_key, new_id
 from ..message import START, Cursor, Gap
 from ..names import check_key
 from ..wire.compact import compact

@@ -17,8 +17,9 @@ from ..clients.registry import Registry
 from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, StreamingError
 from ..hub.hub import Hub
+from ..hub.making import PREFIX
 from ..hub.presence import Presence, is_presence_channel, room_of
-from ..hub.runs import PREFIX, Runs
+from ..hub.runs import Runs
 from ..logs import Log, open_log
 from ..names import check_channel
 from ..own import Own
@@ -132,7 +133,7 @@ class State:
 
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
-        self.runs.close()
+        self.runs.making.close()
         self.hub.close()
         self.presence.close()
         self.registry.close(HubClosed())

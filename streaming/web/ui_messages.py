@@ -9,7 +9,7 @@ from hashlib import blake2s
 from flask import Blueprint, Response, request
 
 from ..errors import InvalidRequest
-from ..hub.runs import PREFIX, OnDisconnect
+from ..hub.making import PREFIX, OnDisconnect
 from ..wire.ui_messages import DONE, HEADER, UiMessage
 from .bodies import Begun
 from .conversations import Answerer, encoded, event_of, event_response, read_body, turns_of

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from streaming.errors import HubClosed, LogUnavailable, RunStopped, TooManyRuns, UnknownRun
-from streaming.hub import runs as runs_module
+from streaming.hub import keeper, making
 from streaming.hub.generation import SLICE, current_run
 from streaming.hub.hub import Hub
+from streaming.hub.making import PREFIX
 from streaming.hub.parts import Answer, Part
 from streaming.hub.presence import Presence
-from streaming.hub.runs import PREFIX, Runs, id_of_key, new_id
+from streaming.hub.runs import Runs, id_of_key, new_id
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Gap, Message, Position
 from tests.homes import HOMES
@@ -53,11 +54,11 @@ class Engine:
         return answer
 
     def stop(self) -> None:
-        self.runs.close()
+        self.runs.making.close()
         self.hub.close()
-        self.runs.interrupt()
+        self.runs.making.interrupt()
         self.presence.close()
-        wait_until(lambda: self.runs.is_idle, "no run is made any more")
+        wait_until(lambda: self.runs.making.made == {}, "no run is made any more")
         wait_until(lambda: self.presence.is_idle, "all members have left")
 
 
@@ -69,7 +70,7 @@ def engines(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Engines]:
     """Makes engines on empty logs, one home after the other."""
-    monkeypatch.setattr(runs_module, "LOOK", 0.02)
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
     made: list[Engine] = []
     with HOMES[request.param](tmp_path) as open_log, ExitStack() as stack:
 
@@ -207,7 +208,7 @@ def test_a_stop_keeps_what_was_said_and_closes_what_is_read_from(engine: Engine)
     answer = engine.runs.stop(id)
     assert (answer.state, answer.text) == ("stopped", "one ")
     wait_until(lambda: gate.is_closed, "the upstream is closed")
-    wait_until(lambda: engine.runs.is_idle, "nothing is made")
+    wait_until(lambda: engine.runs.making.made == {}, "nothing is made")
     assert engine.runs.stop(id).state == "stopped"
     assert engine.closed == [gate]
 
@@ -225,7 +226,7 @@ def test_a_generator_is_closed_at_its_next_piece(engine: Engine) -> None:
     gate.give("one")
     wait_until(lambda: engine.runs.answer(id).text == "one", "the first piece")
     engine.runs.stop(id)
-    wait_until(lambda: engine.runs.is_idle, "its maker knows")
+    wait_until(lambda: engine.runs.making.made == {}, "its maker knows")
     assert not closed.is_set()
     gate.give("two")
     assert closed.wait(PATIENCE)
@@ -317,7 +318,7 @@ def test_what_is_no_producer_is_refused_where_it_is_given(
 ) -> None:
     with pytest.raises(TypeError):
         engine.start(producer, *args)
-    assert engine.runs.is_idle
+    assert engine.runs.making.made == {}
 
 
 def test_of_many_who_begin_the_same_run_one_makes_it(engine: Engine) -> None:
@@ -381,15 +382,15 @@ def test_a_run_goes_on_alone_unless_it_is_not_to(engine: Engine) -> None:
 
 
 def _has_been_seen(engine: Engine, id: str) -> bool:
-    made = engine.runs._made[id]
+    made = engine.runs.making.made[id]
     return made.patience is None or made.lonely <= time.monotonic()
 
 
 def test_a_run_that_nobody_ever_listened_to_has_time_for_its_first_reader(engine: Engine) -> None:
     gate = Gate()
     id = engine.start(gate, on_disconnect="cancel")
-    made = engine.runs._made[id]
-    assert made.lonely > time.monotonic() + runs_module.FIRST / 2
+    made = engine.runs.making.made[id]
+    assert made.lonely > time.monotonic() + making.FIRST / 2
     made.lonely = 0.0  # as if the time were over
     assert engine.wait(id, "stopped").text == ""
 
@@ -406,8 +407,8 @@ def test_a_run_whose_process_has_died_is_interrupted_for_who_asks_and_who_reads(
     thread = threading.Thread(target=lambda: reader.extend(other.runs.messages(id)))
     thread.start()
     wait_until(lambda: other.presence, "it holds a place among the readers")
-    made = engine.runs._made[id]
-    engine.presence.release(runs_module.MADE, made.seat)  # as its beat would
+    made = engine.runs.making.made[id]
+    engine.presence.release(making.MADE, made.seat)  # as its beat would
     thread.join(PATIENCE)
     assert [item.event for item in reader if isinstance(item, Message)] == ["start", "text", "end"]
     assert other.runs.answer(id).state == "interrupted"
@@ -416,7 +417,7 @@ def test_a_run_whose_process_has_died_is_interrupted_for_who_asks_and_who_reads(
 
 
 def test_nothing_begins_in_a_process_that_is_about_to_stop(engine: Engine) -> None:
-    engine.runs.close()
+    engine.runs.making.close()
     with pytest.raises(HubClosed):
         engine.start(["a"])
 
@@ -459,7 +460,7 @@ class Away(MemoryLog):
 def test_a_log_that_is_away_delays_a_run_and_neither_loses_nor_doubles_a_piece(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_module, "LOOK", 0.02)
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
     log = Away()
     engine = Engine(log)
 
@@ -477,7 +478,7 @@ def test_a_log_that_is_away_delays_a_run_and_neither_loses_nor_doubles_a_piece(
 
 
 def test_a_producer_that_is_faster_than_the_log_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs_module, "LOOK", 0.02)
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
     log, said = Away(), []
     engine = Engine(log)
 
@@ -494,3 +495,19 @@ def test_a_producer_that_is_faster_than_the_log_waits(monkeypatch: pytest.Monkey
     log.before = 0
     assert len(engine.wait(id).text) == 200_000
     engine.stop()
+
+
+def test_a_producer_that_does_not_come_back_keeps_its_place(engines: Engines) -> None:
+    engine, gate = engines(most=1), Gate()
+
+    def answer() -> Iterator[str]:
+        yield from gate  # which nobody was told to close
+
+    first = engine.start(answer)
+    gate.give("one")
+    wait_until(lambda: engine.runs.answer(first).text == "one", "the first piece")
+    engine.runs.stop(first)
+    second = engine.start(["two"])
+    assert engine.runs.answer(second).state == "queued"
+    gate.give("the end")
+    assert engine.wait(second).text == "two"

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from streaming import Part, Streaming, current_run, openai_api
-from streaming.hub import runs as hub_runs
+from streaming.hub import keeper
 from tests.hub.test_runs import Gate, Refusal
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until
@@ -39,7 +39,7 @@ class Model:
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    monkeypatch.setattr(hub_runs, "LOOK", 0.02)
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
     return Model()
 
 
@@ -48,7 +48,7 @@ def site(model: Model) -> Iterator[Site]:
     with serve(model.app) as site:
         yield site
         model.gate.give("the end")
-        wait_until(lambda: site.state.runs.is_idle, "nothing is made any more")
+        wait_until(lambda: site.state.runs.making.made == {}, "nothing is made any more")
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_stream_in_the_foreground_that_nobody_reads_is_stopped(
     for chunk in stream:
         if chunk.choices[0].delta.content:
             break
-    (made,) = site.state.runs._made.values()
+    (made,) = site.state.runs.making.made.values()
     assert made.patience == 10.0
     stream.close()
     made.patience = 0.0

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Response, request
 
 from streaming import Part, Streaming, current_run
-from streaming.hub import runs as hub_runs
+from streaming.hub import keeper
 from streaming.web import runs as web_runs
 from tests.greenlets import ROOT
 from tests.hub.test_runs import Gate, Refusal
@@ -30,7 +30,7 @@ SSE, NDJSON, TEXT, JSON = (
 
 @pytest.fixture(autouse=True)
 def keeper_that_looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_runs, "LOOK", 0.02)
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
 
 
 class Asker:
@@ -69,7 +69,7 @@ def asker(request: pytest.FixtureRequest) -> Iterator[Any]:
             http=httpx.Client(base_url=site.url, verify=False, timeout=PATIENCE),
         )
         asker.gate.give("the end")
-        wait_until(lambda: site.state.runs.is_idle, "nothing is made any more")
+        wait_until(lambda: site.state.runs.making.made == {}, "nothing is made any more")
 
 
 def ask(asker: Any, question: str = "question ", **headers: str) -> httpx.Response:
@@ -274,7 +274,7 @@ def test_a_failure_before_the_first_piece_is_an_error_of_http(
         asker.gate.give("the end")
         again = http.post("/ask", content="q", headers={"Idempotency-Key": "k"})
         assert (again.status_code, again.text) == (200, "q"), "the key may try again"
-        wait_until(lambda: site.state.runs.is_idle, "nothing is made any more")
+        wait_until(lambda: site.state.runs.making.made == {}, "nothing is made any more")
 
 
 def test_a_later_failure_is_told_in_the_stream_and_text_is_broken_off() -> None:
@@ -349,7 +349,7 @@ def test_a_producer_has_an_app_context_and_no_request() -> None:
         return streaming.run(answer).response()
 
     posted = app.test_client().post("/ask", headers={"Accept": JSON})
-    wait_until(lambda: app.extensions["streaming"].runs.is_idle, "it is over")
+    wait_until(lambda: app.extensions["streaming"].runs.making.made == {}, "it is over")
     assert seen == ["plain", False, posted.get_json()["id"]]
     with pytest.raises(RuntimeError, match="for producers"):
         current_run()
@@ -381,9 +381,9 @@ def test_attempts_of_one_key_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> 
         ids = [streaming.run(fail, key="k").id]
         state = app.extensions["streaming"]
         for _ in range(web_runs.ATTEMPTS + 2):
-            wait_until(lambda: state.runs.is_idle, "it has failed")
+            wait_until(lambda: state.runs.making.made == {}, "it has failed")
             ids.append(streaming.run(fail, key="k").id)
-        wait_until(lambda: state.runs.is_idle, "it has failed")
+        wait_until(lambda: state.runs.making.made == {}, "it has failed")
     assert len(set(ids)) == web_runs.ATTEMPTS
 
 
@@ -417,4 +417,6 @@ def test_what_the_page_about_runs_shows_works(page: str, text: str) -> None:
         waiting = streaming.run(shown["slow"], "why?")
         waiting.stop()
         assert waiting.is_stopped
-    wait_until(lambda: app.extensions["streaming"].runs.is_idle, "nothing is made any more")
+    wait_until(
+        lambda: app.extensions["streaming"].runs.making.made == {}, "nothing is made any more"
+    )
