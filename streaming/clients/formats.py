@@ -8,8 +8,8 @@ from typing import ClassVar, Protocol
 from ..errors import HubClosed, StreamEnded, StreamingError
 from ..hub.sink import Format
 from ..message import Encoder, Gap, Message, print_place
-from ..wire import ndjson, sse
-from ..wire.compact import compact
+from ..wire import frames, ndjson, sse
+from ..wire.compact import compact, escaped
 
 
 class EventFormat(Format, Protocol):
@@ -23,9 +23,6 @@ class EventFormat(Format, Protocol):
         self, event: str, data: str, *, id: str | None = None, retry: int | None = None
     ) -> bytes:
         """One event; ``id`` is the cursor behind it, ``retry`` in milliseconds."""
-
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        """``message`` in a stream of several channels, of which ``others`` goes on with its id."""
 
     def gap(self, lost: Gap, id: str, /) -> bytes:
         """The event that says what is no longer held; ``id`` is the cursor behind it."""
@@ -53,9 +50,6 @@ class _Chunked:
     def encode_own(self, message: Message, /) -> bytes:
         return message.encoded(self)
 
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        return message.encoded(self.begun) + others + self.end
-
     def cut(self, messages: Sequence[Message], /) -> list[bytes]:
         blocks = [message.encoded(self.begun) for message in messages]
         return [blocks[0], *(self.end + block for block in blocks[1:]), self.end]
@@ -73,6 +67,15 @@ class _Chunked:
 
     def frame(self, blocks: bytes, /) -> bytes:
         return b"%x\r\n%b\r\n" % (len(blocks), blocks)
+
+    def ends(self, size: int, /) -> tuple[bytes, bytes]:
+        return b"%x\r\n" % size, b"\r\n"
+
+    def _id_in(self, message: Message, others: bytes | None) -> bytes:
+        """A message's id, alone or in a stream of several channels."""
+        if others is None:
+            return str(message.id).encode()
+        return print_place(message.channel, message.id).encode() + others
 
 
 class _SseBegun:
@@ -97,7 +100,15 @@ class SseFormat(_Chunked):
     end = b"\n\n"
 
     def encode(self, message: Message, /) -> bytes:
-        return sse.encode(message.data, event=message.event, id=str(message.id))
+        body = sse.encode_body(message.data, event=message.event)
+        return b"%bid: %b\n\n" % (body, str(message.id).encode())
+
+    def escape(self, text: str, /) -> bytes:
+        return sse.continued(text).encode()
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        before = sse.encode_body("", event=message.event).removesuffix(b"\n") + b" "
+        return before, b"\nid: " + self._id_in(message, others) + self.end
 
     def event(
         self, event: str, data: str, *, id: str | None = None, retry: int | None = None
@@ -132,6 +143,13 @@ class NdjsonFormat(_Chunked):
     def encode(self, message: Message, /) -> bytes:
         return _line(message, str(message.id))
 
+    def escape(self, text: str, /) -> bytes:
+        return escaped(text)
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        line = ndjson.encode({"event": message.event, "channel": message.channel, "data": ""})
+        return line.removesuffix(self.end), b'","id":"' + self._id_in(message, others) + self.end
+
     def event(
         self, event: str, data: str, *, id: str | None = None, retry: int | None = None
     ) -> bytes:
@@ -160,9 +178,6 @@ class FrameFormat:
     def encode_own(self, message: Message, /) -> bytes:
         return message.encoded(self)
 
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        raise NotImplementedError
-
     def cut(self, messages: Sequence[Message], /) -> list[bytes]:
         raise NotImplementedError
 
@@ -171,6 +186,15 @@ class FrameFormat:
 
     def frame(self, blocks: bytes, /) -> bytes:
         return blocks
+
+    def escape(self, text: str, /) -> bytes:
+        return text.encode()
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        raise NotImplementedError
+
+    def ends(self, size: int, /) -> tuple[bytes, bytes]:
+        return frames.announce(frames.Opcode.TEXT, size), b""
 
 
 def ready(form: EventFormat, channels: Sequence[str], id: str) -> bytes:

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from ..bell import Bell
 from ..errors import ClientGone, StreamEnded, StreamingError
-from ..hub.sink import Format
+from ..hub.remainder import begin
+from ..hub.sink import Format, Rest
 from ..hub.subscription import Reading, Subscription
 from ..message import Gap, Message
 from .outlet import Outlet, Writing
@@ -26,9 +27,6 @@ _log = logging.getLogger(__name__)
 
 class LineFormat(Format, Protocol):
     """How messages and gaps become what goes over a line."""
-
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        """``message`` where several channels are followed, and its id goes on with ``others``."""
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         """The block that tells of a gap; ``after`` is the cursor behind it.
@@ -99,7 +97,7 @@ class Line(Outlet):
         elif self.phase in (Writing.NEW, Writing.LAST):
             self._call_deliverer()
 
-    def hold(self, rest: bytes | memoryview) -> None:
+    def hold(self, rest: Rest) -> None:
         """The dispatcher found the socket full; the deliverer takes over."""
         self.keep(rest)
         self._call_deliverer()
@@ -273,20 +271,22 @@ class Line(Outlet):
                 return True
             if subscription.phase is not Reading.LAGGING:
                 continue
+            with self._turn:
+                self.finish()
             try:
-                items = subscription.read_on()
+                with subscription.encodings.turnstile:
+                    said = self._encode(subscription, form, subscription.read_on())
             except StreamEnded:
                 self._let_end(subscription, form)
                 return True
-            if items:
+            if said:
                 found = True
-                blocks = [self._encode(subscription, form, item) for item in items]
-                data = form.frame(b"".join(blocks))
                 with self._turn:
                     self.finish()
                     if subscription.is_closed:
                         continue  # unfollowed while others had their turn
-                    self.send(data)
+                    while said:
+                        self.send(said.pop(0))
                     self._send_due_ping()
             subscription.mark_sent()
         return found
@@ -304,13 +304,18 @@ class Line(Outlet):
             self.send(said)
         self.unfollow(channel)
 
-    def _encode(self, sub: Subscription, form: LineFormat, item: Message | Gap) -> bytes:
-        after = sub.step(item)
-        if isinstance(item, Gap):
-            return form.gap(item, after)
-        if sub.is_several:
-            return form.encode_among(item, sub.others(item.channel))
-        return form.encode_own(item) if item.sender == self.client else item.encoded(form)
+    def _encode(
+        self, sub: Subscription, form: LineFormat, items: list[Message | Gap]
+    ) -> list[Rest]:
+        """What ``read_on`` gave, as it goes out; moves what its client was told."""
+        said: list[Rest] = [
+            form.frame(form.gap(item, sub.step(item))) for item in items if isinstance(item, Gap)
+        ]
+        messages = [item for item in items if isinstance(item, Message)]
+        if messages:
+            others = sub.tell_all(messages)
+            said.append(begin(sub.encodings, messages, form, self.client, others))
+        return said
 
     def _send_due_ping(self) -> None:
         if self._ping_due and self.phase in (Writing.BUSY, Writing.OPEN):

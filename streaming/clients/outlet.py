@@ -30,7 +30,10 @@ import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from enum import Enum
 
-from ..errors import ClientGone
+from ..errors import ClientGone, LogUnavailable
+from ..hub.encodings import HELD
+from ..hub.remainder import Remainder
+from ..hub.sink import Rest
 from . import sockets
 
 FAREWELL = 0.5
@@ -38,6 +41,9 @@ FAREWELL = 0.5
 
 PIECE = 256 * 1024
 """Bytes given to the kernel in one blocking send, so that progress can be seen."""
+
+RETRY = 0.5
+"""Seconds until a log that could not be reached is asked again for what was begun."""
 
 
 class Writing(Enum):
@@ -88,7 +94,7 @@ class Outlet:
         self.client = client
         self.fd = -1
         self.phase = Writing.NEW
-        self.rest: bytes | memoryview = b""
+        self.rest: Rest = b""
         """What was begun and not yet taken by the kernel."""
         self.progress = 0.0
         """While something waits to be sent: when the kernel last took some of it, or it was begun
@@ -135,7 +141,7 @@ class Outlet:
         self.keep(memoryview(data)[sent:])
         return False
 
-    def keep(self, rest: bytes | memoryview) -> None:
+    def keep(self, rest: Rest) -> None:
         """Be BUSY, with ``rest`` of a frame still to be sent, if anything."""
         if self.phase is Writing.OPEN:
             self.move(Writing.BUSY)
@@ -153,22 +159,59 @@ class Outlet:
             self.send(self.rest)
             self.rest = b""
 
-    def send(self, data: bytes | memoryview) -> None:
+    def send(self, data: Rest) -> None:
         """Send all of ``data``; blocks, a bounded piece at a time. For the holder of the turn.
 
         Raises:
-            ClientGone: If the connection is lost, or was cut because it made no progress.
+            ClientGone: If the connection is lost, or was cut because it made no progress; or the
+                log has forgotten what was begun.
         """
-        view = memoryview(data)
         self.progress = time.monotonic()
         try:
-            while view:
-                with suppress(TimeoutError):  # the deadline is the client's: see Client.due
-                    view = view[self.sock.send(view[:PIECE]) :]
-                    self.progress = time.monotonic()
+            if isinstance(data, Remainder):
+                self._send_remainder(data)
+            elif isinstance(data, bytes | memoryview):
+                view = memoryview(data)
+                while view:
+                    view = view[self._give(view[:PIECE]) :]
         except OSError as error:
             raise ClientGone(f"The connection is lost: {error}") from error
         self.progress = 0.0
+
+    def _give(self, data: bytes | memoryview) -> int:
+        """Wait until the kernel takes some of ``data``, maybe in vain; how much it took."""
+        with suppress(TimeoutError):  # the deadline is the client's: see Client.due
+            sent = self.sock.send(data)
+            self.progress = time.monotonic()
+            return sent
+        return 0
+
+    def _send_remainder(self, rest: Remainder) -> None:
+        """Send what a client is in the midst of; while it takes nothing, hold next to nothing."""
+        while rest:
+            try:
+                with rest.encoded.encodings.turnstile:
+                    next_bytes = self._next_bytes(rest)
+            except LogUnavailable:
+                time.sleep(RETRY)
+                if self.phase is Writing.OVER:
+                    raise ClientGone("The connection was cut.") from None
+            else:
+                rest.take(self._give(next_bytes) if next_bytes else 0)
+
+    def _next_bytes(self, rest: Remainder) -> bytes | memoryview:
+        """Write all that is taken at once; the next few bytes, to wait with."""
+        try:
+            while self.is_direct and rest:
+                rest.write(self.sock.fileno())
+                self.progress = time.monotonic()
+                rest.encoded.encodings.turnstile.pause()
+        except BlockingIOError:
+            rest.encoded.settle()
+        for piece in rest.pieces() if rest else ():
+            if piece:
+                return bytes(piece[:HELD]) if self.is_direct else piece
+        return b""
 
     def cork(self) -> None:
         """Collect what is written until ``uncork``; see ``sockets.cork``."""

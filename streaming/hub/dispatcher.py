@@ -18,8 +18,9 @@ from ..logs import Log, Page
 from ..message import Message, Position
 from ..names import END
 from .channel import Channel
+from .encodings import Encodings
 from .fanout import Fanout
-from .sink import Seat
+from .sink import Rest, Seat
 from .subscription import Reading, Subscription
 from .workers import SLICE, Workers
 
@@ -42,6 +43,8 @@ class Dispatcher:
     """
 
     def __init__(self, log: Log) -> None:
+        self.encodings = Encodings(log)
+        """What is at hand of what those are in the midst of that lag."""
         self._log = log
         self._lock = threading.Lock()
         self._channels: dict[str, Channel] = {}
@@ -139,7 +142,7 @@ class Dispatcher:
         seat: Seat,
         channel: Channel,
         place: Position,
-        rest: bytes | memoryview,
+        rest: Rest,
     ) -> None:
         """Let a live subscription lag: at ``place`` in ``channel``, ``rest`` still to be sent."""
         with self._lock:
@@ -249,7 +252,7 @@ class Dispatcher:
             for subscription, seat in live:
                 self.stall(subscription, seat, channel, before, b"")
             live = []
-        return Fanout(channel, page, before, live, self.stall)
+        return Fanout(channel, page, before, live, self.stall, self.encodings)
 
     def _fail(self, channel: Channel) -> None:
         """Nothing more can be delivered to these: end everybody, so that they come back."""

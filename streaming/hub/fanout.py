@@ -6,16 +6,19 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from ..errors import StreamingError
 from ..logs import Page
 from ..message import Message, Position
 from .channel import Channel
-from .sink import Format, Seat
+from .encodings import LARGE, EncodedPage, Encodings, LargeMessage
+from .remainder import Remainder, begin_large, rest_of
+from .sink import Format, Rest, Seat
 from .subscription import Subscription
 
 LOOK = 32
 """Writes between two looks at the clock."""
 
-Stall = Callable[[Subscription, Seat, Channel, Position, bytes | memoryview], None]
+Stall = Callable[[Subscription, Seat, Channel, Position, Rest], None]
 """Lets a subscription lag: with its seat, the channel, from where on, and what is to be sent."""
 
 
@@ -28,9 +31,20 @@ class Fanout:
         before: Where the seats stood.
         seats: Those who were live when the dispatcher moved on.
         stall: Called for each whose socket does not take it all.
+        encodings: What is at hand for those.
     """
 
-    __slots__ = ("_before", "_channel", "_has_run", "_pieces", "_rest", "_stall", "page")
+    __slots__ = (
+        "_before",
+        "_channel",
+        "_encodings",
+        "_has_run",
+        "_large",
+        "_pieces",
+        "_rest",
+        "_stall",
+        "page",
+    )
 
     def __init__(
         self,
@@ -39,17 +53,25 @@ class Fanout:
         before: Position,
         seats: list[tuple[Subscription, Seat]],
         stall: Stall,
+        encodings: Encodings,
     ) -> None:
         self.page = page
+        self._encodings = encodings
         self._channel = channel
         self._before = before
         self._rest: Iterator[tuple[Subscription, Seat]] = iter(seats)
         self._has_run = bool(seats)
         self._stall = stall
         self._pieces: dict[Format, _Pieces] = {}
+        self._large: dict[Format, LargeMessage] = {}
+        if len(page.messages) == 1 and page.messages[0].size > LARGE:
+            forms = {seat.form for _, seat in seats}
+            self._large = {form: encodings.message(page.messages[0], form) for form in forms}
 
     def run(self, until: float) -> bool:
         """Write until about ``until`` (``time.monotonic``); whether everybody was written to."""
+        if self._large:
+            return self._run_large(self.page.messages[0], until)
         write, live, look = os.write, self._channel.live, LOOK
         name, place, known = self._channel.name, self.page.position, self._pieces
         for subscription, seat in self._rest:
@@ -58,10 +80,11 @@ class Fanout:
             form, sink = seat
             pieces = known.get(form)
             if pieces is None:
-                pieces = known[form] = _Pieces(form, self.page)
-            told = subscription.told
+                pieces = known[form] = _Pieces(form, self.page, self._encodings)
+            told, others = subscription.told, None
             if told is not None:
-                data = pieces.among(subscription.others(name))
+                others = subscription.others(name)
+                data = pieces.among(others)
             elif pieces.senders and sink.client in pieces.senders:
                 data = pieces.own(sink.client)
             else:
@@ -72,7 +95,7 @@ class Fanout:
                 self._stall(subscription, seat, self._channel, self._before, b"")
             else:
                 if sent != len(data):
-                    rest = memoryview(data)[sent:]
+                    rest = pieces.rest(sink.client, others, data, sent)
                     self._stall(subscription, seat, self._channel, place, rest)
                 elif told is not None:
                     told[name] = place  # and others(name) stays as it is
@@ -86,14 +109,48 @@ class Fanout:
                 message.forget_encoded()
         return True
 
+    def _run_large(self, message: Message, until: float) -> bool:
+        """``run`` for one large message: its spans, as far as each socket takes them."""
+        live, name, place = self._channel.live, self._channel.name, self.page.position
+        if not all([encoded.measure(until) for encoded in self._large.values()]):
+            return False
+        for subscription, seat in self._rest:
+            if live.get(subscription) is not seat:
+                continue
+            (form, sink), told = seat, subscription.told
+            others = None if told is None else subscription.others(name)
+            rest = begin_large(self._large[form], message, form, sink.client, others)
+            if not _write(rest, sink.fd):
+                self._stall(subscription, seat, self._channel, self._before, b"")
+            elif rest:
+                self._stall(subscription, seat, self._channel, place, rest)
+            elif told is not None:
+                told[name] = place
+            if time.monotonic() > until:
+                return False
+        return True
+
+
+def _write(rest: Remainder, fd: int) -> bool:
+    """Write what ``fd`` takes now; False if that is nothing."""
+    size = len(rest)
+    try:
+        while rest:
+            rest.write(fd)
+    except (OSError, StreamingError):  # it would block, is closed, or has to be read and cannot be
+        pass
+    return len(rest) < size
+
 
 class _Pieces:
     """A batch in one format, each of its forms made when the first needs it."""
 
-    __slots__ = ("_cut", "_form", "_messages", "_shared", "senders")
+    __slots__ = ("_cut", "_encodings", "_form", "_messages", "_page", "_shared", "senders")
 
-    def __init__(self, form: Format, page: Page) -> None:
+    def __init__(self, form: Format, page: Page, encodings: Encodings) -> None:
         self._form = form
+        self._encodings = encodings
+        self._page: EncodedPage | None = None
         self._messages = page.messages
         self._shared = b""
         self._cut: list[bytes] = []
@@ -115,6 +172,21 @@ class _Pieces:
         if not self._cut:
             self._cut = self._form.cut(self._messages)
         return self._form.frame(others.join(self._cut))
+
+    def rest(self, client: str, others: bytes | None, data: bytes, sent: int) -> Rest:
+        """What a client has not taken of ``data``, which is one of these."""
+
+        def page() -> EncodedPage:
+            if data is not self._shared:
+                return self._encode(client, others, data)
+            if self._page is None:
+                self._page = self._encode("", None, data)
+            return self._page
+
+        return rest_of(data, sent, page)
+
+    def _encode(self, client: str, others: bytes | None, data: bytes) -> EncodedPage:
+        return EncodedPage(self._encodings, self._messages, self._form, client, others, data)
 
     def _one(self, message: Message, client: str) -> bytes:
         if message.sender == client:

@@ -31,6 +31,26 @@ class Format(Protocol):
     def frame(self, blocks: bytes, /) -> bytes:
         """``blocks`` as they go onto the socket in a direct write."""
 
+    def escape(self, text: str, /) -> bytes:
+        """A stretch of a message's text as it stands in its block. Those of two stretches together
+        are that of both, unless a CR LF is torn."""
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        """What stands before and behind a text, which is not empty, in the block of ``message``:
+        ``own`` for the client that published it; ``others``, if not None, is what its id goes on
+        with."""
+
+    def ends(self, size: int, /) -> tuple[bytes, bytes]:
+        """What goes onto the socket before and behind the text, and what is around it, of one
+        message: ``size`` bytes in all."""
+
+
+class Rest(Protocol):
+    """What is still to be sent of something that was begun."""
+
+    def __len__(self) -> int:
+        """How many bytes."""
+
 
 class Sink(Protocol):
     """A client's socket that can be written to without blocking."""
@@ -41,7 +61,7 @@ class Sink(Protocol):
     client: str
     """The client's id; messages it published itself are encoded with ``encode_own``."""
 
-    def hold(self, rest: bytes | memoryview) -> None:
+    def hold(self, rest: Rest) -> None:
         """Take over what the kernel did not take (nothing, if it took nothing). Sets fd to -1."""
 
 
@@ -50,3 +70,21 @@ class Seat(NamedTuple):
 
     form: Format
     sink: Sink
+
+
+def encode_blocks(
+    form: Format, messages: Sequence[Message], client: str, others: bytes | None
+) -> bytes:
+    """``messages`` for one client: ids go on with ``others``, if not None, where it follows several
+    channels. The messages keep none of the bytes."""
+    if others is not None:
+        data = others.join(form.cut(messages))
+    elif form.personal:
+        data = b"".join(
+            [form.encode_own(m) if m.sender == client else form.encode(m) for m in messages]
+        )
+    else:
+        data = b"".join([form.encode(message) for message in messages])
+    for message in messages:
+        message.forget_encoded()
+    return data

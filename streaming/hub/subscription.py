@@ -12,7 +12,7 @@ subscriber's own thread meets at its next read, and closes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from ..logs import Log, Page
 from ..message import Gap, Message, Position, print_place
 from ..names import Patterns
 from ..settings import Policy
+from .encodings import Encodings
 from .sink import Format, Seat, Sink
 
 READ_MESSAGES = 256
@@ -68,6 +69,9 @@ class Head(Protocol):
 
 class Engine(Protocol):
     """What a subscription needs of the dispatcher."""
+
+    encodings: Encodings
+    """What is at hand of what those are in the midst of that lag."""
 
     def seat(self, subscription: Subscription, seat: Seat, /) -> bool:
         """Write to this seat from now on, if the subscription stands where the dispatcher does."""
@@ -158,6 +162,11 @@ class Subscription:
         return tuple(self.heads)
 
     @property
+    def encodings(self) -> Encodings:
+        """What is at hand of what its client may be in the midst of."""
+        return self._engine.encodings
+
+    @property
     def is_several(self) -> bool:
         """Whether it follows several channels: its ids are its own then."""
         return self.told is not None
@@ -204,15 +213,16 @@ class Subscription:
         return self._read(self._due)
 
     def read_on(self) -> list[Message | Gap]:
-        """``read``, but only in channels that the dispatcher has told of something new.
+        """``read``, but only in channels that the dispatcher has told of something new, and only
+        of the first that has: what a client is given at once is bounded, whatever it follows.
 
         Raises:
             StreamingError: The reason, once the subscription was ended.
         """
         due = tuple(self._due)  # at once: another thread may tell us of more
-        return self._read([n for n in due if not self._is_at_head(n)])
+        return self._read([n for n in due if not self._is_at_head(n)], is_one=True)
 
-    def _read(self, channels: Iterable[str]) -> list[Message | Gap]:
+    def _read(self, channels: Iterable[str], *, is_one: bool = False) -> list[Message | Gap]:
         if self.reason is not None:
             raise self.reason
         items: list[Message | Gap] = []
@@ -234,6 +244,8 @@ class Subscription:
                 self._unasked = self._unasked - {channel} or _NONE
             if page.more and (page.messages or page.gap):
                 self._due[channel] = None
+            if items and is_one:
+                break
         if not items:
             self._catch_up()
             if self.reason is not None:
@@ -335,6 +347,16 @@ class Subscription:
         self.told[channel] = place
         if self._others is not None and self._others[0] != channel:
             self._others = None
+
+    def tell_all(self, messages: Sequence[Message]) -> bytes | None:
+        """The client is told all of these, of one channel; how their ids go on with the others'
+        places, None if it follows no others."""
+        if self.told is None or not messages:
+            return None
+        channel = messages[0].channel
+        others = self.others(channel)
+        self.tell(channel, messages[-1].id)
+        return others
 
     @property
     def is_closed(self) -> bool:

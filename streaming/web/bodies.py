@@ -12,10 +12,20 @@ from flask import Request
 from ..clients import formats, sockets
 from ..clients.client import BODY, spread_retry
 from ..clients.formats import EventFormat
+from ..clients.outlet import RETRY
 from ..clients.requested import Aside, RequestStream, Start
 from ..clients.stream import EventStream
-from ..errors import ClientGone, HubClosed, ProducerFailed, StreamingError, TooManyClients
+from ..errors import (
+    ClientGone,
+    HubClosed,
+    LogUnavailable,
+    ProducerFailed,
+    StreamingError,
+    TooManyClients,
+)
+from ..hub.encodings import LARGE, LargeMessage
 from ..hub.pieces import texts
+from ..hub.sink import encode_blocks
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
@@ -128,21 +138,51 @@ def _follow(client: RequestStream, sub: Subscription, form: EventFormat) -> Iter
     """
     client.is_taken()
     while True:
-        if items := sub.read_on():
-            yield client.hand(b"".join([_encode(form, sub, item) for item in items]))
+        data = None
+        for data in _next_pieces(client, sub, form):
+            yield client.hand(data)  # the end of the stream has to wait for that of an event
+        if data is not None:
             client.is_taken()
         elif beat := client.wait():
             yield client.hand(beat)
             client.is_taken()
 
 
-def _encode(form: EventFormat, sub: Subscription, item: Message | Gap) -> bytes:
-    after = sub.step(item)
-    if isinstance(item, Gap):
-        return form.gap(item, after)
-    return (
-        form.encode_among(item, sub.others(item.channel)) if sub.is_several else item.encoded(form)
-    )
+def _next_pieces(client: RequestStream, sub: Subscription, form: EventFormat) -> Iterator[bytes]:
+    """What the log holds next, in bounded pieces."""
+    with sub.encodings.turnstile:
+        items = sub.read_on()
+        gaps = [form.gap(item, sub.step(item)) for item in items if isinstance(item, Gap)]
+        messages = [item for item in items if isinstance(item, Message)]
+        others = sub.tell_all(messages)
+        if not messages:
+            pieces: Iterable[bytes] = ()
+        elif messages[0].size > LARGE:
+            pieces = _spans(client, sub.encodings.message(messages[0], form), messages[0], others)
+        else:
+            pieces = (encode_blocks(form, messages, client.id, others),)
+    del items, messages
+    yield from gaps
+    yield from pieces
+
+
+def _spans(
+    client: RequestStream, encoded: LargeMessage, message: Message, others: bytes | None
+) -> Iterator[bytes]:
+    """A large message; the server, which writes them, puts the ends around each."""
+    before, behind = encoded.form.around(message, False, others)
+    del message
+    yield before
+    for index in range(encoded.count):
+        while True:
+            try:
+                with encoded.encodings.turnstile:
+                    span = encoded.span(index)
+                break
+            except LogUnavailable:
+                client.wait(RETRY)
+        yield span
+    yield behind
 
 
 class Followed:

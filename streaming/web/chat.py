@@ -30,6 +30,9 @@ class ChatFormat(FrameFormat):
     def encode_own(self, message: Message, /) -> bytes:
         return frames.encode_text(f"You said: {message.data}")
 
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        return b"You said: " if own else b"Other client said: ", b""
+
     def gap(self, lost: Gap, after: str, /) -> bytes:
         """Plain text has no words for a gap: end the connection rather than be silent.
 

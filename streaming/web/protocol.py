@@ -17,7 +17,7 @@ from ..hub.presence import presence_channel
 from ..message import Cursor, Gap, Message
 from ..names import check_channel, check_event
 from ..wire import frames
-from ..wire.compact import compact
+from ..wire.compact import compact, escaped
 from .json_objects import parse_flat_object
 from .owners import owner_of
 from .state import State, only_subscribe
@@ -31,16 +31,18 @@ class JsonFormat(FrameFormat):
     """Messages and gaps as JSON objects."""
 
     def encode(self, message: Message, /) -> bytes:
-        value: dict[str, object] = {
-            "type": "message",
-            "channel": message.channel,
-            "id": str(message.id),
-            "event": message.event,
-            "data": message.data,
-        }
+        value = {**_about(message), "data": message.data}
         if message.sender:
             value["from"] = message.sender
         return _frame(value)
+
+    def escape(self, text: str, /) -> bytes:
+        return escaped(text)
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        sender = "," + compact({"from": message.sender})[1:-1] if message.sender else ""
+        before = compact(_about(message))[:-1]
+        return f'{before},"data":"'.encode(), f'"{sender}}}'.encode()
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         return _frame({"type": "gap", **lost.payload(), "id": after})
@@ -50,6 +52,16 @@ class JsonFormat(FrameFormat):
 
 
 JSON = JsonFormat()
+
+
+def _about(message: Message) -> dict[str, object]:
+    """What a message is, before its text."""
+    return {
+        "type": "message",
+        "channel": message.channel,
+        "id": str(message.id),
+        "event": message.event,
+    }
 
 
 def converse(connection: Connection, state: State) -> Take:

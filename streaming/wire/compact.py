@@ -11,3 +11,8 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # 
 def compact(value: Mapping[str, object]) -> str:
     """JSON without spaces, Unicode as it is."""
     return _encode(value)
+
+
+def escaped(text: str) -> bytes:
+    """A text, or a stretch of one, as it stands between the quotes of a JSON string."""
+    return _encode(text)[1:-1].encode()

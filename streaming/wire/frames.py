@@ -11,6 +11,7 @@ from .closing import is_close_code
 from .decoder import Decoder as Decoder
 from .header import Frame as Frame
 from .header import Opcode as Opcode
+from .header import announce as announce
 from .header import encode as encode
 from .header import encode_client as encode_client
 from .masking import apply_mask as apply_mask

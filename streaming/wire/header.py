@@ -97,6 +97,11 @@ def encode(opcode: Opcode, payload: bytes, *, fin: bool = True, rsv1: bool = Fal
     return _print(opcode, len(payload), fin, rsv1, 0) + payload
 
 
+def announce(opcode: Opcode, length: int) -> bytes:
+    """The header of one frame as a server sends it, whose payload has ``length`` bytes."""
+    return _print(opcode, length, True, False, 0)
+
+
 def encode_client(
     opcode: Opcode, payload: bytes, mask: bytes, *, fin: bool = True, rsv1: bool = False
 ) -> bytes:

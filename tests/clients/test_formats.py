@@ -62,7 +62,7 @@ def test_in_a_stream_of_several_channels_only_the_id_is_another(
     form: formats.EventFormat, text: str
 ) -> None:
     one = message(text, event="tick")
-    alone, among = read(form, form.encode(one)), read(form, form.encode_among(one, b".y_f-2"))
+    alone, among = read(form, form.encode(one)), read(form, b".y_f-2".join(form.cut([one])))
     assert among == alone | {"id": f"{PLACE}.y_f-2"}
 
 
@@ -72,15 +72,14 @@ def test_a_batch_for_several_channels_is_cut_where_the_other_places_go(
 ) -> None:
     batch = [message("one"), message("two\n", event="tick"), message("好")]
     for others in (b".y_f-2", b".y_f-2.z_g-9"):
-        blocks = [form.encode_among(each, others) for each in batch]
+        blocks = [others.join(form.cut([each])) for each in batch]
         assert others.join(form.cut(batch)) == b"".join(blocks)
-    assert b".y_f-2".join(form.cut(batch[:1])) == form.encode_among(batch[0], b".y_f-2")
 
 
 def test_the_id_is_the_last_line_of_an_event() -> None:
     block = message("a\nb", event="tick").encoded(SSE)
     assert block == b"event: tick\ndata: a\ndata: b\nid: e-7\n\n"
-    among = SSE.encode_among(message("a"), b".b_c-1")
+    among = b".b_c-1".join(SSE.cut([message("a")]))
     assert among == f"data: a\nid: {PLACE}.b_c-1\n\n".encode()
 
 

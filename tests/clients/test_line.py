@@ -5,8 +5,9 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,9 +15,11 @@ import pytest
 from streaming import ClientGone, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
 from streaming.clients.line import Line
 from streaming.clients.outlet import Writing
+from streaming.hub.encodings import Encodings
 from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames
+from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
 from tests.sites import wait_until
 from tests.sockets import cooperative, fill, read_exactly, tcp_pair
@@ -33,14 +36,20 @@ class Numbers:
     def encode_own(self, message: Message, /) -> bytes:
         return frames.encode_text(f"own {message.data}")
 
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        return frames.encode_text(f"{message.data} among {others.count(b'.')} others")
-
     def cut(self, messages: Sequence[Message], /) -> list[bytes]:
         raise NotImplementedError
 
     def frame(self, blocks: bytes, /) -> bytes:
         return blocks
+
+    def escape(self, text: str, /) -> bytes:
+        return text.encode()
+
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        return b"own " if own else b"", b""
+
+    def ends(self, size: int, /) -> tuple[bytes, bytes]:
+        return frames.announce(frames.Opcode.TEXT, size), b""
 
     def gap(self, lost: Gap, after: str, /) -> bytes:
         return frames.encode_text(f"gap, then {after}")
@@ -208,6 +217,102 @@ def test_a_subscription_is_delivered_from_its_cursor_over_the_seam_to_live(ends:
         for n in range(300, 600):
             hub.publish("a", str(n))
         assert ends.read_texts(500) == [str(n) for n in range(100, 600)]
+
+
+@pytest.mark.parametrize("size", [3_000, 1_000_000], ids=["small", "large"])
+@in_greenlets
+def test_clients_that_never_read_hold_next_to_nothing(size: int) -> None:
+    """Each is in the midst of something else, so that there is nothing that they could share."""
+    count, log = 40, MemoryLog(Retention(size=1 << 30, messages=10_000))
+    hub = Hub(log)
+    hub._dispatcher.encodings = Encodings(log, most=1_000_000)
+    for n in range(count):
+        for m in range(3_000_000 // size):
+            hub.publish(f"c{n}", f"{n}:{m}:".ljust(size, "x"))
+    with ExitStack() as stack:
+        pairs = [stack.enter_context(tcp_pair()) for _ in range(count)]
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        lines = [make(server) for server, _ in pairs]
+        for n, line in enumerate(lines):
+            line.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+            line.start()
+            line.follow(hub.subscribe(f"c{n}", history=10_000, bell=line.bell), NUMBERS)
+        wait_until(lambda: all(is_stuck(line) for line in lines), "nothing more is taken")
+        held, _ = tracemalloc.get_traced_memory()
+        assert held < 2_000_000 + count * 20_000
+        decoder = frames.Decoder(1 << 30, require_mask=False)
+        for n, (_, peer) in enumerate(pairs[:3]):
+            texts: list[str] = []
+            while len(texts) < 3_000_000 // size:
+                texts += [value.data for value in decoder.feed(peer.recv(1 << 16))]
+            assert texts == [f"{n}:{m}:".ljust(size, "x") for m in range(3_000_000 // size)]
+        for line in lines:
+            line.stop()
+            line.cut()
+
+
+def is_stuck(line: Line) -> bool:
+    """Whether it has been waiting for its client for a moment."""
+    return 0 < line.progress < time.monotonic() - 0.2
+
+
+def let_go(hub: Hub) -> None:
+    """What is at hand had to go, for others."""
+    for owner, *_ in hub._dispatcher.encodings._kept:
+        if (encoded := owner()) is not None:
+            encoded.spans.clear()
+
+
+@contextmanager
+def in_the_midst(log: MemoryLog, size: int) -> Iterator[tuple[Hub, Ends]]:
+    """A client that has begun to read a message of so many letters."""
+    hub, reasons = Hub(log, message_size=size), []
+    with tcp_pair() as (server, peer), cooperative(server) as sock:
+        ends = Ends(make(sock, reasons.append), peer, reasons)
+        ends.line.start()
+        hub.publish("a", "x" * size)
+        sub = hub.subscribe("a", history=1, bell=ends.line.bell)
+        ends.line.follow(sub, NUMBERS)
+        wait_until(lambda: is_stuck(ends.line), "it is in the midst of it")
+        yield hub, ends
+        ends.line.stop()
+        ends.line.cut()
+        sub.close()
+
+
+def test_a_client_whose_message_is_forgotten_while_it_reads_it_is_cut_and_not_lied_to() -> None:
+    with in_the_midst(MemoryLog(Retention(messages=1)), 20_000_000) as (hub, ends):
+        hub.publish("a", "y")
+        let_go(hub)
+        received = b""
+        with suppress(ConnectionError):
+            while piece := ends.peer.recv(1 << 20):
+                received += piece
+                if ends.reasons:
+                    ends.line.cut()  # its owner does so
+        assert len(received) < 20_000_000
+        assert not received[10:].strip(b"x"), "something else was spliced in"
+        assert isinstance(ends.reasons[0], ClientGone)
+
+
+def test_a_client_goes_on_in_the_midst_of_a_message_once_the_log_is_back() -> None:
+    log = BrokenLog()
+    with in_the_midst(log, 8_000_000) as (hub, ends):
+        log.broken, log.calls = {"read"}, []
+        let_go(hub)
+
+        def is_asked() -> bool:
+            with suppress(BlockingIOError, TimeoutError):
+                ends.received += ends.decoder.feed(ends.peer.recv(1 << 20))
+            return bool(log.calls)
+
+        ends.peer.settimeout(0.1)
+        wait_until(is_asked, "the log is asked in vain")
+        ends.peer.settimeout(10)
+        log.broken = set()
+        assert ends.read_texts(1) == ["x" * 8_000_000]
+        assert not ends.reasons
 
 
 def test_what_a_client_published_itself_looks_so_to_it(ends: Ends) -> None:

@@ -3,10 +3,10 @@
 import os
 import socket
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from streaming.hub.hub import Hub
-from streaming.hub.sink import Format
+from streaming.hub.remainder import Remainder
+from streaming.hub.sink import Format, Rest, encode_blocks
 from streaming.hub.subscription import Reading, Subscription
 from streaming.message import Gap, Message
 from tests.polling import PATIENCE, wait_until
@@ -32,27 +32,34 @@ class Lines:
         blocks = [f"{message.data} " for message in messages]
         return [part.encode() for part in (blocks[0], *("\n" + b for b in blocks[1:]), "\n")]
 
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        return message.data.encode() + b" " + others + b"\n"
-
     def frame(self, blocks: bytes, /) -> bytes:
         return blocks
 
+    def escape(self, text: str, /) -> bytes:
+        return text.encode()
 
-class SeveralFormat(Format, Protocol):
-    """A format in which several channels can be followed."""
+    def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
+        behind = b"" if others is None else b" " + others
+        return b"own " if own else b"", behind + b"\n"
 
-    def encode_among(self, message: Message, others: bytes) -> bytes:
-        """``message``, of whose id ``others`` is the rest."""
+    def ends(self, size: int, /) -> tuple[bytes, bytes]:
+        return b"", b""
 
 
-def encode(sub: Subscription, form: SeveralFormat, message: Message | Gap) -> bytes:
+def encode(sub: Subscription, form: Format, message: Message | Gap) -> bytes:
     """A message that ``sub`` has read, as its client is told it; there must be no gap."""
     assert isinstance(message, Message), f"a gap: {message}"
-    sub.step(message)
-    if sub.is_several:
-        return form.encode_among(message, sub.others(message.channel))
-    return message.encoded(form)
+    return encode_blocks(form, [message], "", sub.tell_all([message]))
+
+
+def all_of(rest: Rest) -> bytes:
+    """The bytes of it, which are taken with that."""
+    data = b"" if isinstance(rest, Remainder) else bytes(rest)  # type: ignore[call-overload]
+    while isinstance(rest, Remainder) and rest:
+        piece = b"".join(rest.pieces())
+        rest.take(len(piece))
+        data += piece
+    return data
 
 
 class SocketSink:
@@ -63,14 +70,14 @@ class SocketSink:
         self.sock = sock
         self.client = client
         self.fd = -1
-        self.rest: bytes | memoryview = b""
+        self.rest: Rest = b""
         self.torn = self.full = 0
 
     def open(self) -> None:
         if not self.rest:
             self.fd = self.sock.fileno()
 
-    def hold(self, rest: bytes | memoryview) -> None:
+    def hold(self, rest: Rest) -> None:
         self.fd = -1
         self.torn += bool(rest)
         self.full += not rest
@@ -81,9 +88,8 @@ class SocketSink:
     def finish(self) -> None:
         """Take the socket back and send what was begun. Blocks."""
         self.fd = -1
-        if self.rest:
-            self.sock.sendall(self.rest)
-            self.rest = b""
+        self.sock.sendall(all_of(self.rest))
+        self.rest = b""
 
 
 class Client:
@@ -92,7 +98,7 @@ class Client:
     def __init__(
         self,
         hub: Hub,
-        form: SeveralFormat,
+        form: Format,
         client: str = "client",
         channels: str | Iterable[str] = "a",
     ) -> None:
@@ -164,5 +170,5 @@ class NullSink:
         self.fd = fd
         self.client = "client"
 
-    def hold(self, rest: bytes | memoryview) -> None:
+    def hold(self, rest: Rest) -> None:
         raise AssertionError("it takes everything")

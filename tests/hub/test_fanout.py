@@ -15,6 +15,8 @@ from streaming.errors import LogUnavailable
 from streaming.hub import dispatcher, fanout, workers
 from streaming.hub.fanout import LOOK, Fanout
 from streaming.hub.hub import Hub
+from streaming.hub.remainder import Remainder
+from streaming.hub.sink import Rest
 from streaming.hub.subscription import Reading
 from streaming.logs import MemoryLog, Retention
 from streaming.logs.followers import Followers
@@ -23,7 +25,7 @@ from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
 from tests.hub.engine import channel_of, check_nothing_is_left, head_of, settle
 from tests.hub.renamed_log import RenamedLog
-from tests.hub.seats import Client, Lines, NullSink, SocketSink
+from tests.hub.seats import Client, Lines, NullSink, SocketSink, all_of
 from tests.hub.streams import FORMS, Chunks, reader
 from tests.polling import PATIENCE, wait_until
 
@@ -320,8 +322,8 @@ def test_whoever_stalls_in_one_of_several_channels_lags_in_all_and_misses_nothin
     assert client.sub.phase is Reading.LAGGING
     assert (client.sink.full, client.sink.torn) == (1, 0), "it stalls once"
     assert client.receive(stuffed) == b"." * stuffed
-    assert sorted(texts(client.sub.read_on())) == ["a", "b", "c"]
-    assert client.sub.read_on() == []
+    told = [texts(client.sub.read_on()) for _ in range(4)]
+    assert sorted(told) == [[], ["a"], ["b"], ["c"]], "a page of one channel at a time"
     leave(hub, client)
 
 
@@ -338,6 +340,75 @@ def test_a_torn_frame_in_one_of_several_channels_counts_as_told() -> None:
     assert str(hub.log.tail("b")) not in client.sub.id
     assert texts(client.sub.read_on()) == ["later"]
     leave(hub, client)
+
+
+def take_all(client: Client) -> bytes:
+    """What it was sent, and what is still to be sent of that."""
+    data = b""
+    while piece := client.arrived():
+        data += piece
+    data += all_of(client.sink.rest)
+    client.sink.rest = b""
+    return data
+
+
+@in_greenlets
+def test_a_large_message_is_sent_as_far_as_each_socket_takes_it_and_goes_on_there() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    alone, other, own = (Client(hub, form, name) for name in ("x", "y", "me"))
+    among, full = Client(hub, form, channels=["a", "b"]), Client(hub, form)
+    stuffed = full.fill()
+    text = "".join(f"{n:07d} " for n in range(100_000))
+    hub.publish("a", text, sender="me")
+    settle(hub, "a")
+    assert {client.sink.torn for client in (alone, other, own, among)} == {1}
+    assert (full.sink.torn, full.sink.full) == (0, 1)
+    assert take_all(alone) == take_all(other) == f"{text}\n".encode()
+    assert take_all(own) == f"own {text}\n".encode()
+    line, places = take_all(among).removesuffix(b"\n").rsplit(b" ", 1)
+    assert line == text.encode()
+    assert places == among.sub.others("a")
+    assert all(client.sub.read_on() == [] for client in (alone, other, own, among))
+    assert full.receive(stuffed) == b"." * stuffed
+    assert texts(full.sub.read_on()) == [text]
+    leave(hub, alone, other, own, among, full)
+
+
+@in_greenlets
+def test_a_large_message_that_every_socket_takes_leaves_everybody_at_the_head() -> None:
+    hub, fd = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY)
+    subs = [hub.subscribe(channels) for channels in ("a", "a", ["a", "b"])]
+    for sub in subs:
+        while not sub.park(Lines(), NullSink(fd)):
+            sub.read_on()
+    for n in range(3):
+        hub.publish("a", f"{n}" * 200_000)
+    settle(hub)
+    assert [sub.phase for sub in subs] == [Reading.LIVE] * 3
+    assert [str(hub.log.tail("a")) in sub.id for sub in subs] == [True] * 3
+    for sub in subs:
+        sub.close()
+    os.close(fd)
+    leave(hub)
+
+
+@in_greenlets
+def test_those_who_stall_in_the_same_batch_share_what_is_left_of_it() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    clients = [Client(hub, form) for _ in range(5)]
+    sent = [f"{n % 10}" * 600 for n in range(100)]
+    for client in clients:
+        client.receive(client.fill() // 8)  # there is room for a part
+    for each in sent:
+        hub.log.append("a", each)
+    settle(hub)
+    rests = [client.sink.rest for client in clients]
+    torn = [rest for rest in rests if isinstance(rest, Remainder)]
+    assert len(torn) == 5, "none was torn: no test"
+    assert len({id(rest.encoded) for rest in torn}) == 1
+    for client in clients:
+        assert take_all(client).lstrip(b".") == "".join(f"{each}\n" for each in sent).encode()
+    leave(hub, *clients)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -626,7 +697,7 @@ def test_a_batch_that_cannot_be_written_ends_those_it_was_for_and_nobody_else() 
 @in_greenlets
 def test_a_sink_that_fails_ends_its_own_subscriber_alone() -> None:
     class Broken(SocketSink):
-        def hold(self, rest: bytes | memoryview) -> None:
+        def hold(self, rest: Rest) -> None:
             raise RuntimeError("can't start new thread")
 
     hub, form = Hub(MemoryLog()), Lines()

@@ -26,6 +26,7 @@ from streaming.clients.formats import EventFormat
 from streaming.web import responses
 from streaming.web.origin import allow_origin
 from streaming.web.responses import choose_format
+from tests.hub.streams import reader
 from tests.live.clients import Event, RawClient
 from tests.polling import PATIENCE
 from tests.sites import Site, make_app, serve, wait_until
@@ -314,6 +315,45 @@ def test_a_client_too_slow_for_its_channels_policy_is_told_so() -> None:
         assert client.ending == "whole"
         assert last.json()["title"] == "Too slow"
         site.wait_reason("Too slow")
+
+
+@pytest.mark.parametrize("query", ["channel=a", "channel=a&channel=b"])
+@pytest.mark.parametrize("form", [SSE, NDJSON], ids=["sse", "ndjson"])
+def test_a_server_is_given_a_large_message_in_bounded_pieces(form: EventFormat, query: str) -> None:
+    app, text = make_app(), "one line\n" * 100_000
+    hub = app.extensions["streaming"].hub
+    hub.publish("a", text, event="tick")
+    hub.publish("a", "the end")
+    headers = {"Accept": form.mimetype}
+    with app.test_client().get(
+        f"/streaming/events?{query}&history=2", headers=headers, buffered=False
+    ) as answer:
+        pieces: list[bytes] = []
+        for piece in answer.response:
+            pieces.append(piece)
+            if b"the end" in piece:
+                break
+    assert max(map(len, pieces)) < 100_000
+    read = reader(form).feed(b"".join(pieces))
+    assert [(event.event, event.data) for event in read[1:]] == [
+        ("tick", text),
+        ("message", "the end"),
+    ]
+
+
+def test_a_drain_in_the_midst_of_an_event_says_nothing_inside_of_it() -> None:
+    """The client gets the end of the event and the farewell, or is too slow for that and is cut."""
+    app, text = make_app(), "one line\n" * 100_000
+    with serve(app) as site, follow(site, receive_buffer=64 * 1024) as client:
+        assert next_event(client).event == "ready"
+        site.state.hub.publish("a", text)
+        (one,) = site.registry.clients()
+        wait_until(lambda: one._stuck_since(), "it is in the midst of it")
+        site.state.close()
+        told = [(event.event, event.data) for event in client.events()]
+        everything = [("message", text), ("restart", "{}")]
+        assert told == everything[: len(told)]
+        assert client.ending == ("whole" if len(told) == 2 else "cut")
 
 
 @pytest.mark.parametrize(
