@@ -103,8 +103,10 @@ class Life:
             return None
         line, inlet = self.connection.line, self.connection.inlet
         since = inlet.heard if inlet.is_waiting else now
-        if now - since < AWAKE or line.phase is not Writing.OPEN:
+        if now - since < AWAKE:
             return since + AWAKE
+        if line.phase is not Writing.OPEN:  # it has to take what it is in the midst of
+            return now + AWAKE
         self._is_awake = False
         line.sock = sockets.renew(line.sock)  # its reader finds another one, and goes
         return None
