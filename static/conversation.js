@@ -14,13 +14,14 @@ const REMEMBERED = 1000; // ids of messages, to tell of none twice
 
 /** @typedef {import("./outbox.js").Entry} Entry */
 /** @typedef {{id: string, info: string}} Member */
+/** @typedef {{ref: string, members: Member[], more?: string, after?: string}} Page */
 
 /**
  * @typedef {object} Frames what the server sends, by its type; docs/protocols.md says when
  * @property {{client: string}} welcome
  * @property {{channel: string, ref: string, id?: string}} ready
- * @property {{ref: string, members: Member[]}} joined
- * @property {{ref: string, members: Member[]}} presence
+ * @property {Page} joined
+ * @property {Page} presence
  * @property {{channel: string, id: string, event: string, data: string, from?: string}} message
  * @property {{ref: string, id: string}} ack
  * @property {{channel: string, id?: string}} gap
@@ -35,7 +36,7 @@ const REMEMBERED = 1000; // ids of messages, to tell of none twice
  * @property {{id: string, text: string, from?: string, own: boolean, entry?: Entry}} message
  *   one that was not told yet; `entry`: it was written here
  * @property {null} gap messages are missing here
- * @property {Member[]} members everybody in the room
+ * @property {Member[]} members everybody in the room, or the first of many; the others are told as if they came
  * @property {{event: string, data: string}} presence somebody came or left
  * @property {{status: number, title?: string, detail?: string}} error the server says no, to whatever it was
  */
@@ -193,15 +194,9 @@ export class Conversation extends EventTarget {
       this.#tell("ready", null);
     },
 
-    joined: ({ ref, members }) => {
-      this.#requests.answered(ref);
-      this.#tell("members", members);
-    },
+    joined: (page) => this.#list(page),
 
-    presence: ({ ref, members }) => {
-      this.#requests.answered(ref);
-      this.#tell("members", members);
-    },
+    presence: (page) => this.#list(page),
 
     message: (frame) => {
       const { channel, id, event, data, from } = frame;
@@ -232,6 +227,14 @@ export class Conversation extends EventTarget {
       this.#tell("error", { status, title, detail });
     },
   };
+
+  /** @param {Page} page */
+  #list({ ref, members, more, after }) {
+    this.#requests.answered(ref);
+    if (more) this.#requests.ask({ type: "presence", channel: this.#channel, after: more });
+    if (!after) return this.#tell("members", members);
+    for (const member of members) this.#tell("presence", { event: "join", data: JSON.stringify(member) });
+  }
 
   /**
    * @template {keyof Events} Name

@@ -18,7 +18,7 @@ from ..logs.contract import BEAT
 from ..own import era, is_over
 from ..wire.compact import compact
 from .hub import Hub
-from .roster import Rosters, print_members
+from .roster import Roster, Rosters
 
 SUFFIX = ":presence"
 """What a room's presence channel is called beyond the room."""
@@ -42,7 +42,7 @@ class Attendance:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._era = era()
-        self._rosters = Rosters(lambda room: print_members(self.members(room)))
+        self._rosters = Rosters(self.members)
         self._lock = threading.Lock()
         self._own: dict[_Seat, Member] = {}
         self._joining: set[_Seat] = set()  # on their way into the log
@@ -94,9 +94,9 @@ class Attendance:
             self._ensure_beat()
         return found
 
-    def roster(self, room: str) -> str:
+    def roster(self, room: str) -> Roster:
         """``members`` as JSON, written once for all who ask within a moment."""
-        return self._rosters.text(room)
+        return self._rosters.get(room)
 
     def close(self) -> None:
         """Have all members leave, soon; those of silent rooms stay."""

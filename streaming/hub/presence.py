@@ -8,6 +8,7 @@ from ..names import check_channel
 from ..own import Own
 from .attendance import SUFFIX, Attendance
 from .hub import Hub
+from .roster import Roster
 
 INFO_SIZE = 1024
 """Bytes of text (UTF-8) that a member's info may hold."""
@@ -72,7 +73,7 @@ class Presence:
         presence_channel(room)
         return self._own().members(room)
 
-    def roster(self, room: str) -> str:
+    def roster(self, room: str) -> Roster:
         """``members`` as JSON, written once for all who ask within a moment.
 
         Raises:

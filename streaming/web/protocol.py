@@ -165,7 +165,7 @@ class _Conversation:
             raise
         if room not in self._rooms:
             self._rooms += (room,)
-        self._list("joined", room, members, request)
+        self._list("joined", room, members.page(), request)
 
     def _leave(self, request: Mapping[str, Any]) -> None:
         room = _text(request, "channel")
@@ -177,15 +177,16 @@ class _Conversation:
 
     def _presence(self, request: Mapping[str, Any]) -> None:
         room = _room(request)
+        after = _text(request, "after") if request.get("after") is not None else None
         self._check_allowed("subscribe", room)
-        self._list("presence", room, self._state.presence.roster(room), request)
+        self._list("presence", room, self._state.presence.roster(room).page(after), request)
 
     def _list(self, kind: str, room: str, members: str, request: Mapping[str, Any]) -> None:
-        """Send who is in a room, which is written down already."""
+        """Send a page of who is in a room, which is written down already."""
         value = {"type": kind, "channel": room}
         if "ref" in request:
             value["ref"] = request["ref"]
-        self._connection.send(f'{compact(value)[:-1]},"members":{members}}}')
+        self._connection.send(f"{compact(value)[:-1]},{members}}}")
 
     def _leave_all(self) -> None:
         for room in self._rooms:

@@ -22,6 +22,7 @@ from .surroundings import look_at_config, look_at_publish, look_at_stream
 
 PARAMETERS = {
     "events": ("channel", "history", "last_event_id"),
+    "presence": ("after",),
     "join_run": ("last_event_id",),
 }
 """What the URL of each route may say behind the question mark; nothing elsewhere."""
@@ -96,11 +97,12 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
 
 
 def presence(room: str) -> Response:
-    """``GET /presence/<room>``: who is in a room, over all workers."""
+    """``GET /presence/<room>``: who is in a room, over all workers; the page after ``?after=``."""
     state = current_state()
     presence_channel(room)  # checks the name
     state.check_allowed("subscribe", room)
-    text = f'{{"room":"{room}","members":{state.presence.roster(room)}}}'
+    page = state.presence.roster(room).page(request.args.get("after"))
+    text = f'{{"room":"{room}",{page}}}'
     return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 

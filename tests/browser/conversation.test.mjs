@@ -152,6 +152,26 @@ test("who is there is told as a list, and then by what happens", () => {
   assert.deepEqual(take(), ["members c1", 'presence leave {"id":"c1"}']);
 });
 
+test("a list of many comes in pages, and what happens meanwhile counts", () => {
+  const { socket, take } = connected();
+  socket.take();
+  const [c1, c2, c3] = ["c1", "c2", "c3"].map((id) => ({ id, info: "" }));
+  socket.hear("joined", { channel: "chat", members: [c1], more: "c1", ref: "join chat" });
+  const next = { type: "presence", channel: "chat", ref: "presence chat" };
+  assert.deepEqual(socket.take(), [{ ...next, after: "c1" }]);
+  socket.hear("message", { channel: "chat:presence", id: "p-1", event: "leave", data: '{"id":"c1"}' });
+  socket.hear("presence", { channel: "chat", members: [c2], after: "c1", more: "c2", ref: "presence chat" });
+  assert.deepEqual(socket.take(), [{ ...next, after: "c2" }]);
+  socket.hear("presence", { channel: "chat", members: [c3], after: "c2", ref: "presence chat" });
+  assert.deepEqual(socket.take(), []);
+  assert.deepEqual(take(), [
+    "members c1",
+    'presence leave {"id":"c1"}',
+    'presence join {"id":"c2","info":""}',
+    'presence join {"id":"c3","info":""}',
+  ]);
+});
+
 test("the next connection goes on behind the last message, not behind an acknowledgement", () => {
   const { conversation, socket, take } = connected();
   hear(socket, "e-1", "hi", "c9");

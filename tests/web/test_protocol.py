@@ -367,6 +367,27 @@ def test_joining_answers_with_who_is_there_and_tells_who_subscribes(
     assert client.ask(type="presence", channel="a")["members"] == []
 
 
+def test_a_crowd_is_listed_in_pages_and_a_join_costs_no_more_than_one(
+    site: Site, client: Json
+) -> None:
+    ids = [f"m{n:03d}" for n in range(100)]
+    for id in ids:
+        site.state.presence.join("a", id, "x" * 1024)
+    joined = client.ask(type="join", channel="a", info="")
+    page, listed = joined, [member["id"] for member in joined["members"]]
+    assert (joined["type"], len(listed), joined["more"]) == ("joined", 16, "m015")
+    while more := page.get("more"):
+        page = client.ask(type="presence", channel="a", after=more, ref=more)
+        assert (page["type"], page["after"], page["ref"]) == ("presence", more, more)
+        listed += [member["id"] for member in page["members"]]
+    assert listed == [*ids, client.client]
+    for bad in (1, True, ["m015"]):
+        answer = client.ask(type="presence", channel="a", after=bad)
+        assert (answer["type"], answer["status"]) == ("error", 400)
+    for id in ids:
+        site.state.presence.leave("a", id)
+
+
 def test_joining_again_changes_the_info_and_not_the_number(site: Site, client: Json) -> None:
     client.ask(type="join", channel="a", info="Ann")
     members = client.ask(type="join", channel="a", info="Anna")["members"]

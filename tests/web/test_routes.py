@@ -324,6 +324,8 @@ def test_who_is_in_a_room_is_told_over_http_too() -> None:
             {"id": two.client, "info": ""},
         ]
         assert answer.headers["Cache-Control"] == "no-store"
+        page = client.get(f"/streaming/presence/r?after={one.client}").get_json()
+        assert page["members"] == [{"id": two.client, "info": ""}]
 
 
 def test_who_is_in_a_room_is_told_to_those_who_may_subscribe_to_it() -> None:
