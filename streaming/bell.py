@@ -6,12 +6,15 @@ import threading
 import time
 from contextlib import suppress
 
+from .threads import is_elsewhere, wait_there
+
 
 class Bell:
     """Wakes one waiter. Sticky: a ring before the wait makes the wait return at once.
 
-    Rings do not add up. Any thread or greenlet may ring; one waits. A plain ``threading.Lock`` used
-    as a binary semaphore, because it is the cheapest primitive both under threads and greenlets.
+    Rings do not add up. Any thread or greenlet may ring; one waits. Where threads are greenlets, a
+    thread of the operating system may only wait (``threads``). A plain ``threading.Lock`` used as a
+    binary semaphore, because it is the cheapest primitive both under threads and greenlets.
     """
 
     __slots__ = ("_lock",)
@@ -28,6 +31,8 @@ class Bell:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until rung; False after ``timeout`` seconds without a ring."""
+        if is_elsewhere():
+            return wait_there(self.wait, timeout)
         return self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
 
 

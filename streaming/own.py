@@ -12,7 +12,7 @@ T = TypeVar("T")
 _forks = 0
 
 
-def era() -> object:
+def era() -> tuple[int, object]:
     """What is the same for as long as threads and locks are those that were begun with.
 
     It changes in a forked child, which has none of its parent's threads; and when threads become
@@ -42,17 +42,22 @@ class Own(Generic[T]):
         make: Makes one. May be called twice where two threads come first; one is used.
     """
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_last", "_made", "_make")
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._made: dict[object, T] = {}
+        self._last: tuple[int, object, T | None] = -1, None, None
 
     def __call__(self) -> T:
+        forks, lock, found = self._last
+        if lock is threading.Lock and forks == _forks and found is not None:
+            return found
         now = era()
         found = self._made.get(now)
         if found is None:
             found = self._made.setdefault(now, self._make())
+        self._last = *now, found
         return found
 
 

@@ -15,6 +15,7 @@ from ..errors import ClientGone, ProtocolError
 from ..hub.subscription import Subscription
 from ..message import Message
 from ..settings import Settings
+from ..threads import from_any_thread, is_elsewhere, wait_there
 from ..wire import frames
 from ..wire.deflate import Compressor
 from . import sockets
@@ -69,6 +70,7 @@ class Connection(WebSocketClient):
 
     # ---- for handlers
 
+    @from_any_thread
     def send(self, data: str | bytes | bytearray | memoryview) -> None:
         """Send one message, as text or, if it is bytes, as binary. Whole, in order; may block.
 
@@ -111,6 +113,8 @@ class Connection(WebSocketClient):
         Raises:
             ConnectionClosed: If the connection is over.
         """
+        if is_elsewhere():
+            return wait_there(self.receive, timeout)
         inlet = self.inlet
         if self._is_served and not inlet.kept:
             return self._receive(timeout)
@@ -172,6 +176,7 @@ class Connection(WebSocketClient):
             inlet.lock.release()
 
     @property
+    @from_any_thread
     def connected(self) -> bool:
         """Whether messages can be sent. Looks at what has come."""
         self._look_ahead()
@@ -229,6 +234,7 @@ class Connection(WebSocketClient):
         if call not in self._endings:
             self._endings += (call,)
 
+    @from_any_thread
     def close(self, reason: int | None = None, message: str | None = None) -> None:
         """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
 

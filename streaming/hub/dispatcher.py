@@ -17,6 +17,7 @@ from ..errors import LogUnavailable, TooManyClients
 from ..logs import Log, Page
 from ..message import Message, Position
 from ..names import END
+from ..threads import is_here
 from .channel import Channel
 from .encodings import Encodings
 from .fanout import Fanout
@@ -126,7 +127,7 @@ class Dispatcher:
     def seat(self, subscription: Subscription, seat: Seat) -> bool:
         """Take a subscription among the live if it stands exactly where the dispatcher stands."""
         with self._lock:
-            if not self._workers.are_here() or not subscription.is_at_head:
+            if not is_here() or not subscription.is_at_head:
                 return False
             subscription.move(Reading.LIVE)
             subscription.seat = seat

@@ -13,6 +13,7 @@ from ..message import Cursor, Message, Position, text_size
 from ..names import END, Patterns, check_channel, check_event, owned_key
 from ..own import Own
 from ..settings import Policy
+from ..threads import from_any_thread
 from .channel import Channel
 from .dispatcher import Dispatcher
 from .pace import Pace
@@ -59,6 +60,7 @@ class Hub:
         """Set once ``close`` was called."""
         return self._engine().closed
 
+    @from_any_thread
     def publish(
         self,
         channel: str,
@@ -91,6 +93,7 @@ class Hub:
         self._engine().pace.keep(message)
         return message
 
+    @from_any_thread
     def end(self, channel: str, data: str = "{}") -> Message:
         """End ``channel`` for good, and return its last message, called ``end``.
 
@@ -109,6 +112,7 @@ class Hub:
         self._engine().pace.keep(message)
         return message
 
+    @from_any_thread
     def subscribe(
         self,
         channels: str | Iterable[str],
@@ -154,6 +158,7 @@ class Hub:
             raise
         return subscription
 
+    @from_any_thread
     def close(self) -> None:
         """End every subscription with ``HubClosed`` and refuse new ones. Idempotent.
 
@@ -167,6 +172,7 @@ class Hub:
         """Call ``seen`` with each channel that begins with ``prefix`` and gets a subscriber."""
         self._watched.append((prefix, seen))
 
+    @from_any_thread
     def start_of(self, channel: str) -> Position:
         """The position before everything there ever was in ``channel``; a mark if there is nothing.
 

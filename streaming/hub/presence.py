@@ -6,6 +6,7 @@ from ..errors import InvalidMessage
 from ..logs import Member
 from ..names import check_channel
 from ..own import Own
+from ..threads import from_any_thread
 from .attendance import SUFFIX, Attendance
 from .hub import Hub
 from .roster import Roster
@@ -26,6 +27,7 @@ class Presence:
     def __init__(self, hub: Hub) -> None:
         self._own = Own(lambda: Attendance(hub))
 
+    @from_any_thread
     def join(self, room: str, member_id: str, info: str = "") -> bool:
         """Put a member into ``room`` until it leaves or this process ends; False if it was there.
 
@@ -40,6 +42,7 @@ class Presence:
         presence_channel(room)
         return self._own().join(room, check_member(Member(member_id, info)))
 
+    @from_any_thread
     def hold(self, room: str, member_id: str) -> None:
         """Be in a silent room until ``release``, also while this process drains, or until it ends.
 
@@ -48,10 +51,12 @@ class Presence:
         """
         self._own().join(room, Member(member_id))
 
+    @from_any_thread
     def release(self, room: str, member_id: str) -> None:
         """Take ``hold`` back. Idempotent; put off while the log cannot be reached."""
         self._own().leave(room, member_id)
 
+    @from_any_thread
     def leave(self, room: str, member_id: str) -> None:
         """Take a member that this process has out of ``room``, and tell the room. Idempotent.
 
@@ -63,6 +68,7 @@ class Presence:
         presence_channel(room)
         self._own().leave(room, member_id)
 
+    @from_any_thread
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all processes, in the order they came.
 
@@ -73,6 +79,7 @@ class Presence:
         presence_channel(room)
         return self._own().members(room)
 
+    @from_any_thread
     def roster(self, room: str) -> Roster:
         """``members`` as JSON, written once for all who ask within a moment.
 
@@ -83,6 +90,7 @@ class Presence:
         presence_channel(room)
         return self._own().roster(room)
 
+    @from_any_thread
     def close(self) -> None:
         """Have all members of this process leave, soon. Idempotent; does not wait.
 

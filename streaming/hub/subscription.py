@@ -22,6 +22,7 @@ from ..logs import Log, Page
 from ..message import Gap, Message, Position, print_place
 from ..names import Patterns
 from ..settings import Policy
+from ..threads import from_any_thread
 from .encodings import Encodings
 from .sink import Format, Seat, Sink
 
@@ -200,6 +201,7 @@ class Subscription:
         self._due[channel] = None
         self.bell.ring()
 
+    @from_any_thread
     def read(self) -> list[Message | Gap]:
         """What the log holds behind the cursor, a page of each channel; moves the cursor.
 
@@ -212,6 +214,7 @@ class Subscription:
         self._due |= dict.fromkeys(self._places)
         return self._read(self._due)
 
+    @from_any_thread
     def read_on(self) -> list[Message | Gap]:
         """``read``, but only in channels that the dispatcher has told of something new, and only
         of the first that has: what a client is given at once is bounded, whatever it follows.
@@ -409,12 +412,14 @@ class Subscription:
         self._due |= dict.fromkeys(self._places)
         self.seat = None
 
+    @from_any_thread
     def end(self, reason: StreamingError) -> None:
         """Have the subscriber's own thread raise ``reason`` at its next read. From any thread."""
         if self.reason is None:
             self.reason = reason
         self.bell.ring()
 
+    @from_any_thread
     def close(self) -> None:
         """Leave all channels; nothing is written to the sink any more. Idempotent."""
         if self.phase is Reading.CLOSED:

@@ -49,7 +49,6 @@ class Workers(Generic[Job]):
         self._late_at = 0.0  # until then (``time.monotonic``)
         self._idle: dict[Bell, None] = {}
         self._count = 0
-        self._natives: list[int] = []  # the operating system's threads they run in
 
     def put(self, job: Job) -> None:
         """Have a job done soon, once more if it is being done. Never blocks."""
@@ -86,11 +85,6 @@ class Workers(Generic[Job]):
                 self._count = 1
             return self._start()
 
-    def are_here(self) -> bool:
-        """Whether all of them run in the caller's thread of the operating system."""
-        here, natives = threading.get_native_id(), self._natives
-        return bool(natives) and all(native == here for native in natives)
-
     def _put(self, job: Job) -> None:
         if job in self._busy:
             self._busy[job] = True
@@ -115,9 +109,7 @@ class Workers(Generic[Job]):
         return True
 
     def _run(self) -> None:
-        bell, turn, native, born = Bell(), 0.0, threading.get_native_id(), era()
-        with self._lock:  # before it lets others run: who has started it asks ``are_here``
-            self._natives.append(native)
+        bell, turn, born = Bell(), 0.0, era()
         while True:
             now = time.monotonic()
             if now > turn:
@@ -129,7 +121,6 @@ class Workers(Generic[Job]):
                 job = self._next(bell, now)
                 if job is None and bell not in self._idle:
                     self._count -= 1
-                    self._natives.remove(native)
                     return
                 starts = job is not None and not self._idle and self._count < self._most
                 self._count += starts

@@ -13,6 +13,7 @@ from itertools import islice
 from ..errors import ChannelEnded
 from ..message import MARK, Gap, Message, Position, text_size
 from ..own import Own
+from ..threads import from_any_thread
 from .contract import MAX_KEYS, Heard, Member, Page, Retention
 from .followers import Followers
 
@@ -106,6 +107,7 @@ class MemoryLog:
         self._forgotten = 0  # the number of the last append to any channel that was forgotten
         self._rooms: dict[str, dict[str, Member]] = {}
 
+    @from_any_thread
     def append(
         self,
         channel: str,
@@ -141,6 +143,7 @@ class MemoryLog:
         self._followers.tell(channel, message)
         return message
 
+    @from_any_thread
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         with self._lock():
             place = self._channels.get(channel)
@@ -162,6 +165,7 @@ class MemoryLog:
         more = end < newest
         return Page(messages, Position(epoch, end), gap, more, is_ended and not more)
 
+    @from_any_thread
     def tail(self, channel: str, history: int = 0) -> Position:
         with self._lock():
             place = self._channels.get(channel)
@@ -170,6 +174,7 @@ class MemoryLog:
             self._age(place)
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
+    @from_any_thread
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
         now = self._clock()
         with self._lock():
@@ -180,11 +185,13 @@ class MemoryLog:
             ]
         return [name for _, name in nlargest(limit, found)]
 
+    @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:
         with self._lock():
             if self._followers.add(channel, heard) and channel in self._channels:
                 self._take_out(channel, self._channels[channel])
 
+    @from_any_thread
     def unfollow(self, channel: str, heard: Heard) -> None:
         with self._lock():
             place = self._channels.get(channel)
@@ -192,6 +199,7 @@ class MemoryLog:
                 place.last = self._appends  # as if it was used now, so that queues stay in order
                 self._put_in(channel, place)
 
+    @from_any_thread
     def enter(self, room: str, member: Member) -> bool:
         with self._lock():
             there = self._rooms.setdefault(room, {})
@@ -199,6 +207,7 @@ class MemoryLog:
             there[member.id] = member
         return is_new
 
+    @from_any_thread
     def leave(self, room: str, member: str) -> bool:
         with self._lock():
             there = self._rooms.get(room, {})
@@ -207,16 +216,20 @@ class MemoryLog:
                 self._rooms.pop(room, None)
         return was_there
 
+    @from_any_thread
     def members(self, room: str) -> list[Member]:
         with self._lock():
             return list(self._rooms.get(room, {}).values())
 
+    @from_any_thread
     def beat(self) -> list[tuple[str, str]]:
         return []  # members and log die together
 
+    @from_any_thread
     def check(self) -> None:
         pass
 
+    @from_any_thread
     def close(self) -> None:
         with self._lock():
             self._channels.clear()

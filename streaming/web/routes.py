@@ -9,6 +9,7 @@ from ..clients.websocket import Connection
 from ..errors import HandshakeError, InvalidRequest, StreamingError
 from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
+from ..threads import note_greenlets
 from . import protocol
 from .origin import allow_origin
 from .owners import owner_of
@@ -52,6 +53,7 @@ def look_at_request() -> None:
     state = current_state()
     if not state.unheard.is_heard:  # the first
         state.unheard.is_heard = True
+        note_greenlets()
         look_at_config(current_app.config, state)
     if request.url_rule is not None and request.url_rule.websocket:
         look_at_stream(request.environ, state)

@@ -24,6 +24,7 @@ from ..logs import Log, open_log
 from ..names import check_channel
 from ..own import Own
 from ..settings import Settings
+from ..threads import from_any_thread, note_greenlets
 from .health import Health
 from .unheard import Unheard
 
@@ -131,6 +132,7 @@ class State:
                 _log.exception("authorize failed for %s %r, which is refused", action, channel)
             return False
 
+    @from_any_thread
     def close(self) -> None:
         """Drain: end every stream and WebSocket properly, refuse new ones. Does not wait."""
         self.runs.making.close()
@@ -171,6 +173,7 @@ def create_state(app: Flask, authorize: Authorize, name: str) -> State:
     )
     state = app.extensions["streaming"] = State(settings, hub, authorize=authorize, name=name)
     states.add(state)
+    note_greenlets()
     return state
 
 

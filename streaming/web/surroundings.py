@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from ..logs import MemoryLog
+from ..threads import are_greenlets
 from .state import State
 from .worker import find_worker, is_watched, watch
 
@@ -33,7 +33,7 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
     look_at_publish(environ, state)
     if not _is_served(environ):
         return
-    if not environ.get("wsgi.multithread") and not _are_threads_greenlets():
+    if not environ.get("wsgi.multithread") and not are_greenlets():
         _say(
             "This server handles one request at a time: a stream holds up everybody else until it "
             "ends. Give it greenlets (gunicorn -k gevent), or threads, one for each client "
@@ -82,11 +82,6 @@ def look_at_config(config: Mapping[str, Any], state: State) -> None:
 def _is_served(environ: Mapping[str, Any]) -> bool:
     """Whether there is a server, and not a test's client or a made-up request."""
     return not _SERVERS.isdisjoint(environ)
-
-
-def _are_threads_greenlets() -> bool:
-    monkey = sys.modules.get("gevent.monkey")
-    return monkey is not None and monkey.is_module_patched("threading")
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ import time
 from typing import Protocol
 
 from ..errors import ConfigurationError
+from ..threads import note_greenlets
 from .draining import (
     close_all,
     close_logs,
@@ -84,6 +85,7 @@ def watch(worker: Worker, *, is_last: bool = False) -> None:
         close_all()
 
     _watched.add(os.getpid())
+    note_greenlets()
     threading.Thread(target=look, name="streaming drain", daemon=True).start()
 
 

@@ -386,27 +386,11 @@ def test_a_publisher_starts_no_thread_and_waits_for_none(monkeypatch: pytest.Mon
     check_nothing_is_left(hub)
 
 
-def test_only_whoever_shares_its_thread_with_all_of_the_dispatchers_is_written_to(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The number of a thread that ended may be given to another."""
-    log = BrokenLog()
-    log.reads = 2  # type: ignore[misc]
-    log._followers = Reticent()
-    hub = Hub(log)
-    numbers: list[int] = []
+def test_in_threads_nobody_is_written_to(hub: Hub) -> None:
     with hub.subscribe("a") as sub:
-        hub.publish("a", "text")
-        settle(hub)
-        wait_until(lambda: len(hub._dispatcher._workers._idle) == 2, "both wait")
         quiet(sub)
-        numbers += [thread.native_id or 0 for thread in dispatchers()]
-        for number in numbers:
-            monkeypatch.setattr(threading, "get_native_id", lambda number=number: number)
-            assert sub.is_at_head
-            assert not sub.park(Lines(), NullSink(-1))
-        monkeypatch.undo()
-    assert len(numbers) == 2
+        assert sub.is_at_head
+        assert not sub.park(Lines(), NullSink(-1))
     check_nothing_is_left(hub)
 
 

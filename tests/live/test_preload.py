@@ -24,17 +24,18 @@ PATIENCE = 10.0
 
 
 @contextlib.contextmanager
-def preloaded(home: str, conf: str, folder: Path, *, workers: int = 2) -> Iterator[Server]:
+def serving(app: str, home: str, conf: str, folder: Path, *arguments: str) -> Iterator[Server]:
+    """``app`` in two workers, one if the home is memory."""
     file = folder / "conf.py"
     file.write_text("control_socket_disable = True\n")
     if conf == "conf that patches":
         file.write_text("from gevent import monkey\nmonkey.patch_all()\n" + file.read_text())
     url = {"memory": "memory:", "sqlite": f"sqlite:///{folder / 'log.db'}"}.get(home)
     with gunicorn(
-        "tests.live.preload_app:app",
-        workers=1 if home == "memory" else workers,
+        app,
+        workers=1 if home == "memory" else 2,
         config=ROOT / "gunicorn.conf.py" if conf == "our conf" else file,
-        extra_args=["--preload", *([] if conf == "our conf" else ["-k", "gevent"])],
+        extra_args=[*arguments, *([] if conf == "our conf" else ["-k", "gevent"])],
         extra_env={"STREAMING_LOG": url or shared_server().url()},
     ) as server:
         yield server
@@ -61,7 +62,7 @@ def test_what_a_preloaded_app_made_at_import_holds_up_nobody_in_its_workers(
     home: str, conf: str, tmp_path: Path
 ) -> None:
     with (
-        preloaded(home, conf, tmp_path) as server,
+        serving("tests.live.preload_app:app", home, conf, tmp_path, "--preload") as server,
         RawClient(f"{server.url}/streaming/events?channel=news&history=1") as client,
         RawWebSocket(server) as socket,
     ):

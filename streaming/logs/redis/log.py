@@ -11,6 +11,7 @@ from ...errors import ChannelEnded, LogUnavailable
 from ...message import Gap, Message, Position, text_size
 from ...names import Patterns
 from ...own import Own
+from ...threads import from_any_thread
 from ..contract import LEASE, Heard, Member, Page, Retention
 from .announcements import Announcements
 from .commands import Commands
@@ -109,6 +110,7 @@ class RedisLog:
         """This process's part in the log."""
         return self._own()
 
+    @from_any_thread
     def append(
         self,
         channel: str,
@@ -140,6 +142,7 @@ class RedisLog:
             self.process.announcements.appended(message)
         return message
 
+    @from_any_thread
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         args = (after.epoch, after.offset, limit, size)
         epoch, start, is_gap, newest, entries, ended = self._run(READ, channel, *args, again=True)
@@ -154,10 +157,12 @@ class RedisLog:
         more = end < newest
         return Page(messages, Position(epoch, end), gap, more, bool(ended) and not more)
 
+    @from_any_thread
     def tail(self, channel: str, history: int = 0) -> Position:
         epoch, offset = self._run(TAIL, channel, max(history, 0), again=True)
         return Position(epoch, int(offset))
 
+    @from_any_thread
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
         if limit < 1 or _STRANGE.search(prefix):
             return []
@@ -166,24 +171,31 @@ class RedisLog:
         found = self.process.commands.find(f"{start}{prefix}*{brace}{end}", limit)
         return [self._url.channel(key) for key in found]
 
+    @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.announcements.follow(channel, heard)
 
+    @from_any_thread
     def unfollow(self, channel: str, heard: Heard) -> None:
         self.process.announcements.unfollow(channel, heard)
 
+    @from_any_thread
     def enter(self, room: str, member: Member) -> bool:
         return self.process.rooms.enter(room, member)
 
+    @from_any_thread
     def leave(self, room: str, member: str) -> bool:
         return self.process.rooms.leave(room, member)
 
+    @from_any_thread
     def members(self, room: str) -> list[Member]:
         return self.process.rooms.members(room)
 
+    @from_any_thread
     def beat(self) -> list[tuple[str, str]]:
         return self.process.rooms.beat()
 
+    @from_any_thread
     def check(self) -> None:
         commands, _, announcements = self.process
         commands.run(CHECK, [f"{self._url.prefix}check"], again=True)
@@ -191,6 +203,7 @@ class RedisLog:
         if trouble := announcements.trouble:
             raise LogUnavailable(f"New messages are not heard of: {trouble}")
 
+    @from_any_thread
     def close(self) -> None:
         commands, rooms, announcements = self.process
         announcements.close()

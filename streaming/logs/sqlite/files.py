@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from enum import Enum
 
+from ...own import Own
 from .index import Index, read_index
 from .locks import holders
 
@@ -48,7 +49,7 @@ class Files:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.lock = threading.Lock()
+        self.lock = Own(threading.Lock)
         """Held by who lets go of all connections."""
         self.is_over = False
         """Whether these files were given up."""

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from ...errors import ChannelEnded, ConfigurationError, LogUnavailable
 from ...message import Message, Position, text_size
 from ...own import Own
+from ...threads import from_any_thread
 from ..contract import LEASE, Heard, Member, Page, Retention
 from . import rooms
 from .history import Appended, History
@@ -85,6 +86,7 @@ class SqliteLog:
         """This process's part in the log."""
         return self._own()
 
+    @from_any_thread
     def append(
         self,
         channel: str,
@@ -114,6 +116,7 @@ class SqliteLog:
             raise ChannelEnded.of(channel)
         return appended.message
 
+    @from_any_thread
     def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
         reader = self.process.reader
 
@@ -122,20 +125,25 @@ class SqliteLog:
 
         return reader.read(work)
 
+    @from_any_thread
     def tail(self, channel: str, history: int = 0) -> Position:
         reader = self.process.reader
         return reader.read(lambda db: self._history.tail(db, channel, history, reader.now()))
 
+    @from_any_thread
     def channels(self, prefix: str = "", limit: int = 1000) -> list[str]:
         reader = self.process.reader
         return reader.read(lambda db: self._history.channels(db, prefix, limit, reader.now()))
 
+    @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.follow(channel, heard)
 
+    @from_any_thread
     def unfollow(self, channel: str, heard: Heard) -> None:
         self.process.unfollow(channel, heard)
 
+    @from_any_thread
     def enter(self, room: str, member: Member) -> bool:
         process = self.process
 
@@ -146,16 +154,19 @@ class SqliteLog:
 
         return process.turns.write(work)
 
+    @from_any_thread
     def leave(self, room: str, member: str) -> bool:
         process = self.process
         if not process.reader.read(lambda db: rooms.is_in(db, room, member)):
             return False  # nothing is locked for strangers
         return process.turns.write(lambda db: rooms.leave(db, room, member))
 
+    @from_any_thread
     def members(self, room: str) -> list[Member]:
         reader = self.process.reader
         return reader.read(lambda db: rooms.members(db, room, reader.now() - self._lease))
 
+    @from_any_thread
     def beat(self) -> list[tuple[str, str]]:
         process = self.process
 
@@ -166,9 +177,11 @@ class SqliteLog:
 
         return process.turns.write(work)
 
+    @from_any_thread
     def check(self) -> None:
         process = self.process
         process.turns.write(lambda db: process.live(db, process.writer.now()))
 
+    @from_any_thread
     def close(self) -> None:
         self.process.close()

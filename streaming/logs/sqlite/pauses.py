@@ -71,7 +71,7 @@ def start_over(change: FilesChanged) -> None:
     """Let go of files that have changed, with all connections of this process. The next use opens
     what is there, and a new life begins in it."""
     files = change.files
-    with files.lock:
+    with files.lock():
         if files.is_over:
             return  # another thread was faster
         # In other processes transactions may still be under way that began before.
