@@ -27,6 +27,7 @@ from ..bell import Bell
 from ..errors import ChannelEnded, InvalidMessage, LogUnavailable, ProducerFailed, RunStopped
 from ..message import Message, Position, text_size
 from ..names import END
+from ..threads import from_any_thread, is_elsewhere, wait_there
 from ..wire.compact import compact
 from .backlog import Backlog
 from .hub import Hub
@@ -131,8 +132,11 @@ class Generation:
 
     def wait(self, seconds: float) -> bool:
         """Block until it is stopped, for ``seconds`` at most; whether it is."""
+        if is_elsewhere():
+            return bool(wait_there(self._stopped.wait, seconds))
         return self._stopped.wait(seconds)
 
+    @from_any_thread
     def closes(self, upstream: Any) -> Any:
         """Have ``upstream`` closed as soon as the run is stopped, also while it is read from.
 
@@ -145,6 +149,7 @@ class Generation:
             self._hang_up(upstream)
         return upstream
 
+    @from_any_thread
     def say(self, piece: str | Part) -> None:
         """Have a piece written. Blocks while too much waits for the log.
 

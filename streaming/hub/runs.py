@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import StreamEnded, UnknownRun
 from ..message import START, Gap, Message, Position
 from ..names import END
+from ..threads import from_any_thread
 from .hub import Hub
 from .keeper import Keeper, makers
 from .making import PREFIX, Making, OnDisconnect, end_run
@@ -41,6 +42,7 @@ class Runs:
         """Those that this process makes."""
         self._keeper = Keeper(hub, presence, self.making, self.answer)
 
+    @from_any_thread
     def start(
         self,
         producer: Producer,
@@ -70,6 +72,7 @@ class Runs:
             self._keeper.wake()
         return is_ours
 
+    @from_any_thread
     def answer(self, id: str) -> Answer:
         """The run as far as it has come. One whose process has died is ended.
 
@@ -85,6 +88,7 @@ class Runs:
                 answer = self._read(id)
         return answer
 
+    @from_any_thread
     def wait_first(self, id: str, seconds: float) -> None:
         """Block until the run, which this process makes, has said something or has ended; for
         ``seconds`` at most."""
@@ -92,6 +96,7 @@ class Runs:
         if made is not None:
             made.work.has_said.wait(seconds)
 
+    @from_any_thread
     def is_read(self, id: str, place: Position) -> bool:
         """Whether the run is over, and nothing comes behind ``place``. One whose process has died
         is ended.
@@ -110,6 +115,7 @@ class Runs:
             return False
         return place == head
 
+    @from_any_thread
     def stop(self, id: str) -> Answer:
         """End the run, whoever makes it, and return it; what was said is kept. Idempotent.
 
@@ -141,6 +147,7 @@ class Runs:
         """Somebody of this process reads a run: see to it that it is noticed if its maker dies."""
         self._keeper.note_reader(channel)
 
+    @from_any_thread
     def kept(self, limit: int) -> list[Answer]:
         """The runs that are kept, the newest first where the log knows, at most ``limit``; without
         what they have said.

@@ -19,6 +19,7 @@ from streaming.hub.presence import Presence
 from streaming.hub.runs import Runs, id_of_key, new_id
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Gap, Message, Position
+from tests.greenlets import in_greenlets
 from tests.homes import HOMES
 from tests.polling import PATIENCE, wait_until
 
@@ -511,3 +512,23 @@ def test_a_producer_that_does_not_come_back_keeps_its_place(engines: Engines) ->
     assert engine.runs.answer(second).state == "queued"
     gate.give("the end")
     assert engine.wait(second).text == "two"
+
+
+@in_greenlets
+def test_a_producer_may_speak_from_a_thread_of_the_system() -> None:
+    from gevent import get_hub  # the package imports it nowhere
+
+    engine = Engine(MemoryLog())
+    assert engine.runs.kept(1) == []  # a greenlet comes first
+    pool = get_hub().threadpool
+
+    def answer() -> None:
+        run = current_run()
+        for n in range(20):
+            pool.apply(run.say, (f"{n} ",))
+        assert pool.apply(run.wait, (0.01,)) is False
+
+    id = pool.apply(engine.start, (answer,))
+    assert engine.wait(id).text == "".join(f"{n} " for n in range(20))
+    assert pool.apply(engine.runs.stop, (id,)).state == "done"
+    engine.stop()

@@ -39,7 +39,6 @@ class Team:
         wait_until(lambda: not threads(), "all have ended")
         assert self.workers._count == 0
         assert self.workers._idle == self.workers._queue == self.workers._busy == {}
-        assert self.workers._natives == []
 
 
 def threads() -> list[threading.Thread]:
