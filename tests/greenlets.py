@@ -47,9 +47,8 @@ def is_green() -> bool:
 def run_file(path: str, *options: str) -> None:
     """Run the tests of one file where threads are greenlets; fail if one of them does."""
     how = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "python_functions=test green"]
-    command = [sys.executable, "-c", FILE, *how, path, *options]
-    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert child.returncode == 0, child.stdout + child.stderr
+    code, said = _run(FILE, *how, path, *options)
+    assert code == 0, said
 
 
 def in_greenlets(test: Callable[..., None]) -> Callable[..., None]:
@@ -59,16 +58,19 @@ def in_greenlets(test: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def outside(**arguments: object) -> None:
-        command = [sys.executable, "-c", CHILD, test.__module__, test.__name__]
-        child = subprocess.run(
-            [*command, json.dumps(arguments)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-        said = child.stdout + child.stderr
-        assert child.returncode == 0, said
+        code, said = _run(CHILD, test.__module__, test.__name__, json.dumps(arguments))
+        assert code == 0, said
         assert said == "passed\n", said  # a greenlet that dies is only heard on stderr
 
     return outside
+
+
+def _run(code: str, *arguments: str) -> tuple[int, str]:
+    """The return code of a process of its own, and what it said; how it died, if it said nothing.
+
+    A signal's number is negative. Where the interpreter itself crashed, Python says where.
+    """
+    command = [sys.executable, "-X", "faulthandler", "-c", code, *arguments]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    said = child.stdout + child.stderr
+    return child.returncode, said or f"it died without a word: {child.returncode}"

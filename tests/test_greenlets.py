@@ -1,8 +1,11 @@
 """What holds under threads holds where threads are greenlets: whole files once more."""
 
+import os
+import signal
+
 import pytest
 
-from tests.greenlets import ROOT, run_file
+from tests.greenlets import ROOT, in_greenlets, run_file
 
 FILES = [
     "clients/test_client.py",
@@ -30,3 +33,13 @@ FILES = [
 @pytest.mark.parametrize("name", FILES)
 def test_what_holds_under_threads_holds_in_greenlets(name: str) -> None:
     run_file(str(ROOT / "tests" / name))
+
+
+@in_greenlets
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_how_a_process_died_that_said_nothing_is_told() -> None:
+    with pytest.raises(AssertionError, match=f"without a word: -{signal.SIGKILL}"):
+        dies()
