@@ -412,6 +412,19 @@ def test_what_is_held_at_the_end_goes_together_when_its_time_is_over(
     assert page.position == last.id
 
 
+def test_what_nobody_has_read_since_it_grew_old_does_not_come_back_with_the_end(
+    open_empty: Open,
+) -> None:
+    log = open_empty(age=0.3)
+    first = fill(log, "a", 5)[0]
+    later = log.append("b", "text")
+    wait_until(lambda: log.tail("b", 9).offset == later.id.offset, "all has grown old")
+    last = end(log, "a")
+    page = log.read("a", first.id, limit=10, size=MUCH)
+    assert page.gap is not None
+    assert (list(page.messages), page.gap.oldest, page.ended) == ([last], last.id, True)
+
+
 def test_what_had_grown_old_at_the_end_does_not_come_back(open_aged: Open, clock: Clock) -> None:
     log = open_aged(age=60.0, messages=2000)
     first = fill(log, "a", 1500)[0]
