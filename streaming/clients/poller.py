@@ -17,6 +17,9 @@ from ..own import era, is_over
 SLICE = 0.001
 """Seconds of serving clients after which others get a turn: thousands may leave at once."""
 
+FIRST, LONGEST = 0.01, 1.0
+"""Seconds of the pause behind a wait that has failed, and of the longest of a row of failures."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,13 +35,15 @@ class Poller:
         self._selector: selectors.BaseSelector | None = None
         self._reader = self._waker = -1
         self._is_woken = False
+        self._pause = 0.0  # before the next wait: the last one has failed
 
     def watch(self, sock: socket.socket, call: Callable[[], None]) -> None:
         """Call ``call()`` once, in the poller's thread, when ``sock`` is readable.
 
         ``call`` must not block. From then on the socket is not watched any more and may be closed;
         not before: to end a client at rest, shut its socket down, which makes it readable. If the
-        poller fails, everybody is called, and finds out what became of its socket.
+        poller fails, everybody is called, and finds out what became of its socket; if it fails for
+        ever, once a second.
 
         Raises:
             OSError: If the system has no file descriptor left for it; ``sock`` is not watched.
@@ -72,6 +77,8 @@ class Poller:
         left: list[selectors.SelectorKey] = []
         born = era()
         try:
+            if self._pause:
+                time.sleep(self._pause)
             while len(selector.get_map()) > 1:
                 turn, ready = time.monotonic() + SLICE, selector.select()
                 if is_over(born):  # these are our parent's clients
@@ -81,8 +88,11 @@ class Poller:
                     if time.monotonic() > turn:
                         give_turn()
                         turn = time.monotonic() + SLICE
+                self._pause = 0.0
         except Exception:
-            _log.exception("The poller failed; another one takes over")
+            if not self._pause:
+                _log.exception("The poller failed; another one takes over")
+            self._pause = min(self._pause * 2 or FIRST, LONGEST)
         finally:
             with suppress(Exception):
                 left = [key for key in selector.get_map().values() if key.data is not None]

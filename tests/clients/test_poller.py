@@ -223,6 +223,50 @@ def green_a_poller_that_fails_once_orphans_nobody(
     wait_until(lambda: open_descriptors() == before, "all is closed")
 
 
+def green_a_poller_that_fails_for_ever_tries_once_a_second_and_hears_all_when_it_is_mended(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    poller, before = Poller(), open_descriptors()
+    clients = [Resting(poller, stack) for _ in range(3)]
+    failures, pauses = [0], []
+    wait, sleep = pollers.selectors.DefaultSelector.select, pollers.time.sleep
+
+    def fail(self: object, timeout: float | None = None) -> object:
+        if 0 < failures[0] < 20:
+            failures[0] += 1
+            raise OSError(errno.EBADF, "broken wait")
+        return wait(self, timeout)  # type: ignore[arg-type]
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        clients.append(Resting(poller, stack))  # who comes meanwhile is heard, too
+        sleep(0.0)
+
+    with (
+        mock.patch.object(pollers.selectors.DefaultSelector, "select", fail),
+        mock.patch.object(pollers, "time", mock.Mock(wraps=pollers.time, sleep=pause)),
+    ):
+        failures[0] = 1
+        clients[0].peer.send(b"x")  # it wakes, and waits again
+        wait_until(lambda: failures[0] == 20, "it is mended")
+        for client in clients:
+            client.peer.send(b"y")
+        wait_until(lambda: all(b"y" in client.heard for client in clients), "all are heard")
+        failures[0] = 19
+        clients[0].peer.send(b"z")
+        wait_until(lambda: b"z" in clients[0].heard, "it is heard")
+    assert len(pauses) == 20
+    assert pauses[0] == pauses[-1] < 0.1
+    assert pauses[1:-1] == sorted(pauses[1:-1])
+    assert max(pauses) == 1.0
+    assert caplog.text.count("The poller failed") == 2, "once for each row of failures"
+    for client in clients:
+        client.peer.close()
+    wait_until(lambda: all(client.is_over for client in clients), "all ends")
+    wait_until(lambda: not at_work(), "no poller")
+    wait_until(lambda: open_descriptors() == before, "all is closed")
+
+
 def green_clients_that_leave_together_do_not_keep_others_from_their_turn(
     stack: ExitStack,
 ) -> None:
