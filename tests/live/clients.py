@@ -5,16 +5,22 @@ The SSE decoder here is written from the WHATWG text and shares no code with the
 
 import json
 import re
+import select
 import socket
 import ssl
 import struct
+import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+from tests.greenlets import is_green
+
+T = TypeVar("T")
 
 LINE_END = re.compile(rb"\r\n|\r(?!\Z)|\n")  # a CR at the end may be half of a CR LF
 
@@ -63,6 +69,51 @@ class SseReader:
         elif name in {"event", "id"}:
             self._block[name] = value
         return None
+
+
+class TlsSocket:
+    """A TLS connection that one thread reads and another writes: of an ``SSLSocket`` OpenSSL would
+    tell one of them an end of file that has not come, if both are at it at once."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        self._sock = sock
+        self._timeout = sock.gettimeout() or 0.0
+        self._turn = threading.Lock()
+        sock.settimeout(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    def recv(self, size: int) -> bytes:
+        return self._do(lambda: self._sock.recv(size))
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._do(lambda view=view: self._sock.send(view)) :]
+
+    def _do(self, call: Callable[[], T]) -> T:
+        until = time.monotonic() + self._timeout
+        while True:
+            ready: list[list[ssl.SSLSocket]] = [[], []]
+            with self._turn:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    ready[0] = [self._sock]
+                except ssl.SSLWantWriteError:
+                    ready[1] = [self._sock]
+            left = until - time.monotonic()
+            if left <= 0 or not any(select.select(*ready, [], left)):
+                raise TimeoutError("timed out")
+
+
+def for_two(sock: ssl.SSLSocket) -> Any:
+    """``sock``, to be read by one thread and written by another. Greenlets never meet in it."""
+    return sock if is_green() else TlsSocket(sock)
 
 
 def read_head(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -121,7 +172,7 @@ class RawClient:
         self.socket.settimeout(timeout)
         self.socket.connect((parts.hostname, parts.port))
         if tls is not None:
-            self.socket = tls.wrap_socket(self.socket)
+            self.socket = for_two(tls.wrap_socket(self.socket))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"Host": parts.netloc, **(headers or {})}
         if body:
