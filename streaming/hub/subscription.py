@@ -98,6 +98,7 @@ class Subscription:
         "_log",
         "_others",
         "_over",
+        "_passed",
         "_places",
         "_policies",
         "_sent",
@@ -138,6 +139,7 @@ class Subscription:
         """Of several channels: up to where the client was told each."""
         self._others: tuple[str, bytes] | None = None  # see ``others``
         self._sent: Position | None = None
+        self._passed: Position | None = None  # where others are written to still, when it parked
 
     def start(self, places: Mapping[str, Position], told: Iterable[str] = ()) -> None:
         """Stand at ``places``, those of ``told`` as its client says; called once by the hub."""
@@ -174,14 +176,13 @@ class Subscription:
 
     @property
     def id(self) -> str:
-        """The cursor as a client is told it: resumes exactly behind what was stepped over."""
+        """The cursor as a client is told it: resumes exactly behind what was stepped over.
+
+        Of who is live in one channel it may be a batch behind what was written, never before it.
+        """
         if self.told is not None:
             return print_cursor(self.told)
-        if self.phase is Reading.LIVE:
-            return print_cursor(
-                {n: head.position or self._places[n] for n, head in self.heads.items()}
-            )
-        return print_cursor(self._places)
+        return print_cursor(self._live_places() if self.phase is Reading.LIVE else self._places)
 
     def describe(self) -> Mapping[str, object]:
         """Channels, position and phase, for people to read."""
@@ -393,6 +394,9 @@ class Subscription:
             return False
         if not self._engine.seat(self, Seat(form, sink)):
             return False
+        if self.told is None:
+            (head,) = self.heads.values()
+            self._passed = head.written if head.written is not head.position else None
         self._fresh = _NONE
         self._catch_up()
         return True
@@ -430,7 +434,10 @@ class Subscription:
         self.seat = None
 
     def _live_places(self) -> dict[str, Position]:
-        return {n: head.position or self._places[n] for n, head in self.heads.items()}
+        """Up to where it has surely been written to; one channel."""
+        ((name, head),) = self.heads.items()
+        written = head.written
+        return self._places if written is None or written is self._passed else {name: written}
 
     def __enter__(self) -> Subscription:
         return self

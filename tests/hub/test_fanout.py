@@ -501,6 +501,31 @@ def test_whoever_returns_in_the_midst_of_a_batch_gets_it_once() -> None:
 
 
 @in_greenlets
+def test_every_id_in_the_midst_of_a_batch_resumes_without_missing_anything() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    first, *others, last = [Client(hub, form) for _ in range(LOOK * 4)]
+    ids: dict[str, str] = {}
+
+    def look() -> None:
+        others.append(Client(hub, form))
+        ids["written to"], ids["not yet"] = first.sub.id, last.sub.id
+        ids["come behind it"] = others[-1].sub.id
+        last.sub.close()
+        ids["left"] = last.sub.id
+
+    in_the_midst_of_a_batch(hub, look)
+    ids["later"], ids["later, too"] = first.sub.id, others[-1].sub.id
+    missed = {}
+    for who, cursor in ids.items():
+        with hub.subscribe("a", after=cursor) as sub:
+            missed[who] = texts(sub.read())
+    assert missed.pop("written to") in (["text"], [])
+    assert missed.pop("not yet") == missed.pop("left") == ["text"]
+    assert missed == {"come behind it": [], "later": [], "later, too": []}
+    leave(hub, first, *others, last)
+
+
+@in_greenlets
 def test_whoever_returns_in_the_midst_of_a_batch_with_a_full_socket_misses_nothing() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     clients = [Client(hub, form) for _ in range(LOOK * 2)]
