@@ -1,7 +1,8 @@
 """The members of one process: what it has put into rooms, and has to take out again.
 
 State first, then event: whoever subscribes to the room's presence channel and then asks for the
-members misses nothing. Events say what is so now, so a reader may take one twice.
+members misses nothing. Events say what is so now, so a reader may take one twice. What a process
+does about a member is done, and told, one after the other: the last event says what is so.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..bell import Bell
 from ..errors import HubClosed, LogUnavailable
@@ -25,6 +27,9 @@ SUFFIX = ":presence"
 
 SILENT = "~"
 """What rooms of the engine's own begin with, as no channel does: nobody is told of them."""
+
+PATIENCE = 5.0
+"""Seconds that somebody waits for what is under way about the same member."""
 
 _Seat = tuple[str, str]  # a room and the id of a member
 
@@ -44,10 +49,13 @@ class Attendance:
         self._era = era()
         self._rosters = Rosters(self.members)
         self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
         self._own: dict[_Seat, Member] = {}
-        self._joining: set[_Seat] = set()  # on their way into the log
+        # Somebody is at it, in the log and in what is told; whether it was left meanwhile.
+        self._busy: dict[_Seat, bool] = {}
         self._parting: dict[_Seat, bool] = {}  # to be taken out; whether it has to be told anyway
         self._dead: list[_Seat] = []  # taken out by our beat, not told yet
+        self._amiss: dict[_Seat, bool] = {}  # lost by the log, to be entered again; likewise
         self._bell = Bell()
         self._is_beating = False
         self._is_waiting = False
@@ -56,26 +64,21 @@ class Attendance:
     def join(self, room: str, member: Member) -> bool:
         """Put a member into ``room``; False if it was there."""
         seat = (room, member.id)
-        with self._lock:
-            if self._hub.closed.is_set() and not room.startswith(SILENT):
-                raise HubClosed()
-            before = self._own.get(seat)
-            self._own[seat] = member
-            self._joining.add(seat)
-            self._parting.pop(seat, None)
-        self._ensure_beat()
-        try:
-            is_new = self._hub.log.enter(room, member)
-            if is_new or (before and before.info != member.info):
-                self._tell("join", room, member.id, member.info)
-        except BaseException:
-            self._take_back(seat, member, before)
-            raise
-        finally:
+        with self._turn(seat):
             with self._lock:
-                self._joining.discard(seat)
-        if seat not in self._own:  # it left while we entered
-            self._part(seat)
+                if self._hub.closed.is_set() and not room.startswith(SILENT):
+                    raise HubClosed()
+                before = self._own.get(seat)
+                self._own[seat] = member
+                owed = self._parting.pop(seat, False)
+            self._ensure_beat()
+            try:
+                is_new = self._hub.log.enter(room, member)
+                if is_new or (before and before.info != member.info):
+                    self._tell("join", room, member.id, member.info)
+            except BaseException:
+                self._take_back(seat, before, owed)
+                raise
         return is_new
 
     def leave(self, room: str, member_id: str) -> None:
@@ -84,7 +87,11 @@ class Attendance:
         with self._lock:
             self._own.pop(seat, None)
             self._parting.setdefault(seat, False)
-        self._part(seat)
+            if seat in self._busy:
+                self._busy[seat] = True
+                return
+            self._busy[seat] = True
+        self._end_turn(seat)
 
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all processes."""
@@ -104,6 +111,8 @@ class Attendance:
             for seat in [seat for seat in self._own if not seat[0].startswith(SILENT)]:
                 del self._own[seat]
                 self._parting[seat] = False
+                if seat in self._busy:
+                    self._busy[seat] = True
             has_work = bool(self._parting)
         if has_work:
             self._ensure_beat()
@@ -124,36 +133,67 @@ class Attendance:
         value = {"id": member_id} if info is None else {"id": member_id, "info": info}
         self._hub.publish(room + SUFFIX, compact(value), event=event)
 
-    def _take_back(self, seat: _Seat, member: Member, before: Member | None) -> None:
+    def _take_back(self, seat: _Seat, before: Member | None, owed: bool) -> None:
         """A join failed. What the log has seen of it is not known."""
         with self._lock:
-            if self._own.get(seat) is member:
-                if before is not None:
-                    self._own[seat] = before
-                else:
-                    del self._own[seat]
-                    self._parting[seat] = False
+            if before is not None and seat in self._own:
+                self._own[seat] = before
+            else:
+                self._own.pop(seat, None)
+                self._parting[seat] = owed
+
+    @contextmanager
+    def _turn(self, seat: _Seat) -> Iterator[None]:
+        """Nobody else of this process does anything about ``seat`` meanwhile. Waits for who does.
+
+        Raises:
+            LogUnavailable: If that takes too long.
+        """
+        with self._freed:
+            if not self._freed.wait_for(lambda: seat not in self._busy, PATIENCE):
+                raise LogUnavailable("The log is slow with the same member. Try again.")
+            self._busy[seat] = False
+        try:
+            yield
+        finally:
+            self._end_turn(seat)
+
+    def _end_turn(self, seat: _Seat) -> None:
+        """Take ``seat`` out, if it was left meanwhile, and let the next one at it."""
+        while True:
+            with self._freed:
+                if not self._busy[seat]:
+                    del self._busy[seat]
+                    self._freed.notify_all()
+                    return
+                self._busy[seat] = False
+            try:
+                self._part(seat)
+            except BaseException:
+                self._end_turn(seat)
+                raise
 
     def _part(self, seat: _Seat) -> None:
         """``_depart`` now, or at the next beat if the log cannot be reached."""
         try:
             self._depart(seat)
         except LogUnavailable as error:
-            with self._lock:
-                self._parting[seat] = True  # the log may have done it before it failed us
             self._ensure_beat()
             self._complain(error)
 
     def _depart(self, seat: _Seat) -> None:
-        was_there = self._hub.log.leave(*seat)
+        """Take ``seat`` out and tell so; for whoever has the turn."""
+        try:
+            was_there = self._hub.log.leave(*seat)
+        except LogUnavailable:
+            with self._lock:
+                self._parting[seat] = True  # the log may have done it before it failed us
+            raise
         with self._lock:
             must_tell = was_there or self._parting.get(seat, False)
-            if must_tell:
-                self._parting[seat] = True
+            self._parting[seat] = must_tell
         if must_tell:
             self._tell("leave", *seat)
-        if seat in self._own:  # it joined again while we took it out
-            self._enter_again((seat,))
         with self._lock:
             self._parting.pop(seat, None)
             is_over = self._is_beating and self.is_idle
@@ -195,13 +235,24 @@ class Attendance:
         self._tell_dead()
         if not self._is_listed():
             with self._lock:
-                seats = [seat for seat in self._own if seat not in self._joining]
-            self._enter_again(seats)
+                self._amiss = dict.fromkeys(self._own, False) | self._amiss
+        for seat in tuple(self._amiss):
+            self._enter_again(seat)
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
-            if seat in self._parting:
-                self._depart(seat)
+            self._make_up_for(seat)
+
+    def _make_up_for(self, seat: _Seat) -> None:
+        """Take ``seat`` out if that is still to be done, and nobody is at it."""
+        with self._lock:
+            if seat in self._busy or seat not in self._parting:
+                return
+            self._busy[seat] = False
+        try:
+            self._depart(seat)
+        finally:
+            self._end_turn(seat)
 
     def _tell_dead(self) -> None:
         told: dict[str, set[str]] = {}
@@ -221,19 +272,23 @@ class Attendance:
         They go all together: when others have taken us for dead, or the log has lost its memory.
         """
         with self._lock:
-            seat = next((seat for seat in self._own if seat not in self._joining), None)
+            seat = next((seat for seat in self._own if seat not in self._busy), None)
             if seat is None:
                 return True
             self._own[seat] = self._own.pop(seat)
         room, member_id = seat
-        return any(member.id == member_id for member in self._hub.log.members(room))
+        is_there = any(member.id == member_id for member in self._hub.log.members(room))
+        return is_there or seat not in self._own  # it may have left just now
 
-    def _enter_again(self, seats: Iterable[_Seat]) -> None:
-        for seat in seats:
-            while member := self._own.get(seat):
-                if self._hub.log.enter(seat[0], member):
+    def _enter_again(self, seat: _Seat) -> None:
+        """Put a member that the log has lost into it, if it is still ours, and tell so."""
+        with self._turn(seat):
+            if member := self._own.get(seat):
+                try:
+                    self._amiss[seat] |= self._hub.log.enter(seat[0], member)
+                except LogUnavailable:
+                    self._amiss[seat] = True  # the log may have done it before it failed us
+                    raise
+                if self._amiss[seat]:
                     self._tell("join", *seat, member.info)
-                if self._own.get(seat) is member:
-                    break
-            else:  # it left meanwhile
-                self._depart(seat)
+        del self._amiss[seat]

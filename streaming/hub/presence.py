@@ -60,7 +60,8 @@ class Presence:
     def leave(self, room: str, member_id: str) -> None:
         """Take a member that this process has out of ``room``, and tell the room. Idempotent.
 
-        While the log cannot be reached this is put off, and done as soon as it can.
+        While the log cannot be reached this is put off, and done as soon as it can. In the midst of
+        a ``join`` it is left to that, right behind it.
 
         Raises:
             InvalidMessage: If no room is called so.

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,7 +21,27 @@ from streaming import (
 from streaming.hub import attendance
 from streaming.hub.presence import INFO_SIZE, is_presence_channel, room_of
 from tests.greenlets import in_greenlets
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
+
+
+class Gate:
+    """Where threads wait while it is shut."""
+
+    def __init__(self) -> None:
+        self.is_shut = False
+        self.waiting = 0
+        self._opened = threading.Condition()
+
+    def pass_through(self) -> None:
+        with self._opened:
+            self.waiting += 1
+            assert self._opened.wait_for(lambda: not self.is_shut, PATIENCE)
+            self.waiting -= 1
+
+    def open(self) -> None:
+        with self._opened:
+            self.is_shut = False
+            self._opened.notify_all()
 
 
 class Homes(MemoryLog):
@@ -31,23 +51,34 @@ class Homes(MemoryLog):
         super().__init__()
         self.dead: list[tuple[str, str]] = []
         self.broken: set[str] = set()
-        self.beats = 0
+        self.beats = self.failures = 0
+        self.gates = {step: Gate() for step in ("enter", "join", "left", "leave")}
+        """Before a member is stored and before it is told, behind one that is taken out and before
+        that is told."""
 
     def _try(self, verb: str) -> None:
         if verb in self.broken:
+            self.failures += 1
             raise LogUnavailable("The log is away.")
 
     def append(self, channel: str, data: str, **how: str | None) -> Message:  # type: ignore[override]
+        self.gates[how["event"] or ""].pass_through()
         self._try("append")
         return super().append(channel, data, **how)  # type: ignore[arg-type]
 
     def enter(self, room: str, member: Member) -> bool:
+        self.gates["enter"].pass_through()
         self._try("enter")
-        return super().enter(room, member)
+        is_new = super().enter(room, member)
+        self._try("answer")
+        return is_new
 
     def leave(self, room: str, member: str) -> bool:
         self._try("leave")
-        return super().leave(room, member)
+        was_there = super().leave(room, member)
+        self._try("answer")
+        self.gates["left"].pass_through()
+        return was_there
 
     def beat(self) -> list[tuple[str, str]]:
         self.beats += 1
@@ -117,6 +148,26 @@ def wait_for_beats(log: Homes, count: int) -> None:
 
 def beating() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "presence beat"]
+
+
+def started(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def finish(*threads: threading.Thread) -> None:
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def done_or_waiting(here: Presence, *threads: threading.Thread) -> None:
+    """Wait until each of them has come as far as it can."""
+    wait_until(
+        lambda: sum(thread.is_alive() for thread in threads) == len(here._own()._freed._waiters),  # type: ignore[attr-defined]
+        "they have done it, or wait for each other",
+    )
 
 
 def test_who_joins_is_listed_and_told_and_who_leaves_too(hub: Hub, here: Presence) -> None:
@@ -334,26 +385,248 @@ def test_leaving_while_the_log_is_away_is_made_up_for(
 def test_who_joins_again_while_being_taken_out_is_there(
     quick: None, log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_out = log.leave
-
-    def leave(room: str, member: str) -> bool:
-        monkeypatch.setattr(log, "leave", take_out)
-        here.join(room, member)  # as far as the log knows, before
-        return take_out(room, member)
-
     # which finds one of thousands only after hours
     monkeypatch.setattr(attendance.Attendance, "_is_listed", lambda self: True)
+    gate = log.gates["left"]
     with Told(hub) as told:
-        log.broken = {"append"}
+        gate.is_shut, log.broken = True, {"append"}
         with pytest.raises(LogUnavailable):
             here.join("r", "ann")
-        monkeypatch.setattr(log, "leave", leave)
-        log.broken.clear()
-        wait_until(lambda: told.all and told.all[-1][0] == "join" and log.leave == take_out, "back")
-        wait_until(lambda: here.members("r") == [Member("ann")], "in the room")
+        wait_until(lambda: gate.waiting, "the beat takes her out")
+        log.broken = set()
+        joining = started(lambda: here.join("r", "ann"))
+        done_or_waiting(here, joining)
+        gate.open()
+        finish(joining)
         wait_until(lambda: not here._own()._parting, "nothing is left to do")
         assert here.members("r") == [Member("ann")]
-        assert told.all[-1][0] == "join"
+        assert told.all == [("leave", {"id": "ann"}), ("join", {"id": "ann", "info": ""})]
+
+
+@pytest.mark.parametrize("step", ["left", "leave"])
+def test_whoever_comes_back_in_the_midst_of_a_leave_is_there_to_all(
+    log: Homes, hub: Hub, here: Presence, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "PATIENCE", 1000.0)
+    here.join("r", "ann")
+    gate = log.gates[step]
+    with Told(hub) as told:
+        gate.is_shut = True
+        leaving = started(lambda: here.leave("r", "ann"))
+        wait_until(lambda: gate.waiting, "she is leaving")
+        joining = started(lambda: here.join("r", "ann"))
+        done_or_waiting(here, joining)
+        gate.open()
+        finish(leaving, joining)
+        assert here.members("r") == [Member("ann")]
+        assert told.all == [("leave", {"id": "ann"}), ("join", {"id": "ann", "info": ""})]
+
+
+def test_a_leave_that_the_beat_makes_up_for_is_told_once_and_before_she_comes_back(
+    quick: None, log: Homes, hub: Hub, here: Presence
+) -> None:
+    here.join("r", "ann")
+    log.broken, gate = {"append"}, log.gates["leave"]
+    here.leave("r", "ann")
+    with Told(hub) as told:
+        gate.is_shut, log.broken = True, set()
+        wait_until(lambda: gate.waiting, "the beat is about to tell")
+        leaving = started(lambda: here.leave("r", "ann"))
+        joining = started(lambda: here.join("r", "ann"))
+        wait_until(lambda: gate.waiting == 2 or not leaving.is_alive(), "it is told, or left to it")
+        done_or_waiting(here, joining)
+        gate.open()
+        finish(leaving, joining)
+        assert here.members("r") == [Member("ann")]
+        assert told.all == [("leave", {"id": "ann"}), ("join", {"id": "ann", "info": ""})]
+
+
+def test_whoever_leaves_in_the_midst_of_a_join_is_gone_and_nobody_waits_for_it(
+    log: Homes, hub: Hub, here: Presence
+) -> None:
+    gate = log.gates["join"]
+    with Told(hub) as told:
+        gate.is_shut = True
+        joining = started(lambda: here.join("r", "ann"))
+        wait_until(lambda: gate.waiting, "she is joining")
+        here.leave("r", "ann")
+        gate.open()
+        finish(joining)
+        assert here.members("r") == []
+        assert told.all == [("join", {"id": "ann", "info": ""}), ("leave", {"id": "ann"})]
+    wait_until(lambda: not beating(), "no thread")
+
+
+def test_whoever_comes_back_while_a_leave_hangs_is_refused_in_time(
+    log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "PATIENCE", 0.01)
+    here.join("r", "ann")
+    gate = log.gates["leave"]
+    with Told(hub) as told:
+        gate.is_shut = True
+        leaving = started(lambda: here.leave("r", "ann"))
+        wait_until(lambda: gate.waiting, "she is leaving")
+        with pytest.raises(LogUnavailable):
+            here.join("r", "ann")
+        gate.open()
+        finish(leaving)
+        assert told.all == [("leave", {"id": "ann"})]
+    assert here.is_idle
+
+
+def test_whoever_comes_back_before_the_beat_comes_to_it_is_not_taken_out(
+    quick: None, log: Homes, hub: Hub, here: Presence
+) -> None:
+    gate = log.gates["left"]
+    for name in ("ann", "bob"):
+        here.join("r", name)
+    log.broken = {"leave"}
+    for name in ("ann", "bob"):
+        here.leave("r", name)
+    with Told(hub) as told:
+        gate.is_shut, log.broken = True, set()
+        wait_until(lambda: gate.waiting, "the beat takes ann out")
+        assert not here.join("r", "bob"), "the beat has not come to him"
+        gate.open()
+        wait_for_beats(log, 3)
+        assert here.members("r") == [Member("bob")]
+        assert told.all == [("leave", {"id": "ann"})]
+
+
+def test_whoever_leaves_while_new_info_of_it_cannot_be_told_is_gone(
+    quick: None, log: Homes, here: Presence
+) -> None:
+    here.join("r", "ann", "Ann")
+    gate = log.gates["join"]
+    gate.is_shut = True
+
+    def fail() -> None:
+        with pytest.raises(LogUnavailable):
+            here.join("r", "ann", "Anna")
+
+    joining = started(fail)
+    wait_until(lambda: gate.waiting, "she is joining")
+    here.leave("r", "ann")
+    log.broken = {"append"}
+    gate.open()
+    finish(joining)
+    log.broken = set()
+    wait_until(lambda: not beating(), "no thread")
+    assert here.members("r") == []
+    assert here.is_idle
+
+
+def test_whoever_leaves_while_the_beat_enters_it_again_is_gone(
+    quick: None, log: Homes, hub: Hub, here: Presence
+) -> None:
+    here.join("r", "ann")
+    gate = log.gates["join"]
+    with Told(hub) as told:
+        gate.is_shut = True
+        log.forget_everybody()
+        wait_until(lambda: gate.waiting, "the beat enters her again")
+        here.leave("r", "ann")
+        gate.open()
+        told.wait_for(("join", {"id": "ann", "info": ""}), ("leave", {"id": "ann"}))
+    assert here.members("r") == []
+
+
+def test_closing_in_the_midst_of_a_join_has_it_leave_without_waiting_for_a_beat(
+    log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "BEAT", 1000.0)
+    gate = log.gates["join"]
+    gate.is_shut = True
+    joining = started(lambda: here.join("r", "ann"))
+    wait_until(lambda: gate.waiting, "she is joining")
+    hub.close()
+    here.close()
+    wait_until(lambda: log.beats, "a beat has come too early")
+    gate.open()
+    finish(joining)
+    wait_until(lambda: not beating(), "no thread")
+    assert here.members("r") == []
+
+
+def test_the_beat_does_not_wait_for_a_join_that_hangs(
+    quick: None, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attendance, "PATIENCE", 1000.0)
+    here.join("r", "ann")
+    gate = log.gates["enter"]
+    gate.is_shut = True
+    joining = started(lambda: here.join("r", "bob"))
+    wait_until(lambda: gate.waiting, "he is joining")
+    wait_for_beats(log, 5)
+    gate.open()
+    finish(joining)
+    assert here.members("r") == [Member("ann"), Member("bob")]
+
+
+@pytest.mark.parametrize("broken", ["append", "answer"])
+def test_members_whom_the_log_has_lost_are_entered_and_told_again_though_it_fails_in_between(
+    log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    monkeypatch.setattr(attendance, "BEAT", 1000.0)
+    names = [f"m{n}" for n in range(5)]
+    for name in names:
+        here.join("r", name)
+    with Told(hub) as told:
+        log.forget_everybody()
+        log.broken = {broken}
+        for count in (1, 2):  # another member is looked for each time
+            here._own()._bell.ring()
+            wait_until(lambda count=count: log.failures == count, "it has failed")
+        log.broken = set()
+        here._own()._bell.ring()
+        wait_until(lambda: len(told.all) >= 5, "all of them")
+        assert sorted(told.all, key=str) == [("join", {"id": name, "info": ""}) for name in names]
+    assert {member.id for member in here.members("r")} == set(names)
+
+
+def test_a_fault_in_the_log_keeps_nobody_from_coming_back(
+    log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(room: str, member: str) -> bool:
+        raise ZeroDivisionError("a fault of ours")
+
+    here.join("r", "ann")
+    with monkeypatch.context() as faulty:
+        faulty.setattr(log, "leave", fail)
+        with pytest.raises(ZeroDivisionError):
+            here.leave("r", "ann")
+    here.join("r", "ann")
+    here.leave("r", "ann")
+    assert here.members("r") == []
+
+
+def test_a_leave_whose_answer_was_lost_is_told_though_a_join_failed_since(
+    quick: None, log: Homes, hub: Hub, here: Presence
+) -> None:
+    """The log had done it; only who asks again tells."""
+    here.join("r", "ann")
+    with Told(hub) as told:
+        log.broken = {"answer"}
+        here.leave("r", "ann")
+        log.broken |= {"enter", "leave"}
+        with pytest.raises(LogUnavailable):
+            here.join("r", "ann")
+        log.broken = set()
+        told.wait_for(("leave", {"id": "ann"}))
+
+
+def test_a_leave_of_the_beat_whose_answer_was_lost_is_told(
+    quick: None, log: Homes, hub: Hub, here: Presence
+) -> None:
+    here.join("r", "ann")
+    with Told(Hub(log)) as told:
+        log.broken = {"answer"}
+        hub.close()
+        here.close()
+        wait_until(lambda: here.members("r") == [], "she is taken out")
+        log.broken = set()
+        told.wait_for(("leave", {"id": "ann"}))
 
 
 def test_a_log_that_is_away_is_complained_about_once(
@@ -422,8 +695,8 @@ def test_many_join_and_leave_at_once_and_the_list_is_right_in_the_end(
         assert {member.id for member in here.members("r")} == expected
         seen: set[str] = set()
         for event, value in told.all:
-            # a leave may be told twice: by whoever left, and by the beat in that moment
-            seen.add(value["id"]) if event == "join" else seen.discard(value["id"])
+            assert (value["id"] in seen) == (event == "leave")
+            seen.add(value["id"]) if event == "join" else seen.remove(value["id"])
         assert seen == expected
 
 
