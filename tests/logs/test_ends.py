@@ -28,7 +28,7 @@ def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis forgets an ended channel soon after its time, and not two minutes later."""
     if "redis" in sys.modules:
-        monkeypatch.setattr("streaming.logs.redis.log.MARGIN", 1000)
+        monkeypatch.setattr("streaming.logs.redis.bounds.MARGIN", 1000)
 
 
 @pytest.fixture(params=SHARED)

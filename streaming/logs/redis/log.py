@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from ...errors import ChannelEnded, LogUnavailable
 from ...message import Gap, Message, Position, text_size
@@ -13,16 +13,15 @@ from ...names import Patterns
 from ...own import Own
 from ...threads import from_any_thread
 from ..contract import LEASE, Heard, Member, Page, Retention
+from . import bounds
 from .announcements import Announcements
+from .bounds import Bounds
 from .commands import Commands
 from .errors import may_have_run
 from .messages import stored
 from .rooms import Rooms
 from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
 from .url import RedisURL
-
-MARGIN = 120_000
-"""Milliseconds that a channel outlives its last message."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,42 +30,6 @@ _STRANGE = re.compile(r"[^A-Za-z0-9_.:-]")
 
 _SPECIAL = re.compile(r"[\\*?\[\]]")
 """What means something in a pattern of keys."""
-
-
-class Bounds(NamedTuple):
-    """What a channel keeps, as the scripts are told it: ms, where 0 is for ever."""
-
-    keep: int
-    messages: int
-    size: int
-    age: int
-    end_keep: int
-    after_end: int
-    window: int
-
-    @classmethod
-    def of(cls, keep: Retention) -> Self:
-        """Those of a retention."""
-        age, window = _ms(keep.age), _ms(keep.key_window)
-        after_end = _ms(keep.after_end)
-        return cls(
-            max(age, window) + MARGIN if age else 0,
-            keep.messages,
-            keep.size,
-            age,
-            after_end + MARGIN if after_end else 0,
-            after_end,
-            window,
-        )
-
-    @property
-    def least(self) -> int:
-        """Ms that a channel lives at least."""
-        return min(filter(None, (self.keep, self.end_keep)), default=0)
-
-
-def _ms(seconds: float | None) -> int:
-    return 0 if seconds is None else max(int(seconds * 1000), 1)
 
 
 class Process(NamedTuple):
@@ -81,7 +44,7 @@ class RedisLog:
     """Channels in Redis 6.2 or newer. Connects when first used, each process for itself.
 
     ``retention.channels`` is not counted: a channel that nobody uses or follows is forgotten when
-    all of it has grown old, and never if ``retention.age`` is None.
+    all of it has grown old, and two minutes more; never if it is kept without a limit.
 
     Args:
         url: See ``url.FORMS``.
@@ -224,12 +187,12 @@ class RedisLog:
     def _run(self, script: Script, channel: str, *args: object, again: bool) -> Any:
         keys = [self._url.key(channel, kind) for kind in ("log", "meta", "keys", "order")]
         fresh = secrets.token_hex(4)
-        bounds = self._named.of(channel, self._bounds)
-        return self.process.commands.run(script, keys, fresh, *bounds, *args, again=again)
+        keep = self._named.of(channel, self._bounds)
+        return self.process.commands.run(script, keys, fresh, *keep, *args, again=again)
 
     def _look(self, channel: str) -> str:
         """Where its head is, as far as it is there."""
         keys = [self._url.key(channel, kind) for kind in ("log", "meta")]
-        bounds = self._named.of(channel, self._bounds)
-        args = (bounds.keep, MARGIN, bounds.least)
+        keep = self._named.of(channel, self._bounds)
+        args = (keep.keep, bounds.MARGIN, keep.least)
         return str(self.process.commands.run(TOUCH, keys, *args, again=True))
