@@ -235,11 +235,13 @@ class Dispatcher:
         with self._lock:
             news, channel.news = channel.news, []
             before = channel.position
+            if channel.is_retried:  # what was told before could not be read
+                news.append(None)
         assert before is not None
         page = _at_hand(news, before) or self._log.read(
             channel.name, before, limit=BATCH_MESSAGES, size=BATCH_SIZE
         )
-        page = page.for_follower(before)
+        page = page.for_follower()
         self._is_away = False
         with self._lock:
             is_new = page.position != before or page.gap is not None
@@ -269,7 +271,7 @@ def _failure(channel: Channel) -> LogUnavailable:
 
 
 def _at_hand(news: list[Message | None], before: Position) -> Page | None:
-    """The page behind ``before``, where the log has told it."""
+    """The page behind ``before``, where the log has told it, and nothing else of the channel."""
     if len(news) != 1 or news[0] is None:
         return None
     place = news[0].id

@@ -273,7 +273,7 @@ class Subscription:
                 place = newest
         page = self._log.read(channel, place, limit=READ_MESSAGES, size=READ_SIZE)
         if channel not in self._unasked:
-            page = page.for_follower(place)
+            page = page.for_follower()
         if page.gap is not None and policy == "latest":
             newest = self._log.tail(channel, 1)
             after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)

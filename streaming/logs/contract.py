@@ -60,15 +60,17 @@ class Page:
     """Whether there may be more behind the messages; False if the log knows that there is not."""
     ended: bool = False
     """Whether the channel has ended, and nothing follows the position."""
+    is_sure: bool = True
+    """False where the gap is behind a mark, and what is gone may be of other channels."""
 
-    def for_follower(self, after: Position) -> Page:
-        """What it means to whoever has followed the channel since ``after``.
+    def for_follower(self) -> Page:
+        """What it means to whoever has followed the channel since it stood there.
 
         Behind a mark a log cannot always tell that nothing was forgotten. A follower can: a channel
         that is followed is not.
         """
         gap = self.gap
-        if gap is None or not after.is_mark:
+        if gap is None or self.is_sure:
             return self
         has_all = self.position.is_mark if gap.oldest is None else gap.oldest.offset == 1
         return replace(self, gap=None) if has_all else self

@@ -100,7 +100,9 @@ class MemoryLog:
         messages = _within(messages, size)
         end = start - 1 + len(messages)
         more = end < newest
-        return Page(messages, Position(epoch, end), gap, more, is_ended and not more)
+        is_sure = after.epoch != self._life
+        ended = is_ended and not more
+        return Page(messages, Position(epoch, end), gap, more, ended, is_sure)
 
     @from_any_thread
     def tail(self, channel: str, history: int = 0) -> Position:
@@ -184,7 +186,8 @@ class MemoryLog:
         if after.epoch == self._life and self._forgotten <= after.offset <= self._appends:
             return Page((), after, more=False)
         here = Position(self._life, self._appends)
-        return Page((), here, Gap(channel, after, None, None))
+        gap = Gap(channel, after, None, None)
+        return Page((), here, gap, is_sure=after.epoch != self._life)
 
     def _use(self, channel: str, now: float) -> Past:
         """The channel, to be appended to; or as it is, if it has ended."""

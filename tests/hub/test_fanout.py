@@ -682,6 +682,29 @@ def test_the_first_message_of_a_channel_arrives_exactly_once_at_whoever_is_live(
     leave(hub, one, both, late)
 
 
+@in_greenlets
+def test_whoever_is_live_at_a_mark_is_told_when_the_log_loses_its_past_with_the_first_message() -> (
+    None
+):
+    """What comes next has the number of a first message, and is not the first."""
+    log = BrokenLog()
+    hub = Hub(log)
+    dispatcher._log.disabled = True
+    client, log.broken = Client(hub, Lines()), {"read"}
+    for text in ("lost", "lost, too"):  # of two, neither is at hand
+        hub.publish("a", text)
+    log.close()
+    wait_until(lambda: channel_of(hub).is_retried, "it could not be read")
+    assert channel_of(hub).news == []
+    message = hub.publish("a", "next")
+    log.broken = set()
+    wait_until(lambda: not client.is_live, "it reads itself")
+    gap, *rest = client.sub.read_on()
+    assert isinstance(gap, Gap)
+    assert (gap.oldest, rest) == (message.id, [message])
+    leave(hub, client)
+
+
 # Faults of our own
 
 

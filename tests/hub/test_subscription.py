@@ -3,8 +3,10 @@
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from streaming.bell import Bell
 from streaming.errors import HubClosed, Lagged
 from streaming.hub.hub import Hub
 from streaming.hub.subscription import READ_MESSAGES, READ_SIZE, Head, Reading, Subscription
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import MemoryLog, Retention, SqliteLog
 from streaming.message import Cursor, Gap, Message
 from streaming.names import Patterns
 from streaming.settings import Policy
@@ -682,6 +684,33 @@ def test_whoever_lags_at_a_mark_until_all_has_expired_is_told() -> None:
         settle(hub)
         assert sub.read_on() == [message]
     check_nothing_is_left(hub)
+
+
+def lose_memory(log: MemoryLog) -> None:
+    log.close()
+
+
+def remove_files(log: SqliteLog) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(log.path + suffix).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("home", ["memory", "sqlite"])
+def test_whoever_lags_at_a_mark_is_told_when_the_log_loses_its_past_with_the_first_message(
+    home: str, tmp_path: Path
+) -> None:
+    """Following keeps a channel from being forgotten, not the log from being lost."""
+    log: Any = MemoryLog() if home == "memory" else SqliteLog(tmp_path / "log.db")
+    lose: Any = lose_memory if home == "memory" else remove_files
+    hub = Hub(log)
+    with closing(log), hub.subscribe("a") as sub:
+        hub.publish("a", "lost")
+        lose(log)
+        message = hub.publish("a", "first of another life")
+        gap, *rest = sub.read()
+        assert isinstance(gap, Gap)
+        assert (gap.oldest, rest) == (message.id, [message])
+        assert sub.read() == []
 
 
 def test_a_mark_from_before_the_dispatcher_came_costs_one_look_into_the_log() -> None:

@@ -314,8 +314,10 @@ def test_a_mark_that_is_older_than_a_channel_may_live_is_a_gap(
         log.append("a", "text")
     oldest = now(server) - log._bounds.keep + SLACK
     assert is_whole(log, Position(NONE, oldest + 10_000))
-    assert not is_whole(log, Position(NONE, oldest - 10_000))
-    assert not is_whole(log, Position(NONE, 0))
+    for old in (oldest - 10_000, 0):
+        page = log.read("a", Position(NONE, old), limit=9, size=MUCH)
+        assert page.gap is not None
+        assert not page.is_sure, "who has followed since then knows better"
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -379,7 +381,9 @@ def test_a_mark_before_a_channel_of_which_a_rest_was_found_is_a_gap(
     log.append("a", "first life")
     server.ask("DEL", name(log, "meta"))
     log.append("a", "second life")
-    assert not is_whole(log, mark)
+    page = log.read("a", mark, limit=9, size=MUCH)
+    assert page.gap is not None
+    assert page.is_sure
 
 
 def test_who_follows_where_nothing_is_said_is_told_before_its_mark_is_too_old(

@@ -1586,6 +1586,22 @@ def test_a_mark_of_a_file_that_is_gone_is_a_gap(log: SqliteLog, path: Path) -> N
     assert log.read("a", page.position, limit=9, size=MUCH).gap is None
 
 
+def test_the_first_message_of_another_file_is_not_told_as_the_first_of_all(
+    log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who follows stands at a mark of the file before, and only a read tells what that means."""
+    monkeypatch.setattr(process, "BACKSTOP", 1000.0)
+    listener = follow(log, "a")
+    wait_until(lambda: log.process.looks, "the watch has looked")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    message = log.append("a", "text")
+    assert listener.calls == [("a", None), ("a", message)]
+    again = log.append("a", "again")
+    assert listener.calls[2:] == [("a", again)]
+    log.unfollow("a", listener)
+
+
 def test_a_channel_that_was_followed_for_long_is_not_forgotten_unsaid(open_file: Opener) -> None:
     log = open_file(channels=3)
     listener = follow(log, "a")

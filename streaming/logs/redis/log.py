@@ -118,7 +118,8 @@ class RedisLog:
         messages = [stored(channel, epoch, entry) for entry in entries]
         end = start + len(messages)
         more = end < newest
-        return Page(messages, Position(epoch, end), gap, more, bool(ended) and not more)
+        is_ended = bool(ended) and not more
+        return Page(messages, Position(epoch, end), gap, more, is_ended, is_gap != 1)
 
     @from_any_thread
     def tail(self, channel: str, history: int = 0) -> Position:

@@ -235,16 +235,17 @@ return {{epoch, print(newest)}}
 )
 
 # ARGV 9-12: epoch and offset of the position, messages and bytes at most.
-# Gives epoch, offset before the first entry, 1 if there is a gap, newest, entries, 1 if the channel
-# has ended. Behind a gap it goes on with the oldest held, or where the position's epoch ended: what
-# it saw before is the same.
+# Gives epoch, offset before the first entry, 2 if there is a gap (behind a mark perhaps 1, one that
+# is not sure), newest, entries, 1 if the channel has ended. Behind a gap it goes on with the oldest
+# held, or where the position's epoch ended: what it saw before is the same.
 READ = Script.of(
     _OPEN,
     """
 local from, offset = ARGV[9], tonumber(ARGV[10])
 local limit, bytes = tonumber(ARGV[11]), tonumber(ARGV[12])
 if not epoch then
-  return {NONE, print(now), isWhole(from, offset, now) and 0 or 1, print(now), {}, 0}
+  local gap = isWhole(from, offset, now) and 0 or from == NONE and 1 or 2
+  return {NONE, print(now), gap, print(now), {}, 0}
 end
 if isWhole(from, offset, born) then from, offset = epoch, 0 end
 local entries, gap = {}, 0
@@ -255,7 +256,8 @@ if epoch ~= from or offset ~= newest then
     if name == from then good, same = tonumber(reach), tonumber(reach) end
   end
   if offset > good or offset + 1 < oldest then
-    gap, offset = 1, math.max(same < offset and same or 0, oldest - 1)
+    gap, offset = 2, math.max(same < offset and same or 0, oldest - 1)
+    if from == NONE and born > 0 then gap = 1 end
   end
   -- A few at a time, for they may be large.
   local last, total = offset, 0

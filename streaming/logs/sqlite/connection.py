@@ -61,7 +61,8 @@ class Connection:
         self._db: sqlite3.Connection | None = None
         self._files: Files | None = None
         self._is_closed = False
-        self._life = ""
+        self.life = ""
+        """The id of the file's life when it was last opened."""
         self._lost = ""
         self._checkpoints = Checkpoints()
         self.is_tight = False
@@ -130,7 +131,7 @@ class Connection:
         files, db = self._files, self._db
         if files is None or db is None:
             return
-        self._lost = self._life
+        self._lost = self.life
         belongs = change in (Change.MOVED, Change.PARTED) and files.is_whole
         belongs = belongs and not files.is_taken_over
         if belongs:
@@ -224,7 +225,7 @@ class Connection:
             release(files)
             raise
         self._db, self._files = db, files
-        self._life, self._shift = life, shift
+        self.life, self._shift = life, shift
 
     def _checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file, if it is much; never fails."""

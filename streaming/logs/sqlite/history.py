@@ -142,6 +142,7 @@ class History:
             seen = Position(place.epoch, 0)
         oldest = _oldest(db, place, self._retention.of(channel), now)
         gap, start = None, seen.offset + 1
+        is_sure = True
         reach = place.reached(seen.epoch)
         if reach is None or seen.offset > reach or start < oldest:
             # What it saw beyond an interruption is lost; what it saw before is not told again.
@@ -149,6 +150,7 @@ class History:
             if reach is not None and seen.epoch != place.epoch:
                 start = max(oldest, min(reach, seen.offset) + 1)
             gap = _gap(channel, place, start, after)
+            is_sure = life(db).renewed(after) is None
         rows = db.execute(
             "SELECT id, event, sender, key, size, data FROM messages"
             " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
@@ -166,7 +168,7 @@ class History:
         end = start - 1 + len(messages)
         more = end < place.newest
         is_ended = place.ended is not None and not more
-        return Page(messages, Position(place.epoch, end), gap, more, is_ended)
+        return Page(messages, Position(place.epoch, end), gap, more, is_ended, is_sure)
 
     def tail(self, db: sqlite3.Connection, channel: str, history: int, now: float) -> Position:
         """The position before the last ``history`` messages held, or a mark; see the contract."""
@@ -308,7 +310,7 @@ def _read_nothing(channel: str, after: Position, log: Life) -> Page:
     same = log.renewed(after)
     if same is not None and same.offset >= log.forgotten:
         return Page((), same, more=False)
-    return Page((), log.mark, Gap(channel, after, None, None))
+    return Page((), log.mark, Gap(channel, after, None, None), is_sure=same is None)
 
 
 def _placed(draft: Message, position: Position) -> Message:

@@ -70,6 +70,7 @@ class Process:
         self._watch: threading.Thread | None = None
         self._ear: Ear | None = None
         self._seen: Position | None = None
+        self._life = ""  # of the file that was last written to, or first looked into
         self._beat_at = 0.0
         self._closed = threading.Event()
 
@@ -90,6 +91,7 @@ class Process:
             if self._watch is not None or self._closed.is_set():
                 return
             self._seen = seen
+            self._life = self._life or self.reader.life
             self._ear = Ear(self._folder)
             self._watch = watch = threading.Thread(
                 target=self._run, args=(self._ear,), name="sqlite log watch", daemon=True
@@ -138,6 +140,9 @@ class Process:
     def _settle(self, results: Sequence[object]) -> None:
         """After a commit: tell whoever follows what was appended, here and elsewhere."""
         self._follows.settle()
+        before, self._life = self._life, self.writer.life
+        if before not in ("", self._life):  # a message may be the first here, and not the first
+            self._follows.tell_all()
         appended = [r.message for r in results if isinstance(r, Appended) and r.is_new]
         for message in appended:
             self._follows.tell_own(message)
