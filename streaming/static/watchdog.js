@@ -16,7 +16,7 @@ export class Watchdog {
     if (!limit || limit === Infinity) return;
     const look = () => {
       const rest = this.#heard + limit - performance.now();
-      if (rest > 0) this.#timer = setTimeout(look, rest);
+      if (rest > 0) this.#timer = setTimeout(look, Math.min(rest, limit));
       else onSilence();
     };
     this.#timer = setTimeout(look, limit);
@@ -24,6 +24,11 @@ export class Watchdog {
 
   beat() {
     this.#heard = performance.now();
+  }
+
+  /** Nothing is listened for until the next beat. */
+  rest() {
+    this.#heard = Infinity;
   }
 
   stop() {
