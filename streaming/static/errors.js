@@ -15,14 +15,16 @@ export class StreamError extends Error {
    * @param {number} status  the HTTP status
    * @param {Problem | null} problem  the server's own explanation, if it gave one
    * @param {string} [statusText]
+   * @param {number} [wait]  how long the server asks us to stay away, in milliseconds
    */
-  constructor(status, problem, statusText = "") {
+  constructor(status, problem, statusText = "", wait = 0) {
     const title = problem?.title || statusText;
     const detail = problem?.detail ? `: ${problem.detail}` : "";
     super(`the server answered ${status}${title && ` ${title}`}${detail}`);
     this.name = "StreamError";
     this.status = status;
     this.problem = problem;
+    this.retryAfter = wait;
   }
 }
 
@@ -33,7 +35,8 @@ export class StreamError extends Error {
  * @param {Response} response
  */
 export async function streamError(response) {
-  return new StreamError(response.status, await readProblem(response), response.statusText);
+  const { status, statusText } = response;
+  return new StreamError(status, await readProblem(response), statusText, retryAfter(response));
 }
 
 /**

@@ -1,5 +1,6 @@
 // @ts-check
 
+export { AnswerStream } from "./answer-stream.js";
 export { Backoff } from "./backoff.js";
 export { StreamError } from "./errors.js";
 export { EventStream } from "./event-stream.js";
