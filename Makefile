@@ -53,7 +53,7 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.python
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
@@ -61,7 +61,7 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/pip install --quiet --editable '.[bench,demo]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python

@@ -10,23 +10,27 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import answer_book
+from demo.markdown import with_blocks
 from streaming import (
     SSE,
     ConfigurationError,
     Connection,
     LogUnavailable,
+    Part,
     Sock,
     State,
     Streaming,
     Take,
     allow_origin,
     chat,
+    current_run,
     current_state,
     not_a_websocket,
     read_json,
@@ -65,7 +69,7 @@ def create_app(**config: object) -> Flask:
         {key: _value(text) for key, text in os.environ.items() if key.startswith("STREAMING_")}
     )
     app.config.update(config)
-    Streaming(app, authorize=lambda action, channel: action == "subscribe" or channel in PUBLIC)
+    streaming = Streaming(app, authorize=is_allowed)
     given = os.environ.get("TRUSTED_PROXIES", "0")
     if not given.isdecimal():
         raise ConfigurationError(
@@ -76,6 +80,7 @@ def create_app(**config: object) -> Flask:
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )
     add_pages(app)
+    add_answers(app, streaming)
     add_tutorial(app)
     app.before_request(once(lambda: start_ticker(app.extensions["streaming"])))
     app.after_request(finish)
@@ -93,16 +98,39 @@ def add_pages(app: Flask) -> None:
     }.items():
         app.add_url_rule(path, name, lambda name=name: page(name))
 
+    @app.get("/clients")
+    def clients() -> Response:
+        snapshot: dict[str, Any] = {**current_state().registry.snapshot()}
+        for client in snapshot["clients"]:
+            client["channels"] = [hidden(channel) for channel in client.get("channels", ())]
+        return jsonify(snapshot)
+
+
+def hidden(channel: str) -> str:
+    """The name of ``channel``, unless who knows it may read or stop somebody's answer."""
+    return "run:…" if channel.startswith("run:") else channel
+
+
+def is_allowed(action: str, channel: str) -> bool:
+    """What anybody may do: read, stop an answer whose name they know, publish to some channels."""
+    return action in ("subscribe", "stop") or channel in PUBLIC
+
+
+def add_answers(app: Flask, streaming: Streaming) -> None:
+    """Questions, answered in runs: whoever knows an answer's address can read it again."""
+
     @app.post("/ask")
     def ask() -> Response:
         body = read_json(request, current_state().settings.body_size)
         question = read_text(body, "question", limit=2000)
-        answer = answer_book.find_answer(question, body.get("language"))
-        return stream(answer_book.pieces(answer), every=TYPING)
+        return streaming.run(recite, question, body.get("language")).response()
 
-    @app.get("/clients")
-    def clients() -> Response:
-        return jsonify(current_state().registry.snapshot())
+
+def recite(question: str, language: str | None) -> Iterator[str | Part]:
+    """What the answer book has to say, at the speed of typing."""
+    for piece in with_blocks(answer_book.pieces(answer_book.find_answer(question, language))):
+        yield piece
+        current_run().wait(TYPING)
 
 
 def add_tutorial(app: Flask) -> None:

@@ -1,4 +1,7 @@
-"""The demo's built-in answer book: prepared answers found by keyword, in typed pieces. No model."""
+"""The demo's built-in answer book: prepared answers found by keyword, in typed pieces. No model.
+
+The answers are Markdown.
+"""
 
 import json
 import re
@@ -51,7 +54,9 @@ def find_answer(question: str, language: str | None = None) -> str:
         if score >= most:  # the later wins a tie: the book goes from broad to narrow
             best, most = index, score
     entries, fallback = _book(spoken)
-    return entries[best].answer if best >= 0 else "\n".join([fallback, *questions(spoken)[1:6]])
+    if best >= 0:
+        return entries[best].answer
+    return "\n".join([fallback, "", *(f"- {each}" for each in questions(spoken)[1:6])])
 
 
 def questions(language: str | None = None) -> list[str]:

@@ -54,3 +54,25 @@ export function describeProblem(t, status, problem) {
   const detail = problem?.detail || problem?.title || "–";
   return t("error.problem", { status, detail });
 }
+
+/**
+ * Keep a text for this tab, until it is recalled. Browsers may forbid it; then nothing is kept.
+ *
+ * @param {string} key @param {string} text
+ */
+export function remember(key, text) {
+  try {
+    sessionStorage.setItem(key, text);
+  } catch {
+    // what is lost is a convenience
+  }
+}
+
+/** @param {string} key */
+export function recall(key) {
+  try {
+    return sessionStorage.getItem(key) ?? "";
+  } catch {
+    return "";
+  }
+}

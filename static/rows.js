@@ -19,10 +19,10 @@ export class Rows {
     this.following = true;
     this.scroller.addEventListener("scroll", () => this.#look(), { passive: true });
     // The viewport of a phone changes with its keyboard: stay at the end.
-    new ResizeObserver(() => this.#settle()).observe(this.scroller);
+    new ResizeObserver(() => this.settle()).observe(this.scroller);
     jump?.addEventListener("click", () => {
       this.following = true;
-      this.#settle();
+      this.settle();
       this.scroller.focus({ preventScroll: true });
     });
   }
@@ -38,16 +38,17 @@ export class Rows {
     this.list.insertBefore(row, before);
     while (this.list.childElementCount > this.limit) this.list.firstElementChild?.remove();
     if (this.jump && !this.following) this.jump.hidden = false;
-    this.#settle();
+    this.settle();
   }
 
   /** Go to the newest row, wherever the reader is: after writing something oneself. */
   follow() {
     this.following = true;
-    this.#settle();
+    this.settle();
   }
 
-  #settle() {
+  /** Something has grown: stay at the end, if the reader is there. */
+  settle() {
     if (this.following) this.scroller.scrollTop = this.scroller.scrollHeight;
   }
 

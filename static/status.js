@@ -57,6 +57,23 @@ export class ConnectionStatus {
     if (this.state.dataset.state === "open") this.note.textContent = remark;
   }
 
+  /**
+   * Show what has nothing to do with a connection.
+   *
+   * @param {string} name
+   * @param {string} text
+   * @param {string} [note]
+   */
+  tell(name, text, note = "") {
+    this.state.dataset.state = name;
+    if (this.state.textContent !== text) this.state.textContent = text;
+    this.note.textContent = note;
+    this.attempt.hidden = true;
+    this.#offerRetry(false);
+    this.retryAt = null;
+    this.#count();
+  }
+
   /** @param {Connection} connection */
   show({ state, attempt = 0, limit = 0, retryAt = null, kind = "" }) {
     const exhausted = state === "closed" && kind === "limit";

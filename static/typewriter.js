@@ -1,147 +1,167 @@
 // @ts-check
+import { Composer } from "./composer.js";
+import { Dialogue } from "./dialogue.js";
+import { Figures } from "./figures.js";
 import { loadTexts } from "./i18n.js";
-import { describeProblem, find, loadClient } from "./page.js";
+import { describeProblem, find, loadClient, recall, remember } from "./page.js";
+import { Rows } from "./rows.js";
+import { Speaker } from "./speaker.js";
+import { ConnectionStatus } from "./status.js";
+import { MOST, TurnStore } from "./turn-store.js";
+import { isOpen } from "./turn.js";
+import { TurnView } from "./turn-view.js";
 
-const [t, { readText }] = await Promise.all([loadTexts(), loadClient()]);
+const DRAFT = "flask-streaming.draft";
 
-const form = find("ask");
-const question = find("question");
+const [t, client] = await Promise.all([loadTexts(), loadClient()]);
+
+const list = find("turns");
 const stop = find("stop");
-const answer = find("answer");
-const state = find("state");
-const note = find("note");
+const clear = find("clear");
 
-/** @type {AbortController | null} */
-let running = null;
-
-/**
- * @param {string} name
- * @param {string} [remark]
- */
-function show(name, remark = t("typewriter.book")) {
-  state.dataset.state = answer.dataset.state = name;
-  const nothing = name === "failed" && !answer.textContent;
-  state.textContent = t(`typewriter.${nothing ? "unanswered" : name}`);
-  note.textContent = remark;
-  note.classList.toggle("failed", name === "failed");
-}
-
-/** Speaks what has been written sentence by sentence, not piece by piece. */
-class Speaker {
-  constructor() {
-    this.region = find("announce");
-    this.text = "";
-  }
-
-  /** @param {string} piece */
-  feed(piece) {
-    this.text += piece;
-    const end = /[.!?]\s|[。！？\n]/g;
-    let cut = 0;
-    while (end.exec(this.text)) cut = end.lastIndex;
-    if (cut) this.#say(this.text.slice(0, cut));
-    this.text = this.text.slice(cut);
-  }
-
-  end() {
-    if (this.text.trim()) this.#say(this.text);
-    this.text = "";
-  }
-
-  /** @param {string} sentence */
-  #say(sentence) {
-    this.region.textContent = sentence;
-  }
-}
-
-/** The figures of one answer: time to the first piece, pieces, characters, time. */
-class Figures {
-  constructor() {
-    this.started = performance.now();
-    this.pieces = 0;
-    this.characters = 0;
-    for (const id of ["first", "pieces", "characters", "elapsed"]) find(id).textContent = "–";
-  }
-
-  /** @param {string} piece */
-  feed(piece) {
-    const now = performance.now() - this.started;
-    if (this.pieces === 0) {
-      find("first").textContent = t("typewriter.milliseconds", { n: Math.max(1, Math.round(now)) });
-    }
-    this.pieces += 1;
-    this.characters += Array.from(piece).length;
-    find("pieces").textContent = String(this.pieces);
-    find("characters").textContent = String(this.characters);
-    find("elapsed").textContent = t("typewriter.seconds", { n: (now / 1000).toFixed(1) });
-  }
-}
-
-/** @param {string} text */
-async function ask(text) {
-  running?.abort();
-  const controller = new AbortController();
-  running = controller;
-  stop.disabled = false;
-  find("asked").textContent = text;
-  answer.textContent = "";
-  show("asking");
-  const figures = new Figures();
-  const speaker = new Speaker();
-  const request = {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "text/plain" },
-    body: JSON.stringify({ question: text, language: document.body.dataset.lang }),
-    signal: controller.signal,
-  };
-  try {
-    for await (const piece of readText(new URL(form.dataset.url, location.href), request)) {
-      if (running !== controller) return; // somebody asked something else
-      if (figures.pieces === 0) show("writing");
-      answer.append(piece);
-      figures.feed(piece);
-      speaker.feed(piece);
-    }
-    if (running === controller) show(controller.signal.aborted ? "stopped" : "done");
-  } catch (error) {
-    if (running === controller) fail(error, controller.signal.aborted, figures.pieces);
-  }
-  if (running !== controller) return;
-  running = null;
-  if (document.activeElement === stop) question.focus();
-  stop.disabled = true;
-  answer.normalize();
-  speaker.end();
-}
-
-/**
- * @param {any} error
- * @param {boolean} aborted
- * @param {number} pieces
- */
-function fail(error, aborted, pieces) {
-  if (aborted) show("stopped");
-  else if (error?.status) show("failed", describeProblem(t, error.status, error.problem));
-  else if (pieces > 0) show("failed", t("typewriter.broken", { pieces }));
-  else show("failed", t("error.network"));
-}
-
-form.addEventListener("submit", (/** @type {SubmitEvent} */ event) => {
-  event.preventDefault();
-  const text = question.value.trim();
-  if (text) void ask(text);
-  else if (!running) show("idle", t("error.empty"));
+const speaker = new Speaker(find("announce"));
+const rows = new Rows(list, { jump: find("jump"), limit: MOST + 1 });
+const status = new ConnectionStatus(t, { onRetry: () => dialogue.wake() });
+const composer = new Composer(t, ask);
+const dialogue = new Dialogue({
+  store: new TurnStore(),
+  client,
+  url: new URL(list.dataset.url, location.href),
+  language: document.body.dataset.lang,
+  describe: (error) => ("status" in error ? describeProblem(t, error.status, error.problem) : String(error.message)),
 });
-stop.addEventListener("click", () => running?.abort());
+
+/** @type {Map<string, TurnView>} */
+const views = new Map();
+/** @type {{id: string, figures: Figures} | null} what was asked here last */
+let mine = null;
+let isStopping = false;
+
+// ---- what is shown ------------------------------------------------------------------------------
+
+dialogue.on("turn", ({ turn, part }) => {
+  const view = views.get(turn.id);
+  if (view) view.update(turn);
+  else show(turn);
+  if (mine?.id === turn.id && part) hear(turn, part);
+  rows.settle();
+  tell();
+});
+
+dialogue.on("removed", ({ id }) => {
+  views.get(id)?.row.remove();
+  views.delete(id);
+  tell();
+});
+
+dialogue.on("connection", ({ id, detail }) => {
+  if (dialogue.open?.id !== id) return;
+  const isTroubled = detail.state === "waiting" || (detail.state === "connecting" && detail.attempt > 0);
+  if (isTroubled) status.show(detail);
+  else tell();
+});
+
+dialogue.on("lost", ({ id }) => {
+  if (dialogue.open?.id === id) status.show({ state: "closed", kind: "limit" });
+});
+
+dialogue.on("trouble", () => status.tell("failed", t("typewriter.unstopped")));
+
+dialogue.on("kept", ({ isKept }) => (find("unkept").hidden = isKept));
+
+/** @param {import("./turn.js").Turn} turn */
+function show(turn) {
+  const view = new TurnView(t, turn, {
+    speak: (words) => speaker.say(words),
+    onAgain: (question) => again(turn.id, question),
+    hasLater: () => dialogue.turns.at(-1)?.id !== turn.id,
+  });
+  views.set(turn.id, view);
+  rows.place(view.row);
+}
+
+/**
+ * @param {import("./turn.js").Turn} turn
+ * @param {import("./turn.js").AnswerPart} part
+ */
+function hear(turn, { kind, data }) {
+  if (kind === "text") {
+    mine?.figures.feed(data);
+    speaker.feed(data);
+  }
+  if (!isOpen(turn)) speaker.end();
+}
+
+/** Say how far the newest answer has come. */
+function tell() {
+  const turn = dialogue.open ?? dialogue.turns.at(-1);
+  const isBusy = turn !== undefined && isOpen(turn);
+  isStopping &&= isBusy;
+  find("empty").hidden = turn !== undefined;
+  clear.hidden = turn === undefined;
+  const canStop = isBusy && !isStopping;
+  if (document.activeElement === stop && !canStop) rows.scroller.focus({ preventScroll: true });
+  stop.disabled = !canStop;
+  const name = isStopping ? "stopping" : (turn?.state ?? "idle");
+  const isMine = turn?.id === mine?.id && turn?.text;
+  const note = isMine && mine ? t("typewriter.figures", mine.figures.values) : find("state").dataset.note;
+  status.tell(name, t(`typewriter.${name}`), note);
+}
+
+// ---- what can be done ---------------------------------------------------------------------------
+
+/** @param {string} question */
+function ask(question) {
+  speaker.end({ isHeard: false });
+  dialogue.ask(question);
+  begun(dialogue.turns.at(-1)?.id);
+  rows.follow();
+}
+
+/** @param {string} id @param {string} [question] */
+function again(id, question) {
+  speaker.end({ isHeard: false });
+  dialogue.again(id, question);
+  begun(id);
+}
+
+/** @param {string | undefined} id */
+function begun(id) {
+  isStopping = false;
+  mine = id === undefined ? null : { id, figures: new Figures() };
+  tell();
+}
+
+function stopAll() {
+  if (!dialogue.open) return;
+  isStopping = true;
+  tell();
+  void dialogue.stop();
+}
+
+stop.addEventListener("click", stopAll);
+clear.addEventListener("click", () => {
+  dialogue.clear();
+  composer.focus();
+});
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing) running?.abort();
+  if (event.key === "Escape" && !event.isComposing) stopAll();
 });
-
 for (const chip of /** @type {NodeListOf<HTMLButtonElement>} */ (document.querySelectorAll("[data-question]"))) {
   chip.disabled = false;
-  chip.addEventListener("click", () => {
-    question.value = chip.textContent ?? "";
-    void ask(question.value);
-  });
+  chip.addEventListener("click", () => ask(chip.textContent ?? ""));
 }
-form.querySelector("button").disabled = false;
+
+// ---- the page, from its begin to its end --------------------------------------------------------
+
+addEventListener("online", () => dialogue.wake());
+document.addEventListener("visibilitychange", () => document.hidden || dialogue.wake());
+addEventListener("pagehide", () => {
+  dialogue.keep();
+  remember(DRAFT, composer.draft);
+});
+
+dialogue.start();
+tell();
+rows.follow();
+composer.open(recall(DRAFT));

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(PieceBody, "pause", pause)
     return paused
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer book does not pause."""
+    monkeypatch.setattr(demo, "TYPING", 0)
 
 
 def language(answer: TestResponse) -> str:
@@ -273,8 +280,8 @@ def ask(client: FlaskClient, question: object, accept: str | None = None, **more
 
 
 @pytest.mark.parametrize("question", ["What is SSE?", "什么是 WebSocket?", "qwertz", "<b>&"])
-def test_an_answer_is_the_same_in_all_three_formats(
-    client: FlaskClient, no_pause: list[float], question: str
+def test_an_answer_is_the_same_in_all_formats(
+    client: FlaskClient, quick: None, question: str
 ) -> None:
     answer = answer_book.find_answer(question)
     for accept in (None, "*/*", "text/plain"):
@@ -282,30 +289,43 @@ def test_an_answer_is_the_same_in_all_three_formats(
         assert plain.mimetype == "text/plain"
         assert plain.text == answer
     lines = ask(client, question, "application/x-ndjson")
-    assert lines.mimetype == "application/x-ndjson"
-    *pieces, close = [json.loads(line) for line in lines.data.splitlines()]
-    assert all(piece.keys() == {"event", "data"} for piece in pieces)
-    assert "".join(piece["data"] for piece in pieces) == answer
-    assert close == {"event": "close", "data": "{}"}
-    events = ask(client, question, "text/event-stream")
-    assert events.mimetype == "text/event-stream"
-    *told, last = SseReader().feed(events.data)
-    assert all(event.event == "message" for event in told)
-    assert "".join(event.data or "" for event in told) == answer
-    assert (last.event, last.data) == ("close", "{}")
-    assert len(told) == len(pieces) > 3
+    told = [json.loads(line) for line in lines.data.splitlines()]
+    assert "".join(line["data"] for line in told if line["event"] == "text") == answer
+    assert [line["event"] for line in told[-2:]] == ["end", "close"]
+    events = SseReader().feed(ask(client, question, "text/event-stream").data)
+    assert "".join(event.data or "" for event in events if event.event == "text") == answer
+    assert [event.event for event in events[-2:]] == ["end", "close"]
+    blocks = [json.loads(event.data or "") for event in events if event.event == "data"]
+    assert [node[0] for block in blocks for node in block["markdown"]]
+    assert blocks[-1]["end"] == len(answer)
 
 
-def test_answers_come_at_typing_speed(client: FlaskClient, no_pause: list[float]) -> None:
-    answer = ask(client, "What is SSE?")
-    pieces = list(answer_book.pieces(answer.text))
-    assert len(no_pause) == len(pieces)
+def test_an_answer_can_be_read_again_at_its_address_by_anybody(
+    client: FlaskClient, quick: None
+) -> None:
+    first = ask(client, "What is SSE?")
+    again = client.get(first.headers["Location"], headers={"Accept": "text/plain"})
+    assert again.text == first.text
+    assert client.get("/streaming/runs/nothing").status_code == 404
+
+
+def test_an_answer_can_be_stopped_by_anybody_who_knows_its_address(client: FlaskClient) -> None:
+    location = ask(client, "What is SSE?", "application/json").headers["Location"]
+    stopped = client.delete(location)
+    assert stopped.json is not None
+    assert stopped.json["state"] == "stopped"
+
+
+def test_answers_come_at_typing_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    run = SimpleNamespace(wait=waited.append)
+    monkeypatch.setattr(demo, "current_run", lambda: run)
+    pieces = list(demo.recite("What is SSE?", "en"))
+    assert waited == [demo.TYPING] * len(pieces)
     assert 0 < demo.TYPING < 1
 
 
-def test_the_language_of_an_answer_may_be_asked_for(
-    client: FlaskClient, no_pause: list[float]
-) -> None:
+def test_the_language_of_an_answer_may_be_asked_for(client: FlaskClient, quick: None) -> None:
     for lang in ("en", "zh"):
         expected = answer_book.find_answer("SSE", lang)
         assert ask(client, "SSE", language=lang).text == expected
@@ -314,7 +334,7 @@ def test_the_language_of_an_answer_may_be_asked_for(
 
 @pytest.mark.parametrize("language", [7, None, [], {}, "fr", "\ud800", ["en"]])
 def test_a_language_that_makes_no_sense_is_no_failure(
-    client: FlaskClient, no_pause: list[float], language: object
+    client: FlaskClient, quick: None, language: object
 ) -> None:
     expected = answer_book.find_answer("What is SSE?")
     assert ask(client, "What is SSE?", language=language).text == expected
@@ -338,7 +358,7 @@ def test_a_body_that_cannot_be_read_is_refused_with_the_right_status(client: Fla
 
 
 def test_half_a_surrogate_pair_in_a_question_is_no_failure(
-    client: FlaskClient, no_pause: list[float]
+    client: FlaskClient, quick: None
 ) -> None:
     assert ask(client, "\ud800 SSE").status_code == 200
 
@@ -406,6 +426,17 @@ def test_the_clients_are_told_in_plain_data(app: Flask) -> None:
         with site.get("/clients") as client:
             (row,) = client.json()["clients"]
     assert (row["transport"], row["channels"]) == ("sse", ["news"])
+
+
+def test_the_address_of_an_answer_is_told_to_nobody_else(app: Flask) -> None:
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    body = b'{"question": "What is SSE?"}'
+    with serve(app) as site, site.get("/ask", method="POST", headers=headers, body=body) as reader:
+        assert reader.next_event() is not None
+        with site.get("/clients") as client:
+            rows = client.json()["clients"]
+    assert ["run:…"] in [row["channels"] for row in rows]
+    assert reader.headers["location"].rpartition("/")[2] not in json.dumps(rows)
 
 
 def test_the_ticker_starts_with_the_first_request_and_not_before(app: Flask) -> None:

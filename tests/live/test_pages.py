@@ -133,43 +133,6 @@ def test_a_paused_sse_page_resumes_without_losing_or_repeating(
     expect(news).to_have_text([f"while paused {n}" for n in range(3)])
 
 
-def test_the_typewriter_streams_an_answer(demo: Server, open_windows: Windows) -> None:
-    page = open_windows.open(demo.url + "/typewriter")
-    page.locator("#question").fill("What is SSE?")
-    page.locator("#question").press("Enter")
-    expect_state(page, "writing")
-    expect(page.locator("#answer")).not_to_be_empty()
-    first = page.locator("#answer").inner_text()
-    expect_state(page, "done", timeout=60_000)
-    whole = page.locator("#answer").inner_text()
-    assert whole.startswith(first)
-    assert len(whole) > len(first)  # it had not come in one piece
-    assert int(page.locator("#pieces").inner_text()) > 10
-
-
-def test_the_typewriter_answers_in_chinese(demo: Server, open_windows: Windows) -> None:
-    page = open_windows.open(demo.url + "/typewriter", locale="zh-CN")
-    page.locator("[data-question]").first.click()
-    expect(page.locator("#answer")).to_have_text(re.compile(r"[\u4e00-\u9fff]{8}"))
-    page.locator("#stop").click()
-    expect_state(page, "stopped")
-
-
-def test_stop_stops_the_typewriter(demo: Server, open_windows: Windows) -> None:
-    page = open_windows.open(demo.url + "/typewriter")
-    page.locator("[data-question]").first.click()
-    expect(page.locator("#answer")).not_to_be_empty()
-    page.locator("#stop").click()
-    expect_state(page, "stopped")
-    text = page.locator("#answer").inner_text()
-    page.wait_for_timeout(500)  # time in which nothing may happen
-    assert page.locator("#answer").inner_text() == text
-    page.locator("[data-question]").nth(1).click()  # the page is ready for the next question
-    expect_state(page, "writing")
-    page.keyboard.press("Escape")
-    expect_state(page, "stopped")
-
-
 def test_two_windows_chat(demo: Server, open_windows: Windows) -> None:
     anna = open_windows.open(demo.url + "/chat")
     ben = open_windows.open(demo.url + "/chat", locale="zh-CN")
