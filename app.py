@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +18,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import answer_book
 from demo.markdown import with_blocks
+from demo.model import KEYS, Model
 from streaming import (
     SSE,
     ConfigurationError,
     Connection,
+    InvalidRequest,
     LogUnavailable,
     Part,
     Sock,
@@ -65,10 +67,11 @@ TEXTS: dict[str, dict[str, str]] = {
 def create_app(**config: object) -> Flask:
     """The demo application; ``config`` goes over ``STREAMING_*`` environment variables."""
     app = Flask(__name__)
-    app.config.update(
-        {key: _value(text) for key, text in os.environ.items() if key.startswith("STREAMING_")}
-    )
-    app.config.update(config)
+    texts = {key: text for key, text in os.environ.items() if key.startswith("STREAMING_")}
+    model = Model.of({**texts, **config})
+    settings = {**{key: _value(text) for key, text in texts.items()}, **config}
+    app.config.update({key: value for key, value in settings.items() if key not in KEYS})
+    app.jinja_env.globals["model"] = model
     streaming = Streaming(app, authorize=is_allowed)
     given = os.environ.get("TRUSTED_PROXIES", "0")
     if not given.isdecimal():
@@ -80,7 +83,7 @@ def create_app(**config: object) -> Flask:
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )
     add_pages(app)
-    add_answers(app, streaming)
+    add_answers(app, streaming, model)
     add_tutorial(app)
     app.before_request(once(lambda: start_ticker(app.extensions["streaming"])))
     app.after_request(finish)
@@ -116,14 +119,17 @@ def is_allowed(action: str, channel: str) -> bool:
     return action in ("subscribe", "stop") or channel in PUBLIC
 
 
-def add_answers(app: Flask, streaming: Streaming) -> None:
+def add_answers(app: Flask, streaming: Streaming, model: Model | None) -> None:
     """Questions, answered in runs: whoever knows an answer's address can read it again."""
 
     @app.post("/ask")
     def ask() -> Response:
         body = read_json(request, current_state().settings.body_size)
         question = read_text(body, "question", limit=2000)
-        return streaming.run(recite, question, body.get("language")).response()
+        language, history = body.get("language"), read_history(body)
+        if model is None:
+            return streaming.run(recite, question, language).response()
+        return streaming.run(think, model, question, history, language).response()
 
 
 def recite(question: str, language: str | None) -> Iterator[str | Part]:
@@ -131,6 +137,23 @@ def recite(question: str, language: str | None) -> Iterator[str | Part]:
     for piece in with_blocks(answer_book.pieces(answer_book.find_answer(question, language))):
         yield piece
         current_run().wait(TYPING)
+
+
+def think(model: Model, *asked: Any) -> Iterator[str | Part]:
+    """What the model has to say, as fast as it says it."""
+    return with_blocks(model.answer(*asked))
+
+
+def read_history(body: Mapping[str, object]) -> list[dict[str, str]]:
+    """What was said before, as the page tells it: turns with a ``question`` and an ``answer``."""
+    history = body.get("history", [])
+    names = {"question", "answer"}
+    if isinstance(history, list) and all(
+        isinstance(turn, dict) and names == turn.keys() and all(map(_is_text, turn.values()))
+        for turn in history
+    ):
+        return history
+    raise InvalidRequest("'history' must be a list of objects with a 'question' and an 'answer'.")
 
 
 def add_tutorial(app: Flask) -> None:
@@ -246,6 +269,10 @@ def problem(error: HTTPException) -> Response:
     response.data = json.dumps(body)
     response.content_type = "application/problem+json"
     return response
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _value(text: str) -> object:

@@ -12,6 +12,7 @@ from demo import answer_book
 from tests.live.browser import SERVER_DOWN, Windows, expect_state
 from tests.live.harness import gunicorn
 from tests.live.server import Server, wait_until
+from tests.openai_server import ModelServer, chunk, model_server
 
 SSE = "What is SSE?"
 FLASK = "How do I use this package in my Flask app?"
@@ -328,3 +329,82 @@ def test_a_draft_survives_a_reload(demo: Server, open_windows: Windows) -> None:
     page.locator("#text").fill("half a ques")
     page.reload()
     expect(page.locator("#text")).to_have_value("half a ques")
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    with model_server() as running:
+        yield running
+
+
+@pytest.fixture
+def clever(model: ModelServer) -> Iterator[Server]:
+    """The demo with a model."""
+    env = {"STREAMING_OPENAI_BASE_URL": model.url, "STREAMING_OPENAI_MODEL": "small"}
+    with gunicorn(extra_env=env, expect_trouble=True) as server:
+        yield server
+
+
+TABLE = {"table", "tbody", "td", "th", "thead", "tr"}
+
+HOSTILE = """\
+<img src=x onerror=alert(1)> [a](javascript:alert(1)) [b](https://example.org/)
+
+<script>alert(2)</script>
+
+| wide | table |
+|---|---|
+| <b>x</b> | `y` |
+
+1. code
+
+   ```
+   const far = "to the right", further = "than any phone", on = "and on";
+   ```
+"""
+
+
+def test_whatever_a_model_says_is_text_or_known_elements(
+    clever: Server, model: ModelServer, open_windows: Windows
+) -> None:
+    model.says = [chunk(reasoning_content="I think."), chunk(content=HOSTILE), chunk(finish="stop")]
+    page = open_windows.open(clever.url + "/typewriter", width=320)
+    expect(page.locator("#note")).to_have_text("written by small")
+    turn = ask(page, "?")
+    expect(turn).to_have_attribute("data-state", "done")
+    tags = said(turn).evaluate(
+        "node => [...new Set([...node.querySelectorAll('.blocks *')].map((e) => e.localName))]"
+    )
+    ours = {"button", "div", "figure", "span"}
+    assert {*tags} - ours == {"a", "code", "li", "ol", "p", "pre", *TABLE}
+    expect(said(turn)).to_contain_text("<img src=x onerror=alert(1)>")
+    links = said(turn).locator("a")
+    expect(links).to_have_count(1)
+    expect(links).to_have_attribute("href", "https://example.org/")
+    expect(links).to_have_attribute("rel", re.compile("noopener"))
+    turn.locator(".thoughts summary").click()
+    expect(turn.locator(".reasoning")).to_have_text("I think.")
+    expect_to_fit(page, 320)
+
+
+def test_a_model_that_refuses_or_breaks_off_is_told_in_the_readers_words(
+    clever: Server, model: ModelServer, open_windows: Windows
+) -> None:
+    open_windows.expect(r"status of (502|429)")
+    page = open_windows.open(clever.url + "/typewriter", locale="zh-CN")
+    model.status = 401
+    turn = send(page, "?")
+    expect(turn).to_have_attribute("data-state", "failed")
+    expect(turn.locator(".outcome")).to_have_text(re.compile("拒绝了请求"))
+    model.status = 429
+    turn.get_by_role("button", name="再问一次").click()
+    expect(turn.locator(".outcome")).to_have_text(re.compile("正忙"))
+    model.status = 200
+    model.say("half", finish=None)
+    turn.get_by_role("button", name="再问一次").click()
+    expect(said(turn)).to_have_text("half")
+    expect(turn).to_have_attribute("data-state", "failed")
+    model.say("all of it")
+    turn.get_by_role("button", name="再问一次").click()
+    expect(said(turn)).to_have_text("all of it")
+    expect(turn).to_have_attribute("data-state", "done")
