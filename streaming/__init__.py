@@ -41,6 +41,7 @@ from .errors import ProtocolError as ProtocolError
 from .errors import StreamingError as StreamingError
 from .errors import TooLarge as TooLarge
 from .errors import TooManyClients as TooManyClients
+from .errors import TooSlow as TooSlow
 from .errors import UnsupportedMediaType as UnsupportedMediaType
 from .hub.generation import current_run as current_run
 from .hub.hub import Hub as Hub

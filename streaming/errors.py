@@ -104,6 +104,14 @@ class TooLarge(StreamingError):
     title = "Too large"
 
 
+class TooSlow(StreamingError):
+    """The client's: a body that does not come."""
+
+    status = 408
+    close_code = 1008
+    title = "Too slow"
+
+
 class HandshakeError(StreamingError):
     """The client's: a WebSocket handshake that RFC 6455 section 4.2.1 does not allow."""
 

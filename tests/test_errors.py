@@ -23,6 +23,7 @@ TRANSLATIONS = {
     "Forbidden": (403, 1008),
     "UnsupportedMediaType": (415, 1003),
     "TooLarge": (413, 1009),
+    "TooSlow": (408, 1008),
     "HandshakeError": (400, 1002),
     "ProtocolError": (400, 1002),
     "LogUnavailable": (503, 1013),

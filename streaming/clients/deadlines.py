@@ -13,6 +13,9 @@ from ..own import era, is_over
 TICK = 0.25
 """Seconds between two notches of the wheel: a deadline is kept to this."""
 
+LINGER = 1.25
+"""Seconds for which the thread sleeps on where nobody is left: others come, and it is there."""
+
 SLICE = 0.002
 """Seconds of looking at clients after which others get a turn."""
 
@@ -77,7 +80,7 @@ class Deadlines:
         with self._lock:
             self._remove(who)
             who.tick = _DROPPED
-            if not self._notches:
+            if not self._notches and self._next * TICK - time.monotonic() > LINGER:
                 self._bell.ring()  # the thread has nothing to wait for
 
     def __len__(self) -> int:

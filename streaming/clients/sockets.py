@@ -17,9 +17,9 @@ _GONE = frozenset({7, 8, 9, 11})
 """States of a TCP connection in which the peer has finished or is lost (Linux, tcp_states.h:
 CLOSE, CLOSE_WAIT, LAST_ACK, CLOSING)."""
 
-_TAKEN = struct.Struct("=120xQ")
-"""The bytes that the peer has acknowledged, in ``struct tcp_info`` (Linux, tcp.h: after eight
-bytes, 24 numbers of four and two of eight)."""
+_BYTES = struct.Struct("=120xQQ")
+"""The bytes that the peer has acknowledged, and those it has sent, in ``struct tcp_info`` (Linux,
+tcp.h: after eight bytes, 24 numbers of four and two of eight)."""
 
 _SIOCOUTQ = 0x5411
 _FIONREAD = 0x541B
@@ -122,13 +122,24 @@ def is_tcp(sock: socket.socket) -> bool:
 
 def taken(sock: socket.socket) -> int | None:
     """How many bytes the peer has acknowledged since it connected; None if nobody can tell."""
+    return _bytes(sock)[0]
+
+
+def received(sock: socket.socket) -> int | None:
+    """How many bytes have come from the peer since it connected, read or not; None if nobody can
+    tell."""
+    return _bytes(sock)[1]
+
+
+def _bytes(sock: socket.socket) -> tuple[int, int] | tuple[None, None]:
     if not is_tcp(sock) or not hasattr(socket, "TCP_INFO"):
-        return None
+        return None, None
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TAKEN.size)
-        return int(_TAKEN.unpack(info)[0])
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES.size)
+        taken, received = _BYTES.unpack(info)
     except (OSError, struct.error):
-        return None
+        return None, None
+    return taken, received
 
 
 def written(sock: socket.socket) -> int | None:

@@ -6,10 +6,13 @@ from collections.abc import Collection
 from typing import Any
 
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
-from ..errors import InvalidRequest, TooLarge, UnsupportedMediaType
+from ..clients.intake import Intake
+from ..clients.sockets import client_socket
+from ..errors import InvalidRequest, TooLarge, TooSlow, UnsupportedMediaType
 from .json_objects import parse_object
+from .state import current_state
 
 
 def read_json(request: Request, limit: int) -> dict[str, Any]:
@@ -18,15 +21,18 @@ def read_json(request: Request, limit: int) -> dict[str, Any]:
     Raises:
         UnsupportedMediaType: If the body is not ``application/json``.
         TooLarge: If it is larger than ``limit``.
+        TooSlow: If it does not come; see ``Intake``.
         InvalidRequest: If it is not a JSON object in UTF-8, or is not there to its end.
     """
     if not request.is_json:
         raise UnsupportedMediaType("Send the body as JSON, with Content-Type: application/json.")
     request.max_content_length = limit + 1  # a body of unknown length is cut there, not refused
     try:
-        body = request.get_data(cache=False)
+        body = _read(request)
     except RequestEntityTooLarge as error:
         raise TooLarge(f"The body is larger than {limit} bytes.") from error
+    except (TooSlow, RequestTimeout) as error:  # our worker class may be faster to say so
+        raise TooSlow("The body does not come. Send it in one go.") from error
     except Exception as error:  # cut off, or in bad chunks: each server has its own for that
         raise InvalidRequest("The body cannot be read to its end.") from error
     if len(body) > limit:
@@ -36,6 +42,21 @@ def read_json(request: Request, limit: int) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not JSON in UTF-8: {error}") from error
     return parse_object(text)
+
+
+def _read(request: Request) -> bytes:
+    sock = client_socket(request.environ, None)
+    if sock is None:
+        return request.get_data(cache=False)
+    wheel, size = current_state().registry.deadlines, request.content_length or 0
+    intake = Intake(wheel, sock, size=size)
+    try:
+        with intake.wait():
+            return request.get_data(cache=False)
+    finally:
+        intake.drop()
+        if intake.is_late:
+            raise TooSlow("The body has not come.")
 
 
 def read_text(value: dict[str, Any], name: str, *, limit: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import time
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,9 +13,11 @@ from gunicorn import util
 from gunicorn.workers.ggevent import GeventWorker
 
 from ...bell import give_turn
+from ...clients.intake import HURRY
 from .answers import Desk, PlainAnswers
 from .door import Door
 from .heads import PlainRequest, Reader
+from .intakes import HEAD, TimedRequests
 
 _LEFT = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 
@@ -29,27 +32,30 @@ def is_plain(cfg: Any) -> bool:
     )
 
 
-class StreamingWorker(GeventWorker, PlainAnswers):  # type: ignore[misc]
+class StreamingWorker(GeventWorker, PlainAnswers, TimedRequests):  # type: ignore[misc]
     """``worker_class = "streaming.web.server.StreamingWorker"`` in ``gunicorn.conf.py``.
 
     The same as ``gevent`` in everything but time. It looks at what a client says before it takes
     it. Plain requests (``heads``) are served here; with anything else the connection is gunicorn's
-    own from there on, and nothing was taken from it.
+    own from there on, and nothing was taken from it. It waits for nobody without end.
     """
 
     def run(self) -> None:
         """Serve until told to stop."""
-        if is_plain(self.cfg):
-            self._patience = self.cfg.keepalive or None
-            self._reader = Reader(self.cfg)
-            self._desks = {}
-            self.server_class = self._open
+        self.prepare()
+        self._patience = self.cfg.keepalive or HEAD
+        self._reader = Reader(self.cfg)
+        self._desks = {}
+        self.server_class = self._open
         super().run()
 
-    def _open(self, listener: Any, *, spawn: Any, **_: Any) -> Door:
-        name = listener.getsockname()
-        self._desks[name] = Desk(self.cfg, name)
-        serve = partial(self.handle_plain, listener, name)
+    def _open(self, listener: Any, *, spawn: Any, ssl_context: Any = None, **_: Any) -> Door:
+        self._pools.append(spawn)
+        serve = partial(self.handle_wrapped, listener, ssl_context)
+        if is_plain(self.cfg):
+            name = listener.getsockname()
+            self._desks[name] = Desk(self.cfg, name)
+            serve = partial(self.handle_plain, listener, name)
         return Door(listener, serve, pool=spawn, log=self.log)
 
     def handle_plain(self, listener: Any, name: Any, client: Any, addr: Any) -> None:
@@ -90,11 +96,15 @@ class StreamingWorker(GeventWorker, PlainAnswers):  # type: ignore[misc]
 
     def _peek(self, client: Any) -> bytes:
         """What the client says, still to be taken; nothing if it left or was silent too long."""
-        client.settimeout(self._patience)
-        try:
-            data: bytes = client.recv(self._reader.longest, socket.MSG_PEEK)
-        except TimeoutError:
-            data = b""
+        until, data = time.monotonic() + self._patience, b""
+        while not data and (left := until - time.monotonic()) > 0:
+            client.settimeout(min(left, HURRY))
+            try:
+                data = client.recv(self._reader.longest, socket.MSG_PEEK)
+                break
+            except TimeoutError:
+                if self.is_crowded():
+                    break
         client.settimeout(None)
         return data
 
