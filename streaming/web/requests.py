@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from flask import Request
@@ -15,8 +15,10 @@ from .json_objects import parse_object
 from .state import current_state
 
 
-def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """The JSON object in the body of ``request``, at most ``limit`` bytes.
+def read_json(
+    request: Request, limit: int, *, parse: Callable[[str], dict[str, Any]] = parse_object
+) -> dict[str, Any]:
+    """The JSON object in the body of ``request``, at most ``limit`` bytes, as ``parse`` reads it.
 
     Raises:
         UnsupportedMediaType: If the body is not ``application/json``.
@@ -41,7 +43,7 @@ def read_json(request: Request, limit: int) -> dict[str, Any]:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not JSON in UTF-8: {error}") from error
-    return parse_object(text)
+    return parse(text)
 
 
 def _read(request: Request) -> bytes:

@@ -11,6 +11,7 @@ from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
 from ..threads import note_greenlets
 from . import protocol
+from .json_objects import parse_sparse_object
 from .origin import allow_origin
 from .owners import owner_of
 from .refusals import answer_error, in_stream
@@ -84,7 +85,8 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     state = current_state()
     state.check_allowed("publish", channel)
     look_at_publish(request.environ, state)
-    body = read_json(request, 6 * state.settings.message_size + 4096)  # "\u0041" is one byte
+    most = 6 * state.settings.message_size + 4096  # "\u0041" is one byte
+    body = read_json(request, most, parse=parse_sparse_object)
     unknown = body.keys() - {"data", "event", "key", "secret"}
     if unknown:
         raise InvalidRequest(
