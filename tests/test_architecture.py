@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "streaming"
 
 # From the cellar to the roof: a module imports from the floors below its own folder's, and from its
 # neighbours in the folder without a circle.
-FLOORS = ["errors", "names", "threads", "bell", "own", "message", "wire", "logs", "settings"]
+FLOORS = ["errors", "names", "threads", "own", "bell", "message", "wire", "logs", "settings"]
 FLOORS += ["hub", "clients", "web", "__init__"]
 NO_FLASK = FLOORS[: FLOORS.index("web")]
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from ..bell import give_turn
+from ..bell import is_crowded, wait_turn
 from ..wire import frames
 from . import sockets
 from .line import Line
@@ -124,7 +124,7 @@ class Inlet:
                 with suppress(OSError):
                     sock.settimeout(None)
         self.heard = now = time.monotonic()
-        if now - began > WAITED:
+        if now - began > WAITED and not is_crowded():
             self.turn = now
         self._give_turns(now)
         if data:
@@ -152,5 +152,5 @@ class Inlet:
     def _give_turns(self, now: float) -> None:
         """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
         if now - self.turn > SLICE:
-            give_turn()
+            wait_turn()
             self.turn = time.monotonic()

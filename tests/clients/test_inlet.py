@@ -130,7 +130,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When turns were given, where every piece of work is long enough for one."""
     given: list[float] = []
     monkeypatch.setattr(inlet, "SLICE", -1.0)
-    monkeypatch.setattr(inlet, "give_turn", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(inlet, "wait_turn", lambda: given.append(time.monotonic()))
     return given
 
 
@@ -146,6 +146,23 @@ def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float])
         ws.socket.sendall(encode(PONG) * 5000 + encode(TEXT, b"x"))
         assert ws.read_text() == "x"
     assert len(turns) >= 5000 // 256
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_who_begins_to_talk_while_a_crowd_works_waits_behind_it(
+    monkeypatch: pytest.MonkeyPatch, crowded: bool
+) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(inlet, "SLICE", 30.0)
+    monkeypatch.setattr(inlet, "wait_turn", lambda: waited.append(True))
+    monkeypatch.setattr(inlet, "is_crowded", lambda: crowded)
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        (connection,) = wait_until(site.registry.clients, "the client")
+        wait_until(lambda: connection.inlet.is_waiting, "it is waited for")
+        connection.inlet.turn -= 60.0  # it was silent for a while
+        ws.send(TEXT, b"x")
+        assert ws.read_text() == "x"
+    assert bool(waited) == crowded
 
 
 def test_a_flood_behind_the_goodbye_gives_turns_and_is_cut(turns: list[float]) -> None:
