@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, jsonify, make_response, render_template, request, url_for
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, abort, jsonify, make_response, render_template, request, url_for
+from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from demo import answer_book
@@ -27,16 +27,10 @@ from streaming import (
     LogUnavailable,
     Part,
     Sock,
-    State,
     Streaming,
     Take,
-    allow_origin,
     chat,
     current_run,
-    current_state,
-    not_a_websocket,
-    read_json,
-    read_text,
     stream,
 )
 
@@ -52,6 +46,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
+LONGEST_QUESTION = 2000
+"""Characters."""
+
 TICK = 2.0
 """Seconds between two messages on the channel ``ticker``."""
 
@@ -64,6 +61,14 @@ TEXTS: dict[str, dict[str, str]] = {
 }
 
 
+def is_allowed(action: str, channel: str) -> bool:
+    """What anybody may do: read, stop an answer whose name they know, publish to some channels."""
+    return action in ("subscribe", "stop") or channel in PUBLIC
+
+
+streaming = Streaming(authorize=is_allowed)
+
+
 def create_app(**config: object) -> Flask:
     """The demo application; ``config`` goes over ``STREAMING_*`` environment variables."""
     app = Flask(__name__)
@@ -72,7 +77,7 @@ def create_app(**config: object) -> Flask:
     settings = {**{key: _value(text) for key, text in texts.items()}, **config}
     app.config.update({key: value for key, value in settings.items() if key not in KEYS})
     app.jinja_env.globals["model"] = model
-    streaming = Streaming(app, authorize=is_allowed)
+    streaming.init_app(app)
     given = os.environ.get("TRUSTED_PROXIES", "0")
     if not given.isdecimal():
         raise ConfigurationError(
@@ -83,9 +88,9 @@ def create_app(**config: object) -> Flask:
             app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies, x_prefix=proxies
         )
     add_pages(app)
-    add_answers(app, streaming, model)
+    add_answers(app, model)
     add_tutorial(app)
-    app.before_request(once(lambda: start_ticker(app.extensions["streaming"])))
+    app.before_request(once(lambda: start_ticker(app)))
     app.after_request(finish)
     app.register_error_handler(HTTPException, problem)
     return app
@@ -103,7 +108,7 @@ def add_pages(app: Flask) -> None:
 
     @app.get("/clients")
     def clients() -> Response:
-        snapshot: dict[str, Any] = {**current_state().registry.snapshot()}
+        snapshot: dict[str, Any] = {**streaming.clients()}
         for client in snapshot["clients"]:
             client["channels"] = [hidden(channel) for channel in client.get("channels", ())]
         return jsonify(snapshot)
@@ -114,19 +119,13 @@ def hidden(channel: str) -> str:
     return "run:…" if channel.startswith("run:") else channel
 
 
-def is_allowed(action: str, channel: str) -> bool:
-    """What anybody may do: read, stop an answer whose name they know, publish to some channels."""
-    return action in ("subscribe", "stop") or channel in PUBLIC
-
-
-def add_answers(app: Flask, streaming: Streaming, model: Model | None) -> None:
+def add_answers(app: Flask, model: Model | None) -> None:
     """Questions, answered in runs: whoever knows an answer's address can read it again."""
 
     @app.post("/ask")
     def ask() -> Response:
-        body = read_json(request, current_state().settings.body_size)
-        question = read_text(body, "question", limit=2000)
-        language, history = body.get("language"), read_history(body)
+        body = read_body()
+        question, language, history = read_question(body), body.get("language"), read_history(body)
         if model is None:
             return streaming.run(recite, question, language).response()
         return streaming.run(think, model, question, history, language).response()
@@ -170,7 +169,35 @@ def add_tutorial(app: Flask) -> None:
     def talk(ws: Connection) -> Take:
         return chat(ws, "chat")
 
-    app.get("/ws")(not_a_websocket)
+    @app.get("/ws")
+    def plain_ws() -> Response:
+        error = HTTPException("Connect here with a WebSocket client.")
+        error.code = 426
+        answer = problem(error)
+        answer.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+        return answer
+
+
+def read_body() -> dict[str, Any]:
+    """The JSON object that ``POST /ask`` was sent."""
+    request.max_content_length = 64 * 1024
+    if not request.is_json:
+        abort(415, "Send the question as JSON, with Content-Type: application/json.")
+    try:
+        body = request.get_json()
+    except (BadRequest, RecursionError):  # the latter: a thousand brackets
+        abort(400, "The body is not JSON in UTF-8.")
+    return body if isinstance(body, dict) else {}
+
+
+def read_question(body: Mapping[str, object]) -> str:
+    """What ``POST /ask`` wants to know."""
+    question = body.get("question")
+    if not isinstance(question, str) or not question.strip():
+        abort(400, "'question' is missing or empty. Send a JSON object that has it.")
+    if len(question) > LONGEST_QUESTION:
+        abort(400, f"The question is too long; at most {LONGEST_QUESTION} characters are read.")
+    return question.strip()
 
 
 def greetings() -> Iterator[str]:
@@ -180,19 +207,20 @@ def greetings() -> Iterator[str]:
         yield json.dumps({"message": "Hello World", "timestamp": now}, separators=(",", ":"))
 
 
-def start_ticker(state: State) -> None:
-    """Publish to ``ticker`` every 2 s until the hub closes.
+def start_ticker(app: Flask) -> None:
+    """Publish to ``ticker`` every 2 s until the process is to stop.
 
     Every worker does, with the same key for the same tick, so that each tick is there once.
     """
 
     def run() -> None:
-        while not state.hub.closed.wait(TICK - time.time() % TICK):
-            tick = round(time.time() / TICK)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            data = {"n": tick % 10_000, "at": now}
-            with suppress(LogUnavailable):  # the next tick tries again
-                state.hub.publish("ticker", json.dumps(data), key=f"tick {tick}")
+        with app.app_context():
+            while not streaming.closed.wait(TICK - time.time() % TICK):
+                tick = round(time.time() / TICK)
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                with suppress(LogUnavailable):  # the next tick tries again
+                    data = {"n": tick % 10_000, "at": now}
+                    streaming.publish("ticker", data, key=f"tick {tick}")
 
     threading.Thread(target=run, name="demo ticker", daemon=True).start()
 
@@ -233,7 +261,7 @@ def reader(lang: str) -> Callable[[str], str]:
     """The texts of a language by their keys, with our addresses where they are mentioned."""
     places = {
         "{events}": url_for("events"),
-        "{ws}": url_for("not_a_websocket"),
+        "{ws}": url_for("plain_ws"),
         "{static}": url_for("streaming.static", filename=""),
     }
 
@@ -254,7 +282,7 @@ def spoken_tags() -> Iterator[str]:
 def finish(response: Response) -> Response:
     """What all answers share."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return allow_origin(request, response, current_state().settings.origins)
+    return streaming.allow_origin(response)
 
 
 def problem(error: HTTPException) -> Response:

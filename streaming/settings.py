@@ -50,9 +50,6 @@ class Settings:
     """Most bytes of a message that a client sends over a WebSocket, before and after
     decompression, in however many fragments."""
 
-    body_size: int = 64 * 1024
-    """Most bytes of a request body that the ``POST /ask`` kind of view reads."""
-
     retention_messages: int = 1000
     """Messages a channel keeps."""
 
@@ -153,7 +150,7 @@ class Settings:
         return replace(keep, named={name: replace(keep, **own) for name, own in named.items()})
 
     def _checked(self) -> Self:
-        for name in ("message_size", "frame_size", "body_size"):
+        for name in ("message_size", "frame_size"):
             self._check(name, int, optional=False)
         for name in ("retention_messages", "retention_size", "retention_channels", "runs"):
             self._check(name, int, optional=False)

@@ -21,8 +21,10 @@ import websocket as websocket_client
 from flask import Flask
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from streaming import Registry, State, Streaming
+from streaming import Streaming
 from streaming.clients import deadlines, requested
+from streaming.clients.registry import Registry
+from streaming.web.state import State
 from tests.live.clients import RawClient, read_head
 
 TICK = 0.02

@@ -261,7 +261,9 @@ def test_the_tutorials_chat_is_at_ws_and_at_the_root(app: Flask, path: str) -> N
 
 
 def test_a_plain_request_for_ws_is_told_to_upgrade(client: FlaskClient) -> None:
-    check_problem(client.get("/ws"), 426, "WebSocket client")
+    answer = client.get("/ws")
+    check_problem(answer, 426, "WebSocket client")
+    assert answer.headers["Upgrade"] == "websocket"
 
 
 @pytest.mark.parametrize("path", ["/ws", "/"])
@@ -348,13 +350,15 @@ def test_a_missing_or_empty_question_is_refused(client: FlaskClient, question: o
 def test_a_body_that_cannot_be_read_is_refused_with_the_right_status(client: FlaskClient) -> None:
     check_problem(client.post("/ask", json={}), 400, "'question'")
     check_problem(client.post("/ask", json=[]), 400, "JSON object")
+    deep = b"[" * 60_000
+    check_problem(client.post("/ask", data=deep, content_type="application/json"), 400, "JSON")
     check_problem(client.post("/ask", data="{", content_type="application/json"), 400, "JSON")
     check_problem(client.post("/ask", data="question=x"), 415, "Content-Type")
     check_problem(client.post("/ask"), 415)
     body = b'{"question": "\xff"}'
     check_problem(client.post("/ask", data=body, content_type="application/json"), 400, "UTF-8")
     check_problem(ask(client, "x" * 2001), 400, "at most 2000")
-    check_problem(ask(client, "x" * 70_000), 413, "larger than")
+    check_problem(ask(client, "x" * 70_000), 413, "capacity limit")
 
 
 def test_half_a_surrogate_pair_in_a_question_is_no_failure(
@@ -496,8 +500,8 @@ def test_workers_that_share_a_log_publish_each_tick_once(
     apps = [demo.create_app(STREAMING_LOG=url) for _ in range(2)]
     states = [app.extensions["streaming"] for app in apps]
     with states[0].hub.subscribe("ticker") as subscription:
-        for state in states:
-            demo.start_ticker(state)
+        for app in apps:
+            demo.start_ticker(app)
         seen: list[Message | Gap] = []
         while len(seen) < 2:
             seen += subscription.take(PATIENCE)

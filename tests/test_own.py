@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from streaming import Hub, Member, Presence, open_log
+from streaming import Member
+from streaming.hub.hub import Hub
+from streaming.hub.presence import Presence
+from streaming.logs import open_log
 from streaming.own import Own
 from tests.greenlets import ROOT, in_greenlets
 from tests.homes import SHARED_URLS
@@ -20,7 +23,9 @@ from tests.witness import seen_by, watching
 
 LATE = """
 import threading
-from streaming import Hub, open_log, Presence
+from streaming.hub.hub import Hub
+from streaming.logs import open_log
+from streaming.hub.presence import Presence
 hub = Hub(open_log("memory:"))
 presence = Presence(hub)
 hub.publish("a", "early")

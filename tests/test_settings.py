@@ -69,7 +69,6 @@ BAD = [float("nan"), float("inf"), 10**40]
 NUMBERS = [
     "message_size",
     "frame_size",
-    "body_size",
     "retention_messages",
     "retention_size",
     "retention_channels",

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from streaming import Hub, InvalidMessage, LogUnavailable, Presence, Retention, Streaming, threads
-from streaming.logs import Log
+from streaming import InvalidMessage, LogUnavailable, Streaming, threads
+from streaming.hub.hub import Hub
+from streaming.hub.presence import Presence
+from streaming.logs import Log, Retention
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
 from tests.homes import HOMES

@@ -61,20 +61,6 @@ def _read(request: Request) -> bytes:
             raise TooSlow("The body has not come.")
 
 
-def read_text(value: dict[str, Any], name: str, *, limit: int) -> str:
-    """The text called ``name``, without blanks around it, 1 to ``limit`` characters.
-
-    Raises:
-        InvalidRequest: If it is missing, empty, too long or not a text.
-    """
-    text = value.get(name)
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidRequest(f"{name!r} is missing or empty.")
-    if len(text) > limit:
-        raise InvalidRequest(f"{name!r} has {len(text)} characters; at most {limit} are read.")
-    return text.strip()
-
-
 def last_seen(request: Request) -> str | None:
     """The id the client says it saw last: ``Last-Event-ID``, or ``last_event_id`` in the URL.
 

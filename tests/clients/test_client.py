@@ -9,11 +9,13 @@ from unittest import mock
 
 import pytest
 
-from streaming import ClientGone, HubClosed, Settings, StreamingError
+from streaming import HubClosed, StreamingError
 from streaming.clients import client as clients
 from streaming.clients.client import Client, spread_retry
 from streaming.clients.deadlines import Deadlines
 from streaming.clients.outlet import FAREWELL
+from streaming.errors import ClientGone
+from streaming.settings import Settings
 from tests.polling import PATIENCE, wait_until
 from tests.sockets import read_exactly, tcp_pair
 

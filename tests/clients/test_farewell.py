@@ -11,10 +11,13 @@ from unittest import mock
 
 import pytest
 
-from streaming import ClientGone, Connection, HubClosed, Registry, Settings
+from streaming import Connection, HubClosed
 from streaming.clients import client as clients
 from streaming.clients import websocket_client
 from streaming.clients.farewell import Farewell
+from streaming.clients.registry import Registry
+from streaming.errors import ClientGone
+from streaming.settings import Settings
 from streaming.wire.closing import Ending, Move, Verdict
 from tests.clients.routes import app_of, echo, raw
 from tests.live.raw_websocket import CLOSE, encode

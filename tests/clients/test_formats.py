@@ -4,18 +4,9 @@ import json
 
 import pytest
 
-from streaming import (
-    NDJSON,
-    SSE,
-    Gap,
-    HubClosed,
-    InvalidMessage,
-    Lagged,
-    Message,
-    Position,
-)
+from streaming import NDJSON, SSE, Gap, HubClosed, InvalidMessage, Lagged, Message
 from streaming.clients import formats
-from streaming.message import print_place
+from streaming.message import Position, print_place
 from tests.live.clients import Event, SseReader
 
 FORMATS = [SSE, NDJSON]

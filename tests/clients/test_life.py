@@ -4,10 +4,12 @@ import threading
 import time
 from unittest import mock
 
-from streaming import Connection, Registry, Settings
+from streaming import Connection
 from streaming.clients import life
 from streaming.clients.life import Life
 from streaming.clients.outlet import Writing
+from streaming.clients.registry import Registry
+from streaming.settings import Settings
 from tests.greenlets import in_greenlets
 from tests.live.raw_websocket import TEXT, encode
 from tests.polling import PATIENCE, wait_until

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streaming import ClientGone, Gap, Hub, Lagged, MemoryLog, Message, Retention, StreamingError
+from streaming import Gap, Lagged, Message, StreamingError
 from streaming.clients.line import Line
 from streaming.clients.outlet import Writing
+from streaming.errors import ClientGone
 from streaming.hub.encodings import Encodings
+from streaming.hub.hub import Hub
+from streaming.logs import MemoryLog, Retention
 from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames

@@ -10,8 +10,10 @@ from unittest import mock
 
 import pytest
 
-from streaming import Connection, ConnectionClosed, Registry, Settings, StreamingError
+from streaming import Connection, ConnectionClosed, StreamingError
 from streaming.clients import inlet, line, outlet, sockets, websocket, websocket_client
+from streaming.clients.registry import Registry
+from streaming.settings import Settings
 from tests.clients.routes import app_of, echo, raw
 from tests.live.raw_websocket import PING, PONG, TEXT, encode
 from tests.polling import PATIENCE

@@ -6,10 +6,10 @@ from unittest import mock
 
 import pytest
 
-from streaming import Registry, Settings
 from streaming.clients.client import Client
-from streaming.clients.registry import REMEMBERED
+from streaming.clients.registry import REMEMBERED, Registry
 from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
+from streaming.settings import Settings
 from tests.polling import wait_until
 
 

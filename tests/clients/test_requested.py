@@ -11,10 +11,15 @@ from unittest import mock
 
 import pytest
 
-from streaming import NDJSON, SSE, ClientGone, Hub, HubClosed, MemoryLog, Registry, Settings
+from streaming import NDJSON, SSE, HubClosed
 from streaming.clients import requested
 from streaming.clients.formats import EventFormat
+from streaming.clients.registry import Registry
 from streaming.clients.requested import Aside, RequestStream
+from streaming.errors import ClientGone
+from streaming.hub.hub import Hub
+from streaming.logs import MemoryLog
+from streaming.settings import Settings
 from tests.pairs import PAIRS
 from tests.polling import PATIENCE, wait_until
 from tests.sites import certificate, trusting

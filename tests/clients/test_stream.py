@@ -13,15 +13,19 @@ from unittest import mock
 
 import pytest
 
-from streaming import NDJSON, SSE, Hub, HubClosed, MemoryLog, Registry, Retention, Settings
+from streaming import NDJSON, SSE, HubClosed
 from streaming.clients import client as clients
 from streaming.clients import stream as streams
 from streaming.clients.client import TALK
 from streaming.clients.formats import EventFormat
 from streaming.clients.outlet import Writing
+from streaming.clients.registry import Registry
 from streaming.clients.stream import EventStream
 from streaming.errors import ClientGone
+from streaming.hub.hub import Hub
 from streaming.hub.subscription import Subscription
+from streaming.logs import MemoryLog, Retention
+from streaming.settings import Settings
 from tests.greenlets import is_green, run_file
 from tests.live.clients import Event, SseReader
 from tests.polling import wait_until

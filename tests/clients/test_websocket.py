@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.sync.client import connect
 
 from streaming import (
-    ClientGone,
     Connection,
     ConnectionClosed,
     Forbidden,
@@ -22,12 +21,12 @@ from streaming import (
     InvalidMessage,
     Lagged,
     LogUnavailable,
-    Settings,
     StreamingError,
     TooLarge,
-    UnsupportedMediaType,
 )
 from streaming.clients import client as clients
+from streaming.errors import ClientGone, UnsupportedMediaType
+from streaming.settings import Settings
 from tests.breaches import BREACHES
 from tests.clients.routes import app_of, echo, raw
 from tests.live.raw_websocket import (

@@ -6,20 +6,17 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streaming import (
-    Hub,
-    HubClosed,
-    InvalidMessage,
-    LogUnavailable,
-    Member,
-    MemoryLog,
-    Message,
-    Presence,
-    Subscription,
-    presence_channel,
-)
+from streaming import HubClosed, InvalidMessage, LogUnavailable, Member, Message, Subscription
 from streaming.hub import attendance
-from streaming.hub.presence import INFO_SIZE, is_presence_channel, room_of
+from streaming.hub.hub import Hub
+from streaming.hub.presence import (
+    INFO_SIZE,
+    Presence,
+    is_presence_channel,
+    presence_channel,
+    room_of,
+)
+from streaming.logs import MemoryLog
 from tests.greenlets import in_greenlets
 from tests.polling import PATIENCE, wait_until
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from flask import Flask, Response, request
 
-from streaming import Sock, Streaming, current_state, stream
+from streaming import Sock, Streaming, stream
+from streaming.web.state import current_state
 
 app = Flask("attacked")
 for name, text in os.environ.items():

@@ -5,7 +5,8 @@ import os
 import gevent
 from flask import Flask
 
-from streaming import Sock, Streaming, current_state
+from streaming import Sock, Streaming
+from streaming.web.state import current_state
 
 app = Flask("pool")
 app.config["STREAMING_LOG"] = os.environ["STREAMING_LOG"]

@@ -4,7 +4,8 @@ import os
 
 from flask import Flask
 
-from streaming import Sock, Streaming, chat, current_state
+from streaming import Sock, Streaming, chat
+from streaming.web.state import current_state
 
 app = Flask("preloaded")
 app.config["STREAMING_LOG"] = os.environ["STREAMING_LOG"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import streaming
 from tests.live.clients import RawClient
 from tests.live.harness import flask_run
 from tests.live.server import ROOT, environment
@@ -53,6 +54,10 @@ def sample(name: str) -> str:
     found = re.findall(rf"<!-- test: {name} -->\s*```python\n(.*?)```", readme, re.DOTALL)
     assert len(found) == 1, f"README.md has {len(found)} samples marked {name}"
     return str(found[0])
+
+
+def test_the_wheel_has_the_version_that_the_package_says(wheel: Path) -> None:
+    assert wheel.name.startswith(f"flask_streaming-{streaming.__version__}-")
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from streaming import SSE, Sock, Streaming, current_state, stream
+from streaming import SSE, Sock, Streaming, stream
 from streaming.web.responses import event_stream
+from streaming.web.state import current_state
 from tests.middleware import Watching, Wsgi, collecting, compressing
 
 SILENCE = 1.6

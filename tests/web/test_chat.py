@@ -12,7 +12,8 @@ from flask import Flask
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
-from streaming import Connection, Gap, Lagged, Position, Sock, Take, chat
+from streaming import Connection, Gap, Lagged, Sock, Take, chat
+from streaming.message import Position
 from streaming.web.chat import CHAT, WELCOME
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Site, make_app, serve, wait_until

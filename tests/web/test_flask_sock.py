@@ -20,8 +20,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 import streaming
-from streaming import Connection, Settings
+from streaming import Connection
 from streaming.clients import websocket
+from streaming.settings import Settings
 from streaming.web import sock_options
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import PING, RawWebSocket

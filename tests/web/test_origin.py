@@ -4,8 +4,8 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from streaming import Forbidden, InvalidRequest, allow_origin
-from streaming.web.origin import check_origin, is_listed
+from streaming import Forbidden, InvalidRequest
+from streaming.web.origin import allow_origin, check_origin, is_listed
 from tests.live.raw_websocket import handshake
 from tests.sites import make_app, serve
 

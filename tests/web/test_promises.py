@@ -11,9 +11,10 @@ import pytest
 from flask import Flask, Response
 from werkzeug.debug import DebuggedApplication
 
-from streaming import NDJSON, SSE, Connection, Sock, State, stream
+from streaming import NDJSON, SSE, Connection, Sock, stream
 from streaming.clients.formats import EventFormat
 from streaming.web import responses
+from streaming.web.state import State
 from tests.greenlets import is_green
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket

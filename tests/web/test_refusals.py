@@ -7,16 +7,8 @@ import pytest
 from flask import Flask, Response
 from werkzeug.test import TestResponse
 
-from streaming import (
-    SSE,
-    HubClosed,
-    InvalidMessage,
-    LogUnavailable,
-    Sock,
-    Streaming,
-    TooManyClients,
-    stream,
-)
+from streaming import SSE, HubClosed, InvalidMessage, LogUnavailable, Sock, Streaming, stream
+from streaming.errors import TooManyClients
 from tests.live.clients import SseReader
 from tests.sites import make_app, serve
 

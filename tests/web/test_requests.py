@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from streaming import InvalidRequest, TooLarge, UnsupportedMediaType
-from streaming.web.requests import check_parameters, last_seen, read_count, read_json, read_text
+from streaming import InvalidRequest, TooLarge
+from streaming.errors import UnsupportedMediaType
+from streaming.web.requests import check_parameters, last_seen, read_count, read_json
 from tests.live.clients import read_head
 from tests.sites import make_app, serve
 
@@ -87,22 +88,6 @@ def test_a_body_that_does_not_say_its_length_is_limited_too() -> None:
     environ = app.test_request_context("/").request.environ | environ
     with app.request_context(environ), pytest.raises(TooLarge):
         read_json(request, 100)
-
-
-def test_a_text_is_read_without_the_blanks_around_it() -> None:
-    assert read_text({"q": "  a 好 \n"}, "q", limit=100) == "a 好"
-
-
-@pytest.mark.parametrize("value", [{}, {"q": ""}, {"q": " \n\t"}, {"q": None}, {"q": 7}, {"q": []}])
-def test_a_text_that_is_missing_empty_or_none_is_refused(value: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest, match="'q' is missing or empty"):
-        read_text(value, "q", limit=100)
-
-
-def test_a_text_over_the_limit_is_refused() -> None:
-    assert read_text({"q": "x" * 5}, "q", limit=5) == "xxxxx"
-    with pytest.raises(InvalidRequest, match="has 6 characters; at most 5"):
-        read_text({"q": "x" * 6}, "q", limit=5)
 
 
 @pytest.mark.parametrize(

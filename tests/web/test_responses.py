@@ -13,16 +13,10 @@ import pytest
 from flask import Flask, Response, abort, request, session
 from httpx_sse import connect_sse
 
-from streaming import (
-    NDJSON,
-    SSE,
-    Forbidden,
-    Position,
-    StreamingError,
-    TooManyClients,
-    stream,
-)
+from streaming import NDJSON, SSE, Forbidden, StreamingError, stream
 from streaming.clients.formats import EventFormat
+from streaming.errors import TooManyClients
+from streaming.message import Position
 from streaming.web import responses
 from streaming.web.origin import allow_origin
 from streaming.web.responses import choose_format

@@ -9,8 +9,8 @@ from unittest import mock
 import pytest
 from flask import request
 
-from streaming import read_json
 from streaming.clients import intake
+from streaming.web.requests import read_json
 from tests.live.clients import RawClient, read_head
 from tests.sites import PLAIN, Site, Way, make_app, serve, trusting
 

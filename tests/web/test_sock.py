@@ -15,19 +15,13 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 from werkzeug.test import EnvironBuilder
 
-from streaming import (
-    Connection,
-    Forbidden,
-    Hub,
-    HubClosed,
-    MemoryLog,
-    Settings,
-    Sock,
-    State,
-    Streaming,
-)
+from streaming import Connection, Forbidden, HubClosed, Sock, Streaming
 from streaming.clients import sockets
+from streaming.hub.hub import Hub
+from streaming.logs import MemoryLog
+from streaming.settings import Settings
 from streaming.web.sock import accept
+from streaming.web.state import State
 from tests.greenlets import in_greenlets
 from tests.live.raw_websocket import handshake
 from tests.polling import wait_until

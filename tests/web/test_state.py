@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from streaming import ConfigurationError, Forbidden, HubClosed, InvalidMessage, State, current_state
+from streaming import ConfigurationError, Forbidden, HubClosed, InvalidMessage
 from streaming.web import state
 from streaming.web.draining import close_all
-from streaming.web.state import create_state, only_subscribe
+from streaming.web.state import State, create_state, current_state, only_subscribe
 from tests.sites import make_app, serve
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 from flask import request
 
-from streaming import NDJSON, SSE, current_state, stream
+from streaming import NDJSON, SSE, stream
 from streaming.web.responses import choose_format, event_stream
+from streaming.web.state import current_state
 from tests.live.clients import RawClient
 from tests.live.talk import talk
 from tests.polling import PATIENCE

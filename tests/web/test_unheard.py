@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 from flask import Flask
-from streaming import Streaming, current_state
+from streaming import Streaming
 app = Flask("script")
 app.config.update({config})
 streaming = Streaming(app)
@@ -64,7 +64,7 @@ def test_what_a_parent_has_published_before_it_forks_is_its_childs_too() -> None
 @pytest.mark.parametrize(
     "how",
     [
-        {"before": "keep = current_state().hub.subscribe('news')"},
+        {"before": "keep = streaming.subscribe('news')"},
         {"before": "app.test_client().get('/')"},
         {"config": "{'TESTING': True}"},
     ],

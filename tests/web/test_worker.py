@@ -8,14 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streaming import (
-    ConfigurationError,
-    LogUnavailable,
-    Member,
-    SqliteLog,
-    drain_worker,
-    watch_worker,
-)
+from streaming import ConfigurationError, LogUnavailable, Member, drain_worker, watch_worker
+from streaming.logs import SqliteLog
 from streaming.web import state
 from tests.sites import make_app, serve, wait_until
 
