@@ -1,5 +1,6 @@
 # make run    serve the demo          make test   run every test
 # make dev    the same, reloading     make lint   check style and types
+# make docs-api  write docs/api.md from the docstrings
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
 PORT ?= 8000
@@ -11,7 +12,7 @@ APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test test-python test-browser-client lint bench tools node clean
+.PHONY: run dev test test-python test-browser-client lint docs-api bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -35,6 +36,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+
+docs-api: $(VENV)/.installed
+	$(BIN)/python docs/write_api.py > docs/api.md
 
 # The server and the generator need a CPU each and the machine to themselves.
 bench: $(VENV)/.installed-bench

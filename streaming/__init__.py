@@ -27,10 +27,14 @@ from .errors import (
     InvalidRequest,
     Lagged,
     LogUnavailable,
+    RunStopped,
     StreamingError,
     TooLarge,
+    TooManyClients,
+    TooManyRuns,
+    UnknownRun,
 )
-from .hub.generation import current_run
+from .hub.generation import Generation, current_run
 from .hub.parts import Answer, Part
 from .hub.subscription import Subscription
 from .logs import Member
@@ -64,6 +68,7 @@ __all__ = [
     "Part",
     "Answer",
     "current_run",
+    "Generation",
     "openai_api",
     "ui_messages_api",
     # WebSockets
@@ -82,8 +87,12 @@ __all__ = [
     "TooLarge",
     "Forbidden",
     "ChannelEnded",
+    "UnknownRun",
+    "TooManyRuns",
+    "RunStopped",
     "LogUnavailable",
     "HubClosed",
+    "TooManyClients",
     "Lagged",
     "ConnectionClosed",
 ]

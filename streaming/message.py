@@ -110,9 +110,13 @@ class Message:
     """A message as the log stored it. Only a log makes these."""
 
     channel: str
+    """The name of the channel."""
     data: str
+    """The text; of what was published as JSON, the JSON."""
     id: Position
+    """Its place in the channel. ``str(message.id)`` is what clients see, and resume behind."""
     event: str = "message"
+    """The name of the event; browsers have listeners by this name."""
     sender: str | None = None
     """The client id of the connection that published it; None if the application did."""
 
@@ -156,9 +160,13 @@ class Gap:
     """What a subscriber is told when the log no longer holds what its cursor needs."""
 
     channel: str
+    """The channel in which something is missing."""
     requested: Position
+    """Where the subscriber stood."""
     oldest: Position | None
+    """The oldest message held, with which it goes on; None if none is."""
     newest: Position | None
+    """The newest message held; None if none is."""
 
     def payload(self) -> dict[str, str | None]:
         """The gap as the transports say it; ids are printed, None where nothing is held."""

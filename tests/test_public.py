@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ USERS = [
 """Programs that use the package as everybody else does."""
 
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES.remove(ROOT / "docs" / "api.md")  # signatures are no programs
 
 
 def imported(source: str) -> Iterator[tuple[str, str]]:
@@ -48,7 +51,7 @@ def python_blocks(page: Path) -> list[str]:
 
 
 def test_every_name_of_the_window_is_there_once() -> None:
-    assert len(set(streaming.__all__)) == len(streaming.__all__) <= 32
+    assert len(set(streaming.__all__)) == len(streaming.__all__) <= 40
     for name in streaming.__all__:
         assert hasattr(streaming, name), name
 
@@ -67,6 +70,23 @@ def test_everything_public_says_what_it_is() -> None:
         value = getattr(streaming, name)
         if callable(value) and name != "Take":
             assert value.__doc__, name
+
+
+def test_the_page_says_what_the_docstrings_say() -> None:
+    command = [sys.executable, ROOT / "docs" / "write_api.py"]
+    written = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "api.md").read_text("utf-8") == written, "make docs-api writes it anew"
+
+
+def test_the_page_has_every_public_name_and_what_may_be_done_with_it() -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    for name in streaming.__all__:
+        assert f"\n### {name}\n" in page or f"| `{name}` |" in page, name
+    for kind, owner in ((streaming.Streaming, "streaming"), (streaming.Publisher, "publisher")):
+        for name in vars(kind):
+            assert name.startswith("_") or f"{owner}.{name}" in page, name
+    for line in page.splitlines():
+        assert "def " not in line, "code of ours was taken for a docstring"
 
 
 def test_the_version_is_said_in_one_place() -> None:

@@ -61,6 +61,7 @@ class Client:
         """Its name in this worker: 16 hexadecimal digits."""
         self.since = time.time()
         self.peer = peer
+        """The client's address, for people to read."""
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
         self.is_left = False

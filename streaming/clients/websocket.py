@@ -62,7 +62,8 @@ class Connection(WebSocketClient):
         decompress: Callable[[bytes, int], bytes] | None = None,
     ) -> None:
         super().__init__(deadlines, settings, sock, peer=peer, decompress=decompress)
-        self.subprotocol = subprotocol
+        self.subprotocol: str | None = subprotocol
+        """What the handshake agreed on."""
         self._compressor = compressor
         self._environ = environ
         self._is_served = False  # whether what comes is taken as it comes, and nobody looks ahead
@@ -236,7 +237,7 @@ class Connection(WebSocketClient):
 
     @from_any_thread
     def close(self, reason: int | None = None, message: str | None = None) -> None:
-        """Say goodbye with a close code (``reason``), wait at most ``FAREWELL`` seconds.
+        """Say goodbye with a close code (``reason``), wait for the answer, at most half a second.
 
         Idempotent. The names of the parameters are flask-sock's.
 

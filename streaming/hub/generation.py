@@ -99,8 +99,10 @@ class Generation:
         over: Callable[[Generation], None],
         through: Callable[[Generation], None],
     ) -> None:
-        self.id = id
-        self.channel = channel
+        self.id: str = id
+        """What the run is called."""
+        self.channel: str = channel
+        """Where its messages are."""
         self._producer = producer
         self._args = args
         self._context = context

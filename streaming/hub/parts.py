@@ -38,7 +38,9 @@ class Part:
     """
 
     kind: str
+    """What it is."""
     data: Any
+    """What it says."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -79,6 +81,7 @@ class Answer:
     """A run as far as it has come: what its channel says, read from the start."""
 
     id: str
+    """What the run is called."""
     state: str = "running"
     """``queued``, ``running``, ``done``, ``stopped``, ``failed`` or ``interrupted``."""
     parts: list[Part] = field(default_factory=list)
@@ -86,6 +89,7 @@ class Answer:
     started: str = ""
     """ISO 8601, UTC."""
     ended: str | None = None
+    """ISO 8601, UTC; None before its end."""
     detail: str = ""
     """Why it ended so, for the reader."""
     cursor: str = ""

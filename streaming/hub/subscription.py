@@ -85,11 +85,12 @@ class Engine(Protocol):
 
 
 class Subscription:
-    """A cursor in one or several channels, made by ``Hub.subscribe``.
+    """A cursor in one or several channels, made by ``subscribe``. A context manager.
 
-    Used by one thread, except ``end``, ``notice`` and ``bell``; ``live``, it belongs to the
-    dispatcher.
+    Used by one thread.
     """
+
+    # But ``end``, ``notice`` and ``bell``; and live, it belongs to the dispatcher.
 
     __slots__ = (
         "_due",
@@ -284,7 +285,9 @@ class Subscription:
         return page
 
     def take(self, timeout: float | None = None) -> list[Message | Gap]:
-        """``read``, but wait for something; nothing after ``timeout`` seconds or a bare ring.
+        """What came since the last call; waits for something, but ``timeout`` seconds at most.
+
+        Nothing is a possible answer, also before the time is over.
 
         Raises:
             StreamingError: The reason, once the subscription was ended.
@@ -425,7 +428,7 @@ class Subscription:
 
     @from_any_thread
     def close(self) -> None:
-        """Leave all channels; nothing is written to the sink any more. Idempotent."""
+        """Leave all channels. Idempotent. From then on nothing is written to the sink."""
         if self.phase is Reading.CLOSED:
             return
         if self.phase is Reading.LIVE and self.told is None:

@@ -81,7 +81,9 @@ class Member:
     """Someone in a room: an id, and what the application wants others to know about them."""
 
     id: str
+    """What it is told apart by: of a WebSocket, the client's id."""
     info: str = ""
+    """Whatever it wants the others to know: a name, or JSON."""
 
 
 BEAT = 2.5

@@ -125,8 +125,8 @@ class Streaming:
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
-            InvalidRequest: If there are no channels or more than 32, or ``history`` is no number.
-            InvalidCursor: If no log ever gave out ``after``.
+            InvalidRequest: If there are no channels or more than 32, ``history`` is no number, or
+                no log ever gave out ``after``.
             HubClosed: If this process is about to stop.
             LogUnavailable: If the log cannot be reached.
         """
@@ -142,8 +142,8 @@ class Streaming:
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
-            InvalidRequest: If there are no channels or more than 32, or ``history`` is no number.
-            InvalidCursor: If the client's ``Last-Event-ID`` cannot be read.
+            InvalidRequest: If there are no channels or more than 32, ``history`` is no number, or
+                the client's ``Last-Event-ID`` cannot be read.
             TooManyClients: If this worker has as many as it takes, and the client wants NDJSON. One
                 that wants events is told in the stream.
         """

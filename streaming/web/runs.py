@@ -38,7 +38,8 @@ class Run:
     __slots__ = ("_is_new", "id")
 
     def __init__(self, id: str, *, is_new: bool = False) -> None:
-        self.id = id
+        self.id: str = id
+        """What it is called; nobody guesses it."""
         self._is_new = is_new
 
     @property

@@ -28,7 +28,7 @@ Handler = Callable[..., object]
 
 
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
-    """flask-sock's ``Sock``: same use, other connection (see ``websocket.Connection``)."""
+    """flask-sock's ``Sock``: same use, with another connection, ``Connection``."""
 
     _must_agree = False
 

@@ -103,7 +103,7 @@ def find_worker() -> Worker | None:
 def drain_worker() -> None:
     """Drain all streams of this process; let its runs come to their end, as far as gunicorn's
     ``graceful_timeout`` allows; wait until streams have ended and rooms know who left, at most
-    ``PATIENCE`` seconds; then let go of its logs, so that other processes need not find out that
+    5 s (``PATIENCE``); then let go of its logs, so that other processes need not find out that
     this one is gone.
 
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
