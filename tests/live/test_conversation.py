@@ -11,8 +11,10 @@ from playwright.sync_api import Locator, Page, expect
 from demo import answer_book
 from tests.live.browser import SERVER_DOWN, Windows, expect_state
 from tests.live.harness import gunicorn
-from tests.live.server import Server, wait_until
+from tests.live.server import Server
 from tests.openai_server import ModelServer, chunk, model_server
+from tests.polling import wait_until
+from tests.redis_server import redis_server
 
 SSE = "What is SSE?"
 FLASK = "How do I use this package in my Flask app?"
@@ -22,11 +24,21 @@ NOTICED = 45_000  # in which a dead worker must have been noticed
 OFFLINE = r"net::ERR_INTERNET_DISCONNECTED"
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Server]:
-    """The demo with two workers, of which a test may end one."""
-    with gunicorn(workers=2) as running:
-        yield running
+@pytest.fixture(scope="module", params=["SQLite", "Redis"])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The demo with two workers, on each home that they can share."""
+    if request.param == "SQLite":
+        with gunicorn(workers=2, expect_trouble=True) as running:
+            yield running
+        return
+    folder = tmp_path_factory.mktemp("redis")
+    with (
+        redis_server(folder) as redis,
+        gunicorn(workers=2, extra_env={"STREAMING_LOG": redis.url("p:")}, expect_trouble=True) as s,
+    ):
+        yield s
 
 
 def ask(page: Page, question: str) -> Locator:
@@ -228,25 +240,24 @@ def test_a_deploy_in_mid_answer_loses_nothing(pair: Server, open_windows: Window
     turn = ask(page, SSE)
     old = pair.worker_pids()
     pair.send_signal(signal.SIGHUP)
-    wait_until(lambda: not set(old) & set(pair.worker_pids()), "new workers", timeout=30)
+    wait_until(lambda: not set(old) & set(pair.worker_pids()), "new workers")
     expect_whole(turn, SSE)
 
 
 def test_an_answer_whose_worker_was_killed_is_interrupted_and_can_be_asked_again(
-    open_windows: Windows,
+    pair: Server, open_windows: Windows
 ) -> None:
     open_windows.expect(SERVER_DOWN)
-    with gunicorn(workers=2, expect_trouble=True) as server:
-        page = open_windows.open(server.url + "/typewriter")
-        turn = ask(page, SSE)
-        for pid in server.worker_pids():
-            os.kill(pid, signal.SIGKILL)
-        expect(turn).to_have_attribute("data-state", "interrupted", timeout=NOTICED)
-        expect_state(page, "interrupted")
-        expect(turn.locator(".outcome")).to_contain_text("Ask again?")
-        assert said(turn).inner_text()  # what there was of it stays
-        turn.get_by_role("button", name="Ask again").click()
-        expect_whole(turn, SSE)
+    page = open_windows.open(pair.url + "/typewriter")
+    turn = ask(page, SSE)
+    for pid in pair.worker_pids():
+        os.kill(pid, signal.SIGKILL)
+    expect(turn).to_have_attribute("data-state", "interrupted", timeout=NOTICED)
+    expect_state(page, "interrupted")
+    expect(turn.locator(".outcome")).to_contain_text("Ask again?")
+    assert said(turn).inner_text()  # what there was of it stays
+    turn.get_by_role("button", name="Ask again").click()
+    expect_whole(turn, SSE)
 
 
 @pytest.mark.parametrize(("locale", "question"), [("en-US", FLASK), ("zh-CN", "Flask")])
