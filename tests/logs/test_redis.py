@@ -1,5 +1,6 @@
 """streaming/logs/redis/ on a real server: what is special about this home."""
 
+import gc
 import os
 import sys
 import threading
@@ -749,6 +750,16 @@ def test_whoever_waits_too_long_for_a_turn_is_told(
         log.append("a", "text")
     log.process.commands._turns.release(CONNECTIONS)
     log.append("a", "text")
+
+
+def test_who_listens_is_not_cut_in_the_midst_of_it_when_the_log_is_closed(log: RedisLog) -> None:
+    ear = log.process.commands.listen()
+    log.close()
+    gc.collect()
+    ear.ping()
+    assert wait_until(ear.receive, "an answer")[0] == "PONG"
+    assert ear._connection._sock is ear.sock, "not another one"
+    ear.close()
 
 
 def test_a_child_of_a_process_that_follows_has_its_own_connections(log: RedisLog) -> None:

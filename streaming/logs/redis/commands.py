@@ -19,7 +19,7 @@ from redis.sentinel import Sentinel
 from ...errors import LogUnavailable
 from .backoff import Backoff, Outage
 from .ear import Ear
-from .errors import FAILURES, explain, is_outage
+from .errors import FAILURES, explain, is_foreign, is_outage
 from .scripts import Script
 from .url import RedisURL
 
@@ -67,7 +67,7 @@ class Commands:
         def ask() -> Any:
             return self._send(client, script, all_args, again=again)
 
-        return self._ask(client, self._node(client, keys[0]), ask)
+        return self._ask(client, self._node(client, keys[0]), ask, keys[0])
 
     def find(self, pattern: str, limit: int) -> list[str]:
         """Names of keys that fit ``pattern``, at most ``limit``, on all nodes; those that can be
@@ -90,7 +90,7 @@ class Commands:
 
         return cast("list[str]", self._ask(client, "", ask))
 
-    def _ask(self, client: Any, node: str, ask: Callable[[], Any]) -> Any:
+    def _ask(self, client: Any, node: str, ask: Callable[[], Any], key: str = "") -> Any:
         outage = self._outages[node]
         outage.check()
         if not self._turns.acquire(timeout=TIMEOUT):
@@ -100,7 +100,7 @@ class Commands:
         try:
             result = ask()
         except FAILURES as error:
-            raise self._failure(outage, error) from error
+            raise self._failure(outage, error, key) from error
         finally:
             self._turns.release()
             if self._is_closed:
@@ -141,9 +141,8 @@ class Commands:
         """Close the connections; those in use when their command is over. Idempotent."""
         with self._lock:
             self._is_closed = True
-            client, self._client = self._client, None
-        if client is not None:
-            _let_go(client)
+        if self._client is not None:  # kept: redis-py's own end would cut who still listens
+            _let_go(self._client)
 
     def _send(self, client: Any, script: Script, args: tuple[object, ...], *, again: bool) -> Any:
         try:
@@ -156,8 +155,10 @@ class Commands:
                 raise
             return self._send(client, script, args, again=False)
 
-    def _failure(self, outage: Outage, error: Exception) -> LogUnavailable:
+    def _failure(self, outage: Outage, error: Exception, key: str = "") -> LogUnavailable:
         why = f"Redis ({self._url}) {explain(error)}."
+        if key and is_foreign(error):
+            why += f" It is {key} or beside it."
         if is_outage(error):
             outage.fail(why)
         else:
@@ -182,9 +183,8 @@ class Commands:
         Raises:
             LogUnavailable: If it cannot.
         """
-        client = self._client
-        if client is not None:
-            return client
+        if self._client is not None and not self._is_closed:
+            return self._client
         with self._lock:
             if self._is_closed:
                 raise LogUnavailable("The log is closed.")

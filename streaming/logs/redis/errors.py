@@ -39,6 +39,18 @@ MEANINGS: tuple[tuple[str, type[Exception] | None, str], ...] = (
     ),
     ("BUSY", None, "is busy with somebody's script"),
     ("can't publish", None, "does not let this user publish to our channels (ACL)"),
+    ("The user executing the script", None, "does not let this user do what is needed (ACL)"),
+    ("max number of clients", None, "has as many clients as it takes (maxclients)"),
+    (
+        "WRONGTYPE",
+        None,
+        "has what somebody else put among our keys: delete it, or choose another ?prefix=",
+    ),
+    (
+        "FOREIGN",
+        None,
+        "has what somebody else put among our messages: delete it, or choose another ?prefix=",
+    ),
 )
 """What an error begins with or is, and what it means."""
 
@@ -68,10 +80,17 @@ def is_outage(error: Exception) -> bool:
     )
 
 
+def is_foreign(error: Exception) -> bool:
+    """Whether somebody else has used names of ours."""
+    return str(error).startswith(("WRONGTYPE", "FOREIGN"))
+
+
 def may_have_run(error: BaseException | None) -> bool:
     """Whether a command that failed with ``error`` may have been carried out all the same."""
     if isinstance(error, exceptions.BusyLoadingError | exceptions.AuthenticationError):
         return False
-    if isinstance(error, exceptions.MaxConnectionsError) or "connecting to" in str(error):
+    if isinstance(error, exceptions.MaxConnectionsError):
+        return False
+    if any(words in str(error) for words in ("connecting to", "max number of clients")):
         return False
     return isinstance(error, OSError | exceptions.ConnectionError | exceptions.TimeoutError)

@@ -13,14 +13,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...errors import InvalidCursor
+from ...errors import InvalidCursor, LogUnavailable
 from ...message import Message, Position, text_size
 
 
 def stored(channel: str, epoch: str, entry: list[Any]) -> Message:
-    """The message that is stored as ``entry``, an id and its fields."""
+    """The message that is stored as ``entry``, an id and its fields.
+
+    Raises:
+        LogUnavailable: If it is none of ours.
+    """
     offset, _, _ = entry[0].partition("-")
     fields = dict(zip(entry[1][::2], entry[1][1::2], strict=True))
+    if "d" not in fields:
+        raise LogUnavailable(f"Redis has what somebody else put among the messages of {channel!r}.")
     return Message(
         channel,
         fields["d"],

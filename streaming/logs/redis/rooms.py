@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ...errors import LogUnavailable
 from ..contract import Member
 from .commands import Commands
 from .scripts import Script
@@ -42,7 +43,7 @@ MEMBERS = Script.of("return redis.call('HGETALL', KEYS[1])")
 CLEAR = Script.of("""
 local gone, all = {}, redis.call('HGETALL', KEYS[1])
 for n = 1, #all, 2 do
-  if all[n] ~= '' and cjson.decode(all[n + 1])[2] == ARGV[1] then
+  if string.sub(all[n], 1, 1) == 'm' and cjson.decode(all[n + 1])[2] == ARGV[1] then
     redis.call('HDEL', KEYS[1], all[n])
     gone[#gone + 1] = string.sub(all[n], 2)
   end
@@ -54,6 +55,8 @@ RENEW = Script.of("return redis.call('PEXPIRE', KEYS[1], ARGV[1])")
 
 # The rooms that one worker has members in, so that they can be found when it dies.
 NOTE = Script.of("""
+-- Redis asks for memory before a script's first write only, and not for this one.
+redis.call('SREM', KEYS[1], '')
 redis.call('SADD', KEYS[1], unpack(ARGV, 2))
 return redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """)
@@ -63,13 +66,18 @@ ROOMS = Script.of("return redis.call('SMEMBERS', KEYS[1])")
 FORGET = Script.of("return redis.call('SREM', KEYS[1], ARGV[1])")
 
 # All workers by their last beat. ARGV: worker or '', ms of a lease, ms to keep it.
-# Gives those that live, and those that died.
+# Gives those that live, and those that died. Where Redis takes no writes nobody can beat, so those
+# live that did when somebody last could.
 BEAT = Script.of("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local nothing = redis.pcall('ZREM', KEYS[1], '')  -- no memory is asked for, nor behind it
 if ARGV[1] ~= '' then
   redis.call('ZADD', KEYS[1], now, ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
+elseif type(nothing) == 'table' then
+  local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+  now = math.min(tonumber(last) or now, now)
 end
 return {redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[2], '+inf'),
         redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - ARGV[2]))}
@@ -107,6 +115,8 @@ class Rooms:
         self._lock = threading.Lock()
         self._own: dict[str, set[str]] = {}
         self._renewed = clock()
+        self._is_away = False
+        self._spared = 0.0  # until then nobody is taken for dead: they could not beat either
 
     def enter(self, room: str, member: Member) -> bool:
         """See ``Log.enter``."""
@@ -139,7 +149,8 @@ class Rooms:
         if len(flat) < 4:  # nobody, or the last order alone
             return []
         living, _ = self._beat("")
-        there = [(*json.loads(flat[n + 1]), flat[n][1:]) for n in range(0, len(flat), 2) if flat[n]]
+        fields = zip(flat[::2], flat[1::2], strict=True)
+        there = [(*json.loads(value), name[1:]) for name, value in fields if name[:1] == "m"]
         return [
             Member(member, info) for _, worker, info, member in sorted(there) if worker in living
         ]
@@ -147,13 +158,21 @@ class Rooms:
     def beat(self) -> list[tuple[str, str]]:
         """See ``Log.beat``."""
         own = self._rooms()
-        _, dead = self._beat(self._worker)
-        if own:
-            self._note(own)
+        try:
+            _, dead = self._beat(self._worker)
+            if own:
+                self._note(own)
+        except LogUnavailable:
+            self._is_away = True
+            raise
+        if self._is_away:
+            self._is_away, self._spared = False, self._clock() + self._lease / 1000
         if self._clock() - self._renewed > KEPT / 4:
             for room in own:
                 self._commands.run(RENEW, [self._room(room)], KEPT * 1000, again=True)
             self._renewed = self._clock()
+        if self._clock() < self._spared:
+            return []
         return [gone for worker in dead for gone in self._bury(worker)]
 
     def close(self) -> None:

@@ -59,7 +59,8 @@ class Script:
         return cls(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-# Every script of a channel begins with this. It only reads; `save` and `trim` write.
+# Every script of a channel begins with this. It only reads; `renew` is for who will save it, and
+# `settle`, `save` and `trim` write.
 # ARGV: a new epoch, should one be needed; ms an idle channel is kept (0: for ever); what it keeps:
 # messages, bytes, ms (0: for ever); ms an ended channel is kept, and ms that it holds what it had
 # (0: for ever); ms a key is remembered.
@@ -89,7 +90,7 @@ end
 
 local info = redis.pcall('INFO', 'replication')  -- a table if it is forbidden
 local server = type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or run or ''
-if epoch and run ~= server then
+local function renew()
   if run ~= '' then
     local all = {{}}
     for one in string.gmatch(past .. ' ' .. epoch .. ':' .. print(newest), '%S+') do
@@ -100,8 +101,19 @@ if epoch and run ~= server then
   end
   run, changed = server, true
 end
-if epoch and oldest <= newest and redis.call('XLEN', log) == 0 then  -- Redis evicted it
+local held = epoch and redis.call('XLEN', log) or 0
+if epoch and held > newest - oldest + 1 then
+  return redis.error_reply('FOREIGN entries in the stream')
+elseif epoch and held == 0 and oldest <= newest then  -- Redis evicted it
   oldest, size, changed = newest + 1, 0, true
+end
+
+-- Whether this script may write. Redis may refuse all writes (a full disk, a replica). It asks for
+-- memory only before the first, and not for this one, which changes nothing.
+local answer
+local function mayWrite()
+  answer = answer or redis.pcall('HDEL', meta, '')
+  return type(answer) ~= 'table'
 end
 
 -- Let the keys live on; of an ended channel no longer than they would, but for those who follow.
@@ -122,6 +134,17 @@ local function save()
              'born', print(born), 'ended', ended and print(ended) or '')
 end
 
+-- What has changed without an append, of a channel that is there; if it may be written. If not, it
+-- is found out again, and what is there can be read all the same.
+local function settle()
+  if run ~= server and mayWrite() then renew() end
+  if changed and mayWrite() then
+    save()
+    stay()
+    changed = false
+  end
+end
+
 -- Let go of the oldest; true if there was something to let go of. An append leaves most of what is
 -- old to the next, for looking at an entry costs as much as appending one.
 local function trim(isAppend)
@@ -129,7 +152,7 @@ local function trim(isAppend)
   if ended then  -- nothing grows old by itself any more
     local ms = tonumber(afterEnd)
     if ms == 0 or now - ended <= ms or oldest > newest then return false end
-    redis.call('UNLINK', log)
+    if mayWrite() then redis.call('UNLINK', log) end
     oldest, size = newest + 1, 0
     return true
   end
@@ -145,18 +168,10 @@ local function trim(isAppend)
     end
     oldest = oldest + 1
   end
-  if oldest > first then redis.call('XTRIM', log, 'MINID', print(oldest) .. '-0') end
+  if oldest > first and mayWrite() then
+    redis.call('XTRIM', log, 'MINID', print(oldest) .. '-0')
+  end
   return oldest > first
-end
-"""
-
-# ... of reading: they change little, and do so even if memory is short. Redis asks for memory only
-# before a script's first write, and not for this one.
-_SAVE_READ = """
-if changed then
-  redis.call('HDEL', meta, '')
-  save()
-  stay()
 end
 """
 
@@ -180,14 +195,15 @@ if key ~= '' then
   local seen = redis.call('HGET', keys, key)
   local offset, since = string.match(seen or '', '(%d+):(%d+)')
   if offset and now - tonumber(since) <= window then
-    if changed then save() stay() end
+    settle()
     return {{epoch, offset, redis.call('XRANGE', log, offset .. '-0', offset .. '-0')}}
   end
 end
 if ended then
-  if changed then save() stay() end
+  settle()
   return {{}}
 end
+if run ~= server then renew() end
 
 -- What may fail comes before what cannot be taken back. Redis asks for memory, a disk and replicas
 -- before the first write, so this one, which changes nothing. An announcement may be forbidden.
@@ -247,6 +263,7 @@ if not epoch then
   local gap = isWhole(from, offset, now) and 0 or from == NONE and 1 or 2
   return {NONE, print(now), gap, print(now), {}, 0}
 end
+settle()
 if isWhole(from, offset, born) then from, offset = epoch, 0 end
 local entries, gap = {}, 0
 if epoch ~= from or offset ~= newest then
@@ -276,16 +293,17 @@ if epoch ~= from or offset ~= newest then
     end
   end
 end
-"""
-    + _SAVE_READ
-    + "return {epoch, print(offset), gap, print(newest), entries, ended and 1 or 0}",
+settle()
+return {epoch, print(offset), gap, print(newest), entries, ended and 1 or 0}
+""",
 )
 
 # ARGV 9: messages. Gives the position before so many, or a mark.
 TAIL = Script.of(
     _OPEN,
-    "if not epoch then return {NONE, print(now)} end changed = trim() or changed",
-    _SAVE_READ,
+    "if not epoch then return {NONE, print(now)} end",
+    "changed = trim() or changed",
+    "settle()",
     "return {epoch, print(math.max(newest - tonumber(ARGV[9]), oldest - 1))}",
 )
 
