@@ -32,18 +32,27 @@ _dead: dict[int, socket.socket] = {}  # by process: a socket whose peer is gone
 
 
 def client_socket(environ: Mapping[str, Any], buffer: int | None) -> socket.socket | None:
-    """The client's socket, where the WSGI server tells it (gunicorn and Flask's own do).
+    """The client's socket, where the WSGI server tells it: gunicorn, Flask's own, gevent's.
 
     The kernel keeps about ``buffer`` bytes of what the client has not taken yet (Linux doubles
     the number for its own bookkeeping); None leaves it to the kernel, which may keep megabytes.
     """
-    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    sock = environ.get("gunicorn.socket") or environ.get("werkzeug.socket") or _of_body(environ)
     if not isinstance(sock, socket.socket):
         return None
     if buffer is not None:
         with suppress(OSError):  # the client has left already; whoever writes finds out
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     return sock
+
+
+def _of_body(environ: Mapping[str, Any]) -> object:
+    """gevent's own server has the socket behind the request's body only."""
+    if not str(environ.get("SERVER_SOFTWARE", "")).startswith("gevent/"):
+        return None
+    body = environ.get("wsgi.input")
+    file = getattr(body, "rfile", body)  # of a handshake it is the file itself
+    return getattr(getattr(file, "raw", None), "_sock", None)
 
 
 def is_direct(sock: socket.socket) -> bool:

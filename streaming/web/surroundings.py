@@ -33,6 +33,13 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
     look_at_publish(environ, state)
     if not _is_served(environ):
         return
+    if _is_bridged(environ):
+        _say(
+            "An ASGI server runs this application behind a bridge. The bridge does not tell of "
+            "a client that has left: its stream keeps a thread until the server stops, and then "
+            "it breaks off. There are no WebSockets. Serve it with gunicorn -k gevent."
+        )
+        return
     if not environ.get("wsgi.multithread") and not are_greenlets():
         _say(
             "This server handles one request at a time: a stream holds up everybody else until it "
@@ -41,12 +48,14 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
         )
     if is_watched():
         return
-    worker = find_worker() if "gunicorn.socket" in environ else None
+    name = str(environ.get("SERVER_SOFTWARE", ""))
+    worker = find_worker() if "gunicorn" in name else None
     if worker is not None:
         watch(worker, is_last=True)
-    elif not (name := str(environ.get("SERVER_SOFTWARE", ""))).startswith("Werkzeug"):
+    elif not name.startswith("Werkzeug"):
+        called = f" ({name:.50})" if name else ""
         _say(
-            f"Nobody tells streams when this server ({name:.50}) is about to stop: they break off "
+            f"Nobody tells streams when this server{called} is about to stop: they break off "
             "then, and clients come back as after any lost connection. "
             "Call streaming.drain_worker() where the server says that a process ends."
         )
@@ -55,6 +64,8 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
 def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
     """Say if what is published here cannot reach everybody."""
     is_one_of_many = environ.get("wsgi.multiprocess") and _is_served(environ)
+    if _is_bridged(environ):
+        return  # which says that there are many in any case
     if is_one_of_many and isinstance(state.hub.log, MemoryLog):
         _say(
             "Several processes serve this application, and STREAMING_LOG is memory:. What one of "
@@ -82,6 +93,11 @@ def look_at_config(config: Mapping[str, Any], state: State) -> None:
 def _is_served(environ: Mapping[str, Any]) -> bool:
     """Whether there is a server, and not a test's client or a made-up request."""
     return not _SERVERS.isdisjoint(environ)
+
+
+def _is_bridged(environ: Mapping[str, Any]) -> bool:
+    """Whether there is an ASGI server in front (a2wsgi tells, hypercorn's own bridge does not)."""
+    return "asgi.scope" in environ
 
 
 def _say(text: str) -> None:

@@ -91,6 +91,14 @@ def test_where_nothing_is_wrong_nothing_is_said(
 
 
 @pytest.mark.parametrize("path", [*PUBLISH, "/page"])
+def test_publishing_through_a_bridge_to_an_asgi_server_is_fine(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(small_app(), path, {"asgi.scope": {}, "wsgi.multithread": True, "wsgi.multiprocess": True})
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", [*PUBLISH, "/page"])
 def test_publishing_on_a_server_that_does_one_thing_at_a_time_is_fine(
     path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,6 +156,26 @@ def test_a_server_that_tells_nobody_of_its_end_is_named(
     assert "drain_worker()" in record.getMessage()
 
 
+def test_a_server_without_a_name_is_not_called_by_it(
+    unwatched: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(small_app(), "/mine", {**OTHER, "SERVER_SOFTWARE": ""})
+    assert "when this server is about to stop" in caplog.text
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_a_bridge_to_an_asgi_server_is_said_once_and_nothing_else(
+    path: str, unwatched: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bridges say of themselves that there are several processes, whatever is true."""
+    bridge = {"asgi.scope": {}, "wsgi.multithread": True, "wsgi.multiprocess": True}
+    ask(small_app(), path, bridge, times=3)
+    (record,) = caplog.records
+    assert "ASGI" in record.getMessage()
+    assert "a client that has left" in record.getMessage()
+    assert "gunicorn" in record.getMessage()
+
+
 def test_the_server_of_development_is_not_scolded(
     unwatched: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,8 +199,8 @@ def test_under_gunicorn_without_a_configuration_the_first_stream_has_the_worker_
     unwatched: None, gunicorns: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = small_app()
-    for _ in range(3):
-        ask(app, "/mine", {**GEVENT, "gunicorn.socket": None})
+    for name in ("gunicorn/27", "gunicorn/27", "gevent/26 gunicorn/27"):  # gevent_pywsgi's
+        ask(app, "/mine", {**GEVENT, "SERVER_SOFTWARE": name})
     assert len(watchers()) == 1
     gunicorns.alive = False
     wait_until(app.extensions["streaming"].hub.closed.is_set, "the drain")
@@ -184,5 +212,5 @@ def test_a_worker_that_is_watched_already_is_not_watched_twice(
 ) -> None:
     app = small_app()
     watch_worker(gunicorns)
-    ask(app, "/mine", {**GEVENT, "gunicorn.socket": None})
+    ask(app, "/mine", GEVENT)
     assert len(watchers()) == 1
