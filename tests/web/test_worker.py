@@ -19,6 +19,7 @@ class Config:
     """The part of gunicorn's configuration that is looked at."""
 
     workers: int = 1
+    graceful_timeout: int = 10
 
 
 @dataclass
