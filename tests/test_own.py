@@ -5,13 +5,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
-from streaming import Member
+from streaming import Member, Streaming
+from streaming.hub import keeper
 from streaming.hub.hub import Hub
 from streaming.hub.presence import Presence
 from streaming.logs import open_log
@@ -175,3 +178,32 @@ def test_a_child_that_ends_takes_out_nobody_elses_members(home: str, tmp_path: P
 
         assert in_child(work) == 0
         assert [member.id for member in log.members("room")] == ["parent"]
+
+
+@in_greenlets
+def test_a_child_forked_among_greenlets_does_not_end_its_parents_runs() -> None:
+    keeper.LOOK = 0.01
+    with tempfile.TemporaryDirectory() as folder:
+        app = Flask("app")
+        app.config["STREAMING_LOG"] = f"sqlite:///{folder}/log.db"
+        streaming, goes_on = Streaming(app), threading.Event()
+
+        def produce() -> Iterator[str]:
+            goes_on.wait(PATIENCE)
+            yield "all of it"
+
+        def look_on() -> None:
+            for _ in range(100):
+                time.sleep(0.01)
+
+        with app.app_context():
+            run = streaming.run(produce, on_disconnect=0.2)
+            with streaming.subscribe(run.channel):
+                (made,) = app.extensions["streaming"].runs.making.made.values()
+                wait_until(lambda: made.lonely < time.monotonic(), "it is seen that somebody reads")
+                assert in_child(look_on) == 0
+                goes_on.set()
+                answer = wait_until(lambda: run.answer().is_over and run.answer(), "it is made")
+            assert (answer.state, answer.text) == ("done", "all of it")
+            app.extensions["streaming"].close()
+            app.extensions["streaming"].hub.log.close()

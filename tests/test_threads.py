@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from streaming import InvalidMessage, LogUnavailable, Streaming, threads
+from streaming import InvalidMessage, LogUnavailable, Streaming, current_run, threads
 from streaming.hub.hub import Hub
 from streaming.hub.presence import Presence
 from streaming.logs import Log, Retention
@@ -229,6 +229,28 @@ def test_an_application_that_is_set_up_in_a_greenlet_may_be_used_by_a_thread_fir
             assert streaming.publish("a", "text").id.offset == 1
 
     native(publish)()
+
+
+@in_greenlets
+def test_a_thread_may_begin_a_run_and_work_for_one() -> None:
+    app = Flask("app")
+    app.testing = True
+    streaming = Streaming(app)
+
+    def produce(word: str) -> None:
+        run = current_run()
+        native(lambda: run.say(word))()
+        native(lambda: run.wait(0.01))()
+
+    def begin() -> None:
+        with app.app_context():
+            run = streaming.run(produce, "said")
+            answer = wait_until(lambda: run.answer().is_over and run.answer(), "it is made")
+            assert (answer.state, answer.text) == ("done", "said")
+            assert [one.id for one in streaming.runs()] == [run.id]
+            assert run.stop().state == "done"
+
+    native(begin)()
 
 
 @in_greenlets

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from ..bell import Bell
 from ..errors import LogUnavailable, UnknownRun
+from ..own import era, is_over
 from .generation import Phase
 from .hub import Hub
 from .making import MADE, PREFIX, Making, end_run
@@ -72,8 +73,11 @@ class Keeper:
                 self._is_there = False
 
     def _run(self) -> None:
+        born = era()
         while True:
             self._bell.wait(LOOK)
+            if is_over(born):
+                return
             self._making.try_again()
             try:
                 self._note_readers()
