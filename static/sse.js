@@ -33,7 +33,7 @@ function open() {
   stream.addEventListener("close", () => notice("close", t("sse.ended")));
   stream.addEventListener("error", (event) => {
     const { status: code, problem } = /** @type {CustomEvent} */ (event).detail;
-    notice("error", describeProblem(t, code, problem));
+    if (code && stream?.readyState === EventStream.CLOSED) notice("error", describeProblem(t, code, problem));
   });
   status.watch(stream, t("sse.channels", { channels: CHANNELS.join(", ") }));
 }

@@ -1,10 +1,11 @@
 // @ts-check
 import { Channels } from "./channels.js";
+import { withFaceOfEventSource } from "./event-source.js";
 import { SseConnection } from "./sse-connection.js";
 import { after, checked } from "./sse-request.js";
 
 /** Our own event names; a server's event of the name arrives with `server-` before it. */
-const OWN_NAMES = new Set(["state", "error"]);
+const OWN_NAMES = new Set(["state", "open", "error"]);
 
 /**
  * @typedef {object} Requesting
@@ -12,25 +13,28 @@ const OWN_NAMES = new Set(["state", "error"]);
  * @property {HeadersInit} [headers]
  * @property {BodyInit | null} [body]  sent again with each attempt, so no ReadableStream
  * @property {RequestCredentials} [credentials]
+ * @property {boolean} [withCredentials]  the word of EventSource for `credentials: "include"`
  * @property {string} [lastEventId]  resume after this id
  */
 
 /** @typedef {Requesting & import("./sse-connection.js").Reading} EventStreamOptions */
 
 /**
- * Server-sent events over fetch: what `EventSource` does, with headers, any method and a body, and
- * it says what goes on.
+ * Server-sent events over fetch: an `EventSource`, with headers, any method and a body, and it says
+ * what goes on.
  *
  * Resumes with `Last-Event-ID`; keeps to the server's `retry:` (until a connection opens again) and
  * `Retry-After`; never reconnects after `event: close`, status 204, a 4xx that does not pass, or a
  * wrong Content-Type.
  *
  * Dispatches each event of the stream as a MessageEvent of its name (`message` if it has none), with
- * the `channel` it is of, "" if of none or if the stream is not ours,
- * `state` on each change (see Connection), and, just before an answer of the server closes it for
- * good, `error`: a CustomEvent with `detail: {status, problem, reason}`.
+ * the `channel` it is of, "" if of none or if the stream is not ours; and `state` on each change
+ * (see Connection).
+ *
+ * Other than an EventSource it comes back after a 5xx too, gives up after `backoff.limit` attempts,
+ * and a server's own events `state`, `open` and `error` arrive with `server-` before the name.
  */
-export class EventStream extends SseConnection {
+export class EventStream extends withFaceOfEventSource(SseConnection) {
   /** @type {URL} */ #url;
   /** @type {RequestInit & {headers: Headers}} */ #init;
   #channels = new Channels();
@@ -43,7 +47,8 @@ export class EventStream extends SseConnection {
    */
   constructor(url, options = {}) {
     const { body = null, method = body === null ? "GET" : "POST" } = options;
-    const { credentials = "same-origin" } = options;
+    const { withCredentials = false } = options;
+    const { credentials = withCredentials ? "include" : "same-origin" } = options;
     const headers = new Headers(options.headers);
     if (!headers.has("Accept")) headers.set("Accept", "text/event-stream");
     const init = { method, headers, body, credentials };
@@ -51,6 +56,16 @@ export class EventStream extends SseConnection {
     super(options, options.lastEventId);
     this.#url = target;
     this.#init = init;
+  }
+
+  /** The address, in full. */
+  get url() {
+    return this.#url.href;
+  }
+
+  /** Whether cookies go to other origins too. */
+  get withCredentials() {
+    return this.#init.credentials === "include";
   }
 
   /** Where to resume: the id of the newest event that was dispatched. */
@@ -74,11 +89,14 @@ export class EventStream extends SseConnection {
    * @override
    * @param {number} status
    * @param {import("./errors.js").StreamError | null} error
-   * @param {string} reason
    */
-  _refused(status, error, reason) {
-    const detail = { status, problem: error?.problem ?? null, reason };
-    this.dispatchEvent(new CustomEvent("error", { detail }));
+  _refused(status, error) {
+    this._answered(status, error?.problem ?? null);
+  }
+
+  /** @protected @override @param {number} status */
+  _refusedForNow(status) {
+    this._answered(status);
   }
 
   /** @protected @override @param {import("./sse-parser.js").SseEvent} happened */
@@ -87,5 +105,6 @@ export class EventStream extends SseConnection {
     const name = OWN_NAMES.has(event) ? `server-${event}` : event;
     const told = new MessageEvent(name, { data, lastEventId, origin: this.#origin });
     this.dispatchEvent(Object.assign(told, { channel: this.#channels.of(happened) }));
+    if (event === "close") this._ended();
   }
 }

@@ -79,6 +79,9 @@ export class SseConnection extends Connection {
    */
   _refused(_status, _error, _reason) {}
 
+  /** The server has refused, and another attempt follows. @protected @param {number} _status */
+  _refusedForNow(_status) {}
+
   /**
    * Whether to try again after an answer that is no event stream.
    *
@@ -175,6 +178,7 @@ export class SseConnection extends Connection {
     if (!ok && this._passes(response)) {
       const { message } = new StreamError(status, null, response.statusText);
       void response.body?.cancel().catch(() => {});
+      if (!signal.aborted) this._refusedForNow(status);
       return this._again("refused", message, retryAfter(response));
     }
     if (status === 204) {
