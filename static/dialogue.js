@@ -26,6 +26,7 @@ import { after, begin, context, isOpen, isStale } from "./turn.js";
 export class Dialogue extends EventTarget {
   /** @type {Map<string, Turn>} in their order */ #turns = new Map();
   /** @type {Map<string, Answer>} */ #answers = new Map();
+  /** @type {WeakSet<Answer>} those that are told to stop */ #stopped = new WeakSet();
   #store;
   #client;
   #url;
@@ -116,15 +117,7 @@ export class Dialogue extends EventTarget {
 
   /** Stop every answer that is being given. */
   async stop() {
-    const stops = this.turns.filter(isOpen).map(async ({ id, location }) => {
-      const answer = this.#answers.get(id) ?? (location && this.#client.AnswerStream.resume(location));
-      try {
-        if (answer) await answer.stop();
-      } catch (error) {
-        this.#tell("trouble", { error });
-      }
-    });
-    await Promise.all(stops);
+    await Promise.all(this.turns.filter(isOpen).map((turn) => this.#stop(turn)));
   }
 
   /**
@@ -159,6 +152,20 @@ export class Dialogue extends EventTarget {
   /** Keep what there is of the answers that are not over: the page is about to go. */
   keep() {
     for (const turn of this.turns.filter(isOpen)) this.#store.keep(turn);
+  }
+
+  /** @param {Turn} turn */
+  async #stop(turn) {
+    if (turn.location) this.resume(turn.id); // if it is not read now, its end must be
+    const answer = this.#answers.get(turn.id);
+    if (!answer || this.#stopped.has(answer)) return;
+    this.#stopped.add(answer);
+    try {
+      await answer.stop();
+    } catch (error) {
+      this.#stopped.delete(answer); // it may be tried again
+      this.#tell("trouble", { error });
+    }
   }
 
   /** @param {string} id */

@@ -65,7 +65,11 @@ dialogue.on("lost", ({ id }) => {
   if (dialogue.open?.id === id) status.show({ state: "closed", kind: "limit" });
 });
 
-dialogue.on("trouble", () => status.tell("failed", t("typewriter.unstopped")));
+dialogue.on("trouble", () => {
+  isStopping = false;
+  tell();
+  status.tell("failed", t("typewriter.unstopped"));
+});
 
 dialogue.on("kept", ({ isKept }) => (find("unkept").hidden = isKept));
 

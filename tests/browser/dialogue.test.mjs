@@ -6,7 +6,7 @@ import { Dialogue } from "../../static/dialogue.js";
 import { MOST, SIZE, surplus, TurnStore } from "../../static/turn-store.js";
 import { after, begin, context, isOpen } from "../../static/turn.js";
 import * as client from "../../streaming/static/index.js";
-import { until } from "./helper.mjs";
+import { stream, until } from "./helper.mjs";
 import { problem, runServer } from "./run-server.mjs";
 
 /** localStorage as browsers have it, with room for so many characters. */
@@ -85,6 +85,7 @@ function open(t, server, { storage = new Storage(), now = Date.now, ...more } = 
   const url = server.ask;
   const dialogue = new Dialogue({ store, client: { AnswerStream }, url, describe, now });
   dialogue.log = [];
+  dialogue.store = store;
   for (const name of ["turn", "removed", "lost", "trouble", "kept"]) {
     dialogue.on(name, (detail) => dialogue.log.push({ name, ...detail }));
   }
@@ -210,6 +211,40 @@ test("a second tab goes on alone when the first is closed", async (t) => {
   assert.equal(last(two).text, "because");
 });
 
+test("what another tab has read of an answer does not set back who reads it too", async (t) => {
+  const storage = new Storage();
+  const server = await runServer(t);
+  const [one, two] = [1, 2].map(() => open(t, server, { storage }));
+  one.ask("why?");
+  await reached(two, "thinking");
+  server.run.say("text", "because");
+  for (const tab of [one, two]) await until(() => last(tab).text === "because");
+  const asked = server.requests.length;
+  const old = { ...last(two), text: "be", state: "writing" };
+  one.store.keep(old);
+  assert.equal(last(two).text, "because");
+  const [elsewhere] = [...storage.tabs];
+  const key = `flask-streaming.turn.${old.id}`;
+  const event = Object.assign(new Event("storage"), { key, newValue: null, storageArea: {} });
+  elsewhere.dispatchEvent(event); // of sessionStorage
+  assert.equal(one.turns.length, 1);
+  assert.equal(server.requests.length, asked);
+});
+
+test("what is too much to be kept is no longer shown", async (t) => {
+  const server = await runServer(t, { begin: (run) => run.say("text", "x".repeat(400)).end() });
+  const dialogue = open(t, server, { storage: new Storage(1800) });
+  for (const question of ["a", "b", "c", "d"]) {
+    dialogue.ask(question);
+    await reached(dialogue, "done");
+  }
+  assert.deepEqual(
+    dialogue.turns.map(({ question }) => question),
+    ["c", "d"],
+  );
+  assert.equal(dialogue.log.filter(({ name }) => name === "removed").length, 2);
+});
+
 test("what is removed or asked again in one tab is so in the other", async (t) => {
   const storage = new Storage();
   const server = await runServer(t, { begin: (run) => run.say("text", run.id).end() });
@@ -274,7 +309,7 @@ test("what goes wrong is said, and asking again works", async (t) => {
   assert.deepEqual([last(dialogue).detail, last(dialogue).status], ["", 0]);
 });
 
-test("an answer that ends without an end was interrupted", async (t) => {
+test("an answer that is interrupted, or ends without an end, is so", async (t) => {
   const server = await runServer(t);
   const dialogue = open(t, server);
   dialogue.ask("a");
@@ -283,6 +318,43 @@ test("an answer that ends without an end was interrupted", async (t) => {
   server.run.end("interrupted");
   await reached(dialogue, "interrupted");
   assert.equal(last(dialogue).text, "half");
+  server.handler = (_, response) => stream(response, "event: close\ndata: {}\n\n").end();
+  dialogue.ask("b");
+  await reached(dialogue, "interrupted");
+});
+
+test("an answer that was lost can be stopped", async (t) => {
+  const server = await runServer(t);
+  const dialogue = open(t, server);
+  dialogue.ask("a");
+  await reached(dialogue, "thinking");
+  const handler = server.handler;
+  server.handler = (_, response) => response.writeHead(502).end();
+  for (const socket of server.sockets) socket.destroy();
+  await until(() => dialogue.log.some(({ name }) => name === "lost"));
+  server.handler = handler;
+  await dialogue.stop();
+  await reached(dialogue, "stopped");
+});
+
+test("what another tab asks again is no longer what was asked before", async (t) => {
+  const storage = new Storage();
+  const server = await runServer(t);
+  const [one, two] = [1, 2].map(() => open(t, server, { storage }));
+  one.ask("a");
+  await reached(two, "thinking");
+  server.run.say("text", "old");
+  for (const tab of [one, two]) await until(() => last(tab).text === "old");
+  const old = server.run;
+  const handler = server.handler;
+  server.handler = (request, response, number) => {
+    if (request.method !== "POST") handler(request, response, number);
+  };
+  two.again(last(two).id);
+  await until(() => old.ended);
+  await until(() => old.readers.size === 0 && server.active === 1);
+  await new Promise((resolve) => setTimeout(resolve, 50)); // in which nothing may happen
+  assert.deepEqual([last(one).state, last(one).text], ["asking", ""]);
 });
 
 test("an answer that is not kept any more is gone, what was read of it stays", async (t) => {
@@ -325,6 +397,9 @@ test("an answer that cannot be stopped is said", async (t) => {
   server.handler = (_, response) => problem(response, 403, "Forbidden");
   await dialogue.stop();
   assert.equal(dialogue.log.at(-1).name, "trouble");
+  const asked = server.requests.length;
+  await Promise.all([dialogue.stop(), dialogue.stop()]);
+  assert.equal(server.requests.length, asked + 1); // again, but once
 });
 
 test("where nothing can be kept the conversation goes on, and says so", async (t) => {
@@ -404,6 +479,8 @@ test("a turn follows the parts of its answer", () => {
   assert.equal(follow(["reasoning", "a"], ["reasoning", "b"]).reasoning, "ab");
   assert.equal(follow(["gap", {}]).isWhole, false);
   assert.equal(follow(["data", { other: 1 }], ["tool-call", {}], ["usage", {}]).nodes.length, 0);
+  const block = (end) => ["data", { markdown: [["hr"]], end }];
+  assert.equal(follow(block(3), block(2), block(3), ["data", { markdown: [[]] }]).nodes.length, 2);
   const failed = follow(
     ["error", "My words."],
     ["end", { state: "failed", detail: "Failed.", status: 500 }],
