@@ -75,12 +75,12 @@ class Farewell(Closing):
 
         Closing a socket with unread input would reset the connection and lose what is under way.
         """
-        while not self.is_heard:
+        while not (self.is_heard or inlet.is_over):
             with suppress(ProtocolError):  # what follows a fault has no meaning: it is told of it
                 while (value := inlet.next()) is not None:
                     if isinstance(value, frames.Close):
                         self._note(Move.HEARD)
-            if not self.is_heard and not inlet.read():
+            if not (self.is_heard or inlet.read()):
                 self._note(Move.LOST)
                 return
         self._line.wait_over(until)

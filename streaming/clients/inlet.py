@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ..bell import is_crowded, wait_turn
+from ..errors import ProtocolError
 from ..wire import frames
 from . import sockets
 from .line import Line
@@ -25,6 +26,13 @@ WAITED = 0.0001
 BRIEFLY = 1e-6
 """Seconds that a read without waiting may wait: none would make every send fail that has to."""
 
+CONTROLS = 10_000
+"""Pings and pongs that a client may send within ``PERIOD`` seconds."""
+
+PERIOD = 10.0
+
+_CONTROLS = (frames.Pong, frames.Ping)  # without what a decoder says of its progress
+
 _NOTHING: Iterator[frames.Received] = iter(())
 
 
@@ -38,11 +46,14 @@ class Inlet:
     """
 
     __slots__ = (
+        "_controls",
+        "_controls_since",
         "_decoder",
         "_line",
         "_received",
         "_timeout",
         "heard",
+        "is_over",
         "is_waiting",
         "kept",
         "lock",
@@ -60,12 +71,16 @@ class Inlet:
         """When something last arrived, and others last had a turn (``time.monotonic``)."""
         self.is_waiting = False
         """Whether somebody waits for the client now."""
+        self.is_over = False
+        """Whether nothing counts any more of what the client has said, read or not."""
         self.kept: tuple[str | bytes, ...] = ()
         """Messages that were read before anybody asked for them."""
         self.lock = threading.Lock()
         """Held by whoever reads, where somebody else may want to."""
         self._line = line
         self._decoder = frames.Decoder(limit, decompress=decompress)
+        self._controls = 0  # pings and pongs since then
+        self._controls_since = self.heard
         self._received = _NOTHING  # what was read and not yet given away
         self._timeout = line.sock.gettimeout()
 
@@ -91,6 +106,10 @@ class Inlet:
         """
         for value in self._received:
             self._give_turns(time.monotonic())
+            if self.is_over:
+                break
+            if type(value) in _CONTROLS:
+                self._count_control()
             return value
         self._received = _NOTHING
         return None
@@ -101,6 +120,8 @@ class Inlet:
         Blocks. Whoever exchanges the socket of the line meanwhile tells the reader to rest.
         """
         self._line.uncork()
+        if self.is_over:
+            return False
         if timeout is not None:
             timeout = max(timeout, BRIEFLY)
         sock = self._line.sock
@@ -149,8 +170,20 @@ class Inlet:
             self.feed(data)
         return True  # the end is found again
 
+    def _count_control(self) -> None:
+        self._controls += 1
+        if self._controls > CONTROLS:
+            if self.heard - self._controls_since < PERIOD:
+                self.is_over = True
+                raise ProtocolError("Pings or pongs without end.", 1008)
+            self._controls, self._controls_since = 0, self.heard
+
     def _give_turns(self, now: float) -> None:
-        """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say."""
+        """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say.
+
+        Where others flood, too, nothing more is done for one who has left.
+        """
         if now - self.turn > SLICE:
             wait_turn()
             self.turn = time.monotonic()
+            self.is_over = is_crowded() and sockets.is_gone(self._line.sock)

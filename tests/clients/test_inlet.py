@@ -11,9 +11,9 @@ import pytest
 
 from streaming import Connection
 from streaming.clients import client as clients
-from streaming.clients import inlet, life
+from streaming.clients import inlet, life, sockets
 from tests.clients.routes import Handler, app_of, echo, raw
-from tests.live.raw_websocket import BINARY, CLOSE, PONG, TEXT, encode
+from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, encode
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until
 
@@ -163,6 +163,55 @@ def test_who_begins_to_talk_while_a_crowd_works_waits_behind_it(
         ws.send(TEXT, b"x")
         assert ws.read_text() == "x"
     assert bool(waited) == crowded
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_of_a_crowd_that_floods_nothing_is_worked_off_for_those_who_have_left(
+    monkeypatch: pytest.MonkeyPatch, turns: list[float], crowded: bool
+) -> None:
+    go_on, taken = threading.Event(), []
+
+    def take(message: object) -> None:
+        taken.append(message)
+        assert go_on.wait(PATIENCE)
+
+    monkeypatch.setattr(inlet, "is_crowded", lambda: crowded)
+    with serve(app_of(lambda ws: take)) as site:
+        with raw(site) as ws:
+            ws.socket.sendall(encode(TEXT, b"x") * 3_000)
+            wait_until(lambda: taken, "it is served")
+            (connection,) = site.registry.clients()
+        wait_until(lambda: sockets.is_gone(connection.line.sock), "it has left")
+        go_on.set()
+        site.wait_empty()
+    assert len(taken) == (1 if crowded else 3_000)
+
+
+def test_pings_and_pongs_without_end_are_against_the_rules() -> None:
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(PONG) * inlet.CONTROLS + encode(TEXT, b"x"))
+        assert ws.read_text() == "x"
+        ws.socket.sendall(encode(PONG))
+        assert ws.read_close().close_code == 1008
+        site.wait_empty()
+
+
+def test_a_message_may_have_more_fragments_than_pings_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inlet, "CONTROLS", 10)
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        fragments = encode(CONTINUATION, b"x", first_bits=0) * 5_000
+        ws.socket.sendall(encode(TEXT, b"x", first_bits=0) + fragments + encode(CONTINUATION))
+        assert ws.read_text() == "x" * 5_001
+
+
+def test_pings_and_pongs_may_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inlet, "CONTROLS", 100)
+    monkeypatch.setattr(inlet, "PERIOD", 0.0)
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(PONG) * 1_000 + encode(TEXT, b"x"))
+        assert ws.read_text() == "x"
 
 
 def test_a_flood_behind_the_goodbye_gives_turns_and_is_cut(turns: list[float]) -> None:
