@@ -182,7 +182,7 @@ class Lagged(StreamingError):
 class StreamEnded(StreamingError):
     """Nobody's: all that was followed has ended, and everything was told."""
 
-    status = 200
+    status = 410
     close_code = 1000
     title = "The end"
 
@@ -228,8 +228,8 @@ class RunStopped(StreamingError):
     status = 409
     title = "Stopped"
 
-    def __init__(self) -> None:
-        super().__init__("The run was stopped.")
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or "The run was stopped.")
 
 
 class TooManyRuns(StreamingError):

@@ -439,8 +439,11 @@ def test_the_address_of_an_answer_is_told_to_nobody_else(app: Flask) -> None:
         assert reader.next_event() is not None
         with site.get("/clients") as client:
             rows = client.json()["clients"]
+        where = reader.headers["location"]
+        with site.get(where, method="DELETE") as stopping:
+            assert stopping.json()["state"] == "stopped"
     assert ["run:…"] in [row["channels"] for row in rows]
-    assert reader.headers["location"].rpartition("/")[2] not in json.dumps(rows)
+    assert where.rpartition("/")[2] not in json.dumps(rows)
 
 
 def test_the_ticker_starts_with_the_first_request_and_not_before(app: Flask) -> None:

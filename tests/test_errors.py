@@ -28,6 +28,10 @@ TRANSLATIONS = {
     "ProtocolError": (400, 1002),
     "LogUnavailable": (503, 1013),
     "TooManyClients": (503, 1013),
+    "TooManyRuns": (503, 1013),
+    "UnknownRun": (404, 1008),
+    "RunStopped": (409, 1011),
+    "StreamEnded": (410, 1000),
     "ChannelEnded": (409, 1008),
     "Lagged": (503, 1013),
     "HubClosed": (503, 1012),
@@ -43,7 +47,7 @@ def test_every_class_has_the_status_and_the_close_code_of_its_kind() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_status_and_close_code_exists(kind: type[StreamingError]) -> None:
     assert HTTPStatus(kind("why").status) >= 400
-    assert 1002 <= kind("why").close_code <= 1013
+    assert 1000 <= kind("why").close_code <= 1013
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -158,7 +158,7 @@ def check_unset(app: Flask) -> None:
         )
 
 
-def create_state(app: Flask, authorize: Authorize, name: str) -> State:
+def create_state(app: Flask, authorize: Authorize, name: str = "streaming") -> State:
     """Give ``app`` its state.
 
     Raises:

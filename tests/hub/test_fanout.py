@@ -551,13 +551,13 @@ def test_whoever_returns_in_the_midst_of_a_batch_with_a_full_socket_misses_nothi
 def test_whoever_stalls_elsewhere_in_the_midst_of_a_batch_and_parks_again_gets_it_once() -> None:
     """Its new seat is not the one that the batch was meant for."""
     hub, fd = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY)
-    subs = crowd(hub, fd, LOOK * 100)
+    subs = crowd(hub, fd, LOOK * 300)
     last = Client(hub, Lines(), channels=["a", "b"])
 
     def stall_and_park() -> None:
         stuffed = last.fill()
         hub.publish("b", "elsewhere")
-        wait_until(lambda: last.sub.phase is Reading.LAGGING, "it has stalled")
+        give_turns_until(lambda: last.sub.phase is Reading.LAGGING)
         last.receive(stuffed)
         last.park()
 

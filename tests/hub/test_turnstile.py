@@ -8,7 +8,7 @@ import pytest
 from streaming.hub.turnstile import Turnstile
 from streaming.hub.workers import SLICE
 from tests.greenlets import in_greenlets
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 
 @pytest.mark.parametrize("most", [1, 3])
@@ -79,9 +79,9 @@ def test_one_who_works_long_gives_turns_when_asked_to_pause() -> None:
     other = threading.Thread(target=look)
     other.start()
     with turnstile:
-        until = time.monotonic() + SLICE * 50
-        while time.monotonic() < until:
+        until = time.monotonic() + PATIENCE
+        while len(turns) <= 10 and time.monotonic() < until:
             turnstile.pause()
     is_over.append(True)
-    other.join(20)
+    other.join(PATIENCE)
     assert len(turns) > 10

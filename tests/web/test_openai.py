@@ -11,8 +11,8 @@ from flask import Flask
 from streaming import Part, Streaming, current_run, openai_api
 from streaming.hub import keeper
 from tests.hub.test_runs import Gate, Refusal
-from tests.polling import PATIENCE
-from tests.sites import Site, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, serve
 
 
 class Model:

@@ -17,8 +17,8 @@ from streaming.web import runs as web_runs
 from tests.greenlets import ROOT
 from tests.hub.test_runs import Gate, Refusal
 from tests.live.clients import Event, RawClient
-from tests.polling import PATIENCE
-from tests.sites import WAYS, Site, Way, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import WAYS, Site, Way, serve
 
 SSE, NDJSON, TEXT, JSON = (
     "text/event-stream",
