@@ -205,5 +205,7 @@ def test_a_child_forked_among_greenlets_does_not_end_its_parents_runs() -> None:
                 goes_on.set()
                 answer = wait_until(lambda: run.answer().is_over and run.answer(), "it is made")
             assert (answer.state, answer.text) == ("done", "all of it")
-            app.extensions["streaming"].close()
-            app.extensions["streaming"].hub.log.close()
+            state = app.extensions["streaming"]
+            state.close()
+            wait_until(lambda: not state.runs.making.made and state.presence.is_idle, "all is over")
+            state.hub.log.close()
