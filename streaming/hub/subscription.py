@@ -298,7 +298,8 @@ class Subscription:
         return items
 
     def __iter__(self) -> Iterator[Message | Gap]:
-        """Everything as it comes, until this process is to stop or the subscription is closed.
+        """Everything as it comes, until all channels have ended, this process is to stop, or the
+        subscription is closed.
 
         Raises:
             Lagged: If it is too slow for a channel whose policy is ``disconnect``.
@@ -306,7 +307,7 @@ class Subscription:
         while not self.is_closed:
             try:
                 items = self.take()
-            except HubClosed:
+            except (HubClosed, StreamEnded):
                 return
             for item in items:
                 if not self.is_closed:

@@ -155,3 +155,10 @@ def test_who_stands_at_the_end_does_not_go_live() -> None:
             with pytest.raises(StreamEnded):
                 sub.read_on()
             assert sub.phase is Reading.LAGGING
+
+
+def test_a_loop_over_a_subscription_ends_with_its_channel(hub: Hub) -> None:
+    hub.publish("a", "one")
+    hub.end("a")
+    with hub.subscribe("a", after="start") as sub:
+        assert [item.data for item in sub if isinstance(item, Message)] == ["one", "{}"]
