@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -345,7 +346,7 @@ def test_a_disk_that_others_have_filled_refuses_and_goes_on_with_all_that_was_ac
         sent = [str(n) for n in range(10)]
         for text in sent:
             log.append("a", text)
-        (disk / "ballast").write_bytes(b"x" * free(disk))
+        fill(disk / "ballast")
         refused = []
         for n in range(50):
             text = f"{n}" * 500
@@ -388,6 +389,13 @@ def test_a_folder_that_may_only_be_read_refuses_and_goes_on_when_it_may_be_writt
         assert (second.epoch, second.offset) == (first.epoch, 2)
         assert held(log) == ["first", "second"]
         assert listener.wait(), "who follows is told"
+
+
+def fill(ballast: Path) -> None:
+    """Write until nothing more goes in; the log may write at the same time."""
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * max(free(ballast.parent), 1))
 
 
 def free(disk: Path) -> int:
@@ -516,7 +524,9 @@ sys.stdin.readline(); db.execute("COMMIT")
 
 def writes(log: SqliteLog) -> Callable[[sqlite3.Connection], object]:
     draft = Message("a", "x" * 500_000, Position("", 0), size=500_000)
-    return lambda db: log._history.append(db, draft, log.process.writer.now(), lambda *_: None)
+    return lambda db: log._history.append(
+        db, draft, log.process.writer.now(), lambda *_: None, last=False
+    )
 
 
 # Locks
