@@ -81,7 +81,6 @@ class Model:
             SourceFailed: If its server cannot be reached, or ends without an end.
             APIStatusError: If the server refuses; ``openai``'s own.
         """
-        from httpx import TransportError
         from openai import APIConnectionError  # 0.6 s, for who has set a model
 
         reason = None
@@ -93,7 +92,7 @@ class Model:
                     yield from _parts(chunk)
                     if chunk.choices:
                         reason = chunk.choices[0].finish_reason or reason
-        except (APIConnectionError, TransportError) as error:
+        except APIConnectionError as error:
             raise SourceFailed(f"{self.name}: {error}") from error
         if reason is None:
             raise SourceFailed(f"{self.name}: the stream ended without a finish_reason")

@@ -169,6 +169,15 @@ def test_a_server_that_is_not_there_is_a_bad_gateway(server: ModelServer) -> Non
 
 
 @pytest.mark.parametrize("ends", [True, False])
+def test_a_server_that_breaks_off_before_a_word_is_a_bad_gateway(
+    client: FlaskClient, server: ModelServer, ends: bool
+) -> None:
+    server.say(finish=None)
+    server.ends = ends
+    assert ask(client).status_code == 502
+
+
+@pytest.mark.parametrize("ends", [True, False])
 def test_an_answer_that_breaks_off_has_failed_and_keeps_its_text(
     client: FlaskClient, server: ModelServer, ends: bool
 ) -> None:
