@@ -6,7 +6,6 @@ import threading
 import time
 from contextlib import suppress
 
-from .own import Own
 from .threads import is_elsewhere, wait_there
 
 
@@ -44,18 +43,3 @@ def give_turn() -> None:
     looks at its sockets only after dozens of such turns. Any time above 0 makes it look.
     """
     time.sleep(1e-9)
-
-
-_waiting = Own(lambda: threading.Lock())  # looked up when it is made: greenlets have their own
-
-
-def wait_turn() -> None:
-    """``give_turn`` for one of many that have work without end: they go on one at a time, each
-    behind a turn for all others. So the share of one falls as their number grows."""
-    with _waiting():
-        give_turn()
-
-
-def is_crowded() -> bool:
-    """Whether somebody waits in ``wait_turn``: who comes with more such work should wait there."""
-    return _waiting().locked()

@@ -1,17 +1,14 @@
 """streaming/bell.py: a wake-up that is never missed, under threads and greenlets."""
 
-import itertools
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from streaming.bell import Bell, give_turn, is_crowded, wait_turn
-from tests.greenlets import ROOT, in_greenlets
+from streaming.bell import Bell, give_turn
+from tests.greenlets import in_greenlets
 from tests.polling import PATIENCE
 
 
@@ -131,70 +128,3 @@ def test_a_turn_is_for_those_too_that_wait_for_their_socket() -> None:
     listener.join(PATIENCE)
     ours.close()
     theirs.close()
-
-
-@in_greenlets
-def test_of_a_crowd_that_has_work_without_end_one_goes_on_at_a_time() -> None:
-    """All others have a turn behind each: they would wait for the whole crowd otherwise."""
-    seen: list[str] = []
-    working = list(range(50))
-
-    def work(number: int) -> None:
-        for _ in range(10):
-            seen.append("crowd")
-            wait_turn()
-        working.remove(number)
-
-    def look() -> None:
-        while working:
-            seen.append("other")
-            time.sleep(1e-9)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in tuple(working)]
-    threads.append(threading.Thread(target=look))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    first = seen.index("other")  # all of them begin at once
-    runs = [len(list(run)) for who, run in itertools.groupby(seen[first:]) if who == "crowd"]
-    assert sum(runs) > 400
-    assert max(runs) <= 3
-
-
-@in_greenlets
-def test_whether_there_is_a_crowd_is_known_for_as_long_as_somebody_waits() -> None:
-    assert not is_crowded()
-    waiting = [threading.Thread(target=wait_turn) for _ in range(20)]
-    for thread in waiting:
-        thread.start()
-    was_crowded = False
-    while any(thread.is_alive() for thread in waiting):
-        was_crowded |= is_crowded()
-        time.sleep(1e-9)
-    assert was_crowded
-    assert not is_crowded()
-
-
-LATE = """
-import threading, time
-from streaming.bell import wait_turn
-wait_turn()
-from gevent import monkey
-monkey.patch_all()
-threads = [threading.Thread(target=wait_turn) for _ in range(5)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join(5)
-    assert not thread.is_alive()
-print("passed")
-"""
-
-
-def test_a_crowd_that_was_one_of_threads_may_become_one_of_greenlets() -> None:
-    """A native lock would hold up all of them, for ever."""
-    child = subprocess.run(
-        [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert child.stdout + child.stderr == "passed\n"

@@ -10,9 +10,12 @@ from ..message import Message
 from ..wire import frames
 from ..wire.closing import Closing, Ending, Move
 from .closed import ConnectionClosed
-from .inlet import Inlet
+from .inlet import READ, Inlet
 from .line import Line
 from .outlet import Writing
+
+BEHIND = 64
+"""Reads for which a client is followed behind our close frame, and those of one message more."""
 
 SETTLE = 1.0
 """Seconds a client that closes is kept for what it published last."""
@@ -74,13 +77,16 @@ class Farewell(Closing):
         ``until`` (``time.monotonic``). Whoever gives no close frame in time is cut meanwhile.
 
         Closing a socket with unread input would reset the connection and lose what is under way.
+        So what still comes is read and dropped, but not without end.
         """
+        reads = BEHIND + inlet.limit // READ
         while not (self.is_heard or inlet.is_over):
             with suppress(ProtocolError):  # what follows a fault has no meaning: it is told of it
                 while (value := inlet.next()) is not None:
                     if isinstance(value, frames.Close):
                         self._note(Move.HEARD)
-            if not (self.is_heard or inlet.read()):
+            reads -= 1
+            if not self.is_heard and (reads < 0 or not inlet.read()):
                 self._note(Move.LOST)
                 return
         self._line.wait_over(until)

@@ -8,14 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from ..bell import is_crowded, wait_turn
 from ..errors import ProtocolError
 from ..wire import frames
 from . import sockets
 from .line import Line
-
-SLICE = 0.005
-"""Seconds after which a client that never stops talking lets others have a turn."""
+from .turns import SLICE, Turns
 
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
@@ -26,12 +23,18 @@ WAITED = 0.0001
 BRIEFLY = 1e-6
 """Seconds that a read without waiting may wait: none would make every send fail that has to."""
 
+ELSEWHERE = 0.0003
+"""Seconds of work that are counted at most where others had a turn meanwhile: greenlets have one
+processor's time together, and nobody knows whose it was."""
+
 CONTROLS = 10_000
 """Pings and pongs that a client may send within ``PERIOD`` seconds."""
 
 PERIOD = 10.0
 
 _CONTROLS = (frames.Pong, frames.Ping)  # without what a decoder says of its progress
+
+_turns = Turns()
 
 _NOTHING: Iterator[frames.Received] = iter(())
 
@@ -46,16 +49,20 @@ class Inlet:
     """
 
     __slots__ = (
+        "_begun",
         "_controls",
         "_controls_since",
+        "_counted",
         "_decoder",
         "_line",
         "_received",
         "_timeout",
+        "_used",
         "heard",
         "is_over",
         "is_waiting",
         "kept",
+        "limit",
         "lock",
         "turn",
     )
@@ -75,6 +82,8 @@ class Inlet:
         """Whether nothing counts any more of what the client has said, read or not."""
         self.kept: tuple[str | bytes, ...] = ()
         """Messages that were read before anybody asked for them."""
+        self.limit = limit
+        """How many bytes a message may have."""
         self.lock = threading.Lock()
         """Held by whoever reads, where somebody else may want to."""
         self._line = line
@@ -83,6 +92,9 @@ class Inlet:
         self._controls_since = self.heard
         self._received = _NOTHING  # what was read and not yet given away
         self._timeout = line.sock.gettimeout()
+        self._begun = self.heard  # when its slice began, by the clock
+        self._counted = time.thread_time()  # up to where the processor's time was counted
+        self._used = 0.0  # seconds of it that went into this client since others had a turn
 
     @property
     def is_empty(self) -> bool:
@@ -105,7 +117,7 @@ class Inlet:
             ProtocolError: If it has no meaning; nothing behind it has.
         """
         for value in self._received:
-            self._give_turns(time.monotonic())
+            self._count_work()
             if self.is_over:
                 break
             if type(value) in _CONTROLS:
@@ -120,6 +132,7 @@ class Inlet:
         Blocks. Whoever exchanges the socket of the line meanwhile tells the reader to rest.
         """
         self._line.uncork()
+        self._count_work()
         if self.is_over:
             return False
         if timeout is not None:
@@ -145,9 +158,10 @@ class Inlet:
                 with suppress(OSError):
                     sock.settimeout(None)
         self.heard = now = time.monotonic()
-        if now - began > WAITED and not is_crowded():
-            self.turn = now
-        self._give_turns(now)
+        if now - began > WAITED:
+            self.turn = self._begun = now
+            self._counted = time.thread_time()
+            self._used = max(0.0, self._used - (now - began))
         if data:
             self.feed(data)
         return bool(data)
@@ -178,12 +192,22 @@ class Inlet:
                 raise ProtocolError("Pings or pongs without end.", 1008)
             self._controls, self._controls_since = 0, self.heard
 
-    def _give_turns(self, now: float) -> None:
-        """Let others run: a greenlet's ``recv`` does not, as long as the client has more to say.
+    def _count_work(self) -> None:
+        """Count the work since the last look as this client's, and let others run when it was
+        enough: a greenlet's ``recv`` does not, as long as the client has more to say.
 
         Where others flood, too, nothing more is done for one who has left.
         """
-        if now - self.turn > SLICE:
-            wait_turn()
-            self.turn = time.monotonic()
-            self.is_over = is_crowded() and sockets.is_gone(self._line.sock)
+        now = time.thread_time()
+        spent, self._counted = max(0.0, now - self._counted), now
+        if _turns.running != id(self):
+            _turns.running = id(self)
+            self._begun = time.monotonic()
+            spent = min(spent, ELSEWHERE)
+        self._used += spent
+        if self._used > SLICE:
+            used = max(self._used, time.monotonic() - self._begun)
+            is_crowded = _turns.take(id(self), used)
+            self._used, self._counted = 0.0, time.thread_time()
+            self.turn = self._begun = time.monotonic()
+            self.is_over = is_crowded and sockets.is_gone(self._line.sock)

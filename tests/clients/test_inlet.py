@@ -11,9 +11,10 @@ import pytest
 
 from streaming import Connection
 from streaming.clients import client as clients
-from streaming.clients import inlet, life, sockets
+from streaming.clients import farewell, inlet, life, sockets
+from streaming.clients.turns import Turns
 from tests.clients.routes import Handler, app_of, echo, raw
-from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, encode
+from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, RawWebSocket, encode
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until
 
@@ -130,7 +131,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When turns were given, where every piece of work is long enough for one."""
     given: list[float] = []
     monkeypatch.setattr(inlet, "SLICE", -1.0)
-    monkeypatch.setattr(inlet, "wait_turn", lambda: given.append(time.monotonic()))
+    monkeypatch.setattr(Turns, "take", lambda *_: given.append(time.monotonic()))
     return given
 
 
@@ -148,21 +149,20 @@ def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float])
     assert len(turns) >= 5000 // 256
 
 
-@pytest.mark.parametrize("crowded", [True, False])
-def test_who_begins_to_talk_while_a_crowd_works_waits_behind_it(
-    monkeypatch: pytest.MonkeyPatch, crowded: bool
+def test_who_says_a_little_while_a_crowd_floods_does_not_wait_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    waited: list[bool] = []
-    monkeypatch.setattr(inlet, "SLICE", 30.0)
-    monkeypatch.setattr(inlet, "wait_turn", lambda: waited.append(True))
-    monkeypatch.setattr(inlet, "is_crowded", lambda: crowded)
+    waited: list[object] = []
+    monkeypatch.setattr(Turns, "take", lambda self, who, used: waited.append(who))
     with serve(app_of(echo)) as site, raw(site) as ws:
         (connection,) = wait_until(site.registry.clients, "the client")
-        wait_until(lambda: connection.inlet.is_waiting, "it is waited for")
-        connection.inlet.turn -= 60.0  # it was silent for a while
-        ws.send(TEXT, b"x")
-        assert ws.read_text() == "x"
-    assert bool(waited) == crowded
+        for _ in range(20):
+            wait_until(lambda: connection.inlet.is_waiting, "it is waited for")
+            connection.inlet.turn -= 60.0  # it was silent for a while, and others were served
+            monkeypatch.setattr(inlet._turns, "running", 0)
+            ws.send(TEXT, b"x")
+            assert ws.read_text() == "x"
+    assert not waited
 
 
 @pytest.mark.parametrize("crowded", [True, False])
@@ -175,7 +175,7 @@ def test_of_a_crowd_that_floods_nothing_is_worked_off_for_those_who_have_left(
         taken.append(message)
         assert go_on.wait(PATIENCE)
 
-    monkeypatch.setattr(inlet, "is_crowded", lambda: crowded)
+    monkeypatch.setattr(Turns, "take", lambda *_: crowded)
     with serve(app_of(lambda ws: take)) as site:
         with raw(site) as ws:
             ws.socket.sendall(encode(TEXT, b"x") * 3_000)
@@ -218,10 +218,29 @@ def test_a_flood_behind_the_goodbye_gives_turns_and_is_cut(turns: list[float]) -
     with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
         assert ws.read_close().close_code == 1000
         before = len(turns)
-        until = time.monotonic() + PATIENCE
-        with suppress(ConnectionError, TimeoutError):
-            while time.monotonic() < until:
-                ws.socket.sendall(encode(PONG) * 1000)
-        assert time.monotonic() < until
+        flood(ws, encode(PONG) * 1000)
         site.wait_empty()
         assert len(turns) > before
+
+
+def test_a_flood_behind_the_goodbye_is_not_read_for_long() -> None:
+    reads = mock.patch.object(inlet.Inlet, "read", autospec=True, side_effect=inlet.Inlet.read)
+    with (
+        mock.patch.object(clients, "FAREWELL", 60.0),
+        mock.patch.object(farewell, "BEHIND", 3),
+        serve(app_of(lambda ws: None)) as site,
+        raw(site) as ws,
+        reads as read,
+    ):
+        flood(ws, b"x" * 100_000)
+        site.wait_empty()
+        assert read.call_count <= 3 + 1, "the limit of a message is one read more"
+
+
+def flood(ws: RawWebSocket, block: bytes) -> None:
+    """Send without end, until the server has had enough."""
+    until = time.monotonic() + PATIENCE
+    with suppress(ConnectionError, TimeoutError):
+        while time.monotonic() < until:
+            ws.socket.sendall(block)
+    assert time.monotonic() < until

@@ -130,6 +130,9 @@ class Bare:
     def monotonic(self) -> float:
         return self.now
 
+    def thread_time(self) -> float:
+        return time.thread_time()
+
     def wait(self, seconds: float) -> StreamingError | None:
         """Why it is over after so many seconds, in which it is looked at when it asks for it."""
         until = self.now + seconds

@@ -38,7 +38,9 @@ def upload() -> str:
     return str(len(request.get_data()))
 
 
-Sock(app).route("/echo")(lambda ws: ws.send)
+sock = Sock(app)
+sock.route("/echo", endpoint="echo")(lambda ws: ws.send)
+sock.route("/silent", endpoint="silent")(lambda ws: lambda message: None)
 
 
 @app.get("/")

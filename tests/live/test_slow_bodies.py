@@ -79,7 +79,8 @@ def test_bodies_that_do_not_come_are_given_up(
         victim = Victim(server)
         before = descriptors(server)
         slow = [stack.enter_context(begin_body(server, path)) for _ in range(60)]
-        victim.watch()
+        victim.ask(30)
+        victim.report("beside")
         assert {read_all(connection)[:13] for connection in slow} == {b"HTTP/1.1 408 "}
         stack.close()
         wait_until(lambda: descriptors(server) <= before + 2, "the descriptors are back")
@@ -92,7 +93,8 @@ def test_a_full_worker_lets_go_of_who_has_it_wait(start: Start) -> None:
         for _ in range(3):
             for _ in range(100):
                 stack.enter_context(begin_body(server, "/upload"))
-            victim.watch(10)
+            victim.ask(10)
+        victim.report("beside")
 
 
 @pytest.mark.parametrize("keepalive", [0, 1, 75])
@@ -104,7 +106,8 @@ def test_heads_that_do_not_come_are_given_up(start: Start, keepalive: int) -> No
         for said in starts if keepalive < 10 else filter(None, starts):
             slow.append(stack.enter_context(connect(server)))
             slow[-1].sendall(said)
-        victim.watch()
+        victim.ask(30)
+        victim.report("beside")
         assert {read_all(connection) for connection in slow} == {b""}
 
 
@@ -151,7 +154,8 @@ def test_tls_handshakes_that_do_not_come_are_given_up(start: Start, said: bytes)
         slow = [stack.enter_context(connect(server)) for _ in range(30)]
         for connection in slow:
             connection.sendall(said)
-        victim.watch()
+        victim.ask(30)
+        victim.report("beside")
         for connection in slow:
             read_all(connection)
 

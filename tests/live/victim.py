@@ -14,25 +14,24 @@ class Victim:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._quiet = self._ask(30)
+        self._quiet: list[float] = []
+        self._beside: list[float] = []
+        self.ask(30)
+        self._quiet, self._beside = sorted(self._beside), []
 
-    def watch(self, times: int = 30) -> None:
-        """Ask so often while others attack; what it took is printed, beside the quiet run."""
-        beside = self._ask(times)
-        for name, part in (("p50", 0.5), ("p99", 0.99)):
-            quiet, now = (sorted(run)[int(part * (len(run) - 1))] for run in (self._quiet, beside))
-            print(
-                f"{name} {now * 1000:.1f} ms, {now / quiet:.1f} times the quiet {quiet * 1000:.1f}"
-            )
-
-    def _ask(self, times: int) -> list[float]:
-        took = []
+    def ask(self, times: int) -> None:
+        """Ask so often."""
         for _ in range(times):
             began = time.monotonic()
-            with RawClient(
-                f"{self._server.url}/", tls=self._server.tls, timeout=DEADLINE
-            ) as client:
+            url, tls = f"{self._server.url}/", self._server.tls
+            with RawClient(url, tls=tls, timeout=DEADLINE) as client:
                 assert client.status == 200
                 client.read_all()
-            took.append(time.monotonic() - began)
-        return took
+            self._beside.append(time.monotonic() - began)
+
+    def report(self, when: str) -> None:
+        """Print what it took since the last report, beside the quiet run."""
+        beside, self._beside = sorted(self._beside), []
+        for name, part in (("p50", 0.5), ("p99", 0.99)):
+            quiet, now = (1000 * run[int(part * (len(run) - 1))] for run in (self._quiet, beside))
+            print(f"{when}: {name} {now:.1f} ms, {now / quiet:.1f} times the quiet {quiet:.1f}")
