@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..clients import sockets
+from .said import say_once
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Passage:
     def prove(self, piece: bytes, probe: bytes) -> Iterator[bytes]:
         """Give ``piece`` to the server, and ``probe`` behind it if that proves nothing yet."""
         yield b""  # the head leaves alone, or it would be counted
+        is_held = True
         for data in (piece, probe):
             before, sent = self._written(), self._sent()
             yield data
@@ -57,14 +59,22 @@ class Passage:
                 self.is_clear = sent is not None and self._sent() == sent + len(data)
                 self.is_open = self.is_clear or (self.is_open and sent is None)
                 return
+            is_held = is_held and after == before
             self.is_clear = after - before == len(self.frame(data))
             self.is_open = self.is_clear or (self.is_open and after - before >= len(data))
             if self.is_clear:
                 return
-        if not self.is_open:  # else it is TLS, or Flask's own server with its own idea of chunks
+        if is_held:
+            say_once(
+                "Something between the application and the server holds back streams: clients see "
+                "nothing, or all of it late. Keep what compresses, collects or measures bodies "
+                "away from text/event-stream and application/x-ndjson. Flask-Compress: "
+                "COMPRESS_MIMETYPES; ProfilerMiddleware: not around an application that streams."
+            )
+        elif not self.is_open:  # else it is TLS, or Flask's server with its own idea of chunks
             _log.info(
-                "Something between the application and the server holds back or changes streams: "
-                "they are sent through it, which costs a thread each."
+                "Something between the application and the server changes streams: they are sent "
+                "through it, which costs a thread each."
             )
 
     def frame(self, data: bytes) -> bytes:

@@ -69,7 +69,7 @@ def event_stream(
     state.registry.check_space()
     form = form or choose_format(request) or SSE
     body = EventBody(request, state, form, names, after, history, opening)
-    response = StreamResponse(body, mimetype=form.mimetype, headers=HEADERS)
+    response = StreamResponse(body, form.mimetype)
     response.implicit_sequence_conversion = False  # it has no end that could be waited for
     return response
 
@@ -102,18 +102,27 @@ def stream_response(
     check_pieces(pieces)
     state.registry.check_space()
     body = PieceBody(request, state, pieces, every, form, raises_errors())
-    mimetype = form.mimetype if form else "text/plain"
-    return StreamResponse(body, mimetype=mimetype, headers=HEADERS)
+    return StreamResponse(body, form.mimetype if form else "text/plain")
 
 
 class StreamResponse(Response):
-    """A response whose body learns how it reaches the client, and may still refuse."""
+    """A response whose body learns how it reaches the client, and may still refuse.
+
+    It says ``no-transform``. An extension that has compressed it all the same, as Flask-Compress
+    does with plain text, would hold back what it is given: that is undone.
+    """
+
+    def __init__(self, body: EventBody | PieceBody, mimetype: str) -> None:
+        super().__init__(body, mimetype=mimetype, headers=HEADERS)
+        self._body = body
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        if self.headers.pop("Content-Encoding", None) is not None:
+            self.response = self._body
         body = self.response
         if not isinstance(body, EventBody | PieceBody):  # an extension has put another in its place
             return super().__call__(environ, start_response)
-        body.passage.look(start_response, is_whole="Content-Encoding" not in self.headers)
+        body.passage.look(start_response, is_whole=True)
         if isinstance(body, EventBody) or environ["REQUEST_METHOD"] == "HEAD":
             return super().__call__(environ, start_response)
         pieces, status, headers = self.get_wsgi_response(environ)

@@ -5,24 +5,19 @@ Nothing of it needs a configuration file: the WSGI environment tells (PEP 3333).
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from ..logs import MemoryLog
 from ..threads import are_greenlets
+from .said import say_once
 from .state import State
 from .worker import find_worker, is_watched, watch
-
-_log = logging.getLogger(__name__)
 
 _SERVERS = frozenset({"SERVER_SOFTWARE", "uwsgi.version", "asgi.scope"})
 """What servers put into the environment, each some of it, and no test's client."""
 
 _NOTHING = object()
-
-_said: set[tuple[int, str]] = set()  # by process
 
 
 def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
@@ -34,14 +29,14 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
     if not _is_served(environ):
         return
     if _is_bridged(environ):
-        _say(
+        say_once(
             "An ASGI server runs this application behind a bridge. The bridge does not tell of "
             "a client that has left: its stream keeps a thread until the server stops, and then "
             "it breaks off. There are no WebSockets. Serve it with gunicorn -k gevent."
         )
         return
     if not environ.get("wsgi.multithread") and not are_greenlets():
-        _say(
+        say_once(
             "This server handles one request at a time: a stream holds up everybody else until it "
             "ends. Give it greenlets (gunicorn -k gevent), or threads, one for each client "
             "(gunicorn --threads 100; flask run without --without-threads)."
@@ -54,7 +49,7 @@ def look_at_stream(environ: Mapping[str, Any], state: State) -> None:
         watch(worker, is_last=True)
     elif not name.startswith("Werkzeug"):
         called = f" ({name:.50})" if name else ""
-        _say(
+        say_once(
             f"Nobody tells streams when this server{called} is about to stop: they break off "
             "then, and clients come back as after any lost connection. "
             "Call streaming.drain_worker() where the server says that a process ends."
@@ -67,7 +62,7 @@ def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
     if _is_bridged(environ):
         return  # which says that there are many in any case
     if is_one_of_many and isinstance(state.hub.log, MemoryLog):
-        _say(
+        say_once(
             "Several processes serve this application, and STREAMING_LOG is memory:. What one of "
             "them publishes, the clients of the others never see. Set it to "
             "'sqlite:///streaming.db' (processes of one machine) or 'redis://host:6379' (of many), "
@@ -84,7 +79,7 @@ def look_at_config(config: Mapping[str, Any], state: State) -> None:
         and getattr(state.settings, key.removeprefix("STREAMING_").lower(), _NOTHING) != value
     ]
     if late:
-        _say(
+        say_once(
             f"{', '.join(sorted(late))} was set behind Streaming(app), which reads the settings "
             "once: it has no effect. Set it before."
         )
@@ -100,7 +95,3 @@ def _is_bridged(environ: Mapping[str, Any]) -> bool:
     return "asgi.scope" in environ
 
 
-def _say(text: str) -> None:
-    if (os.getpid(), text) not in _said:
-        _said.add((os.getpid(), text))
-        _log.warning("%s", text)

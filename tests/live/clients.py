@@ -179,7 +179,11 @@ class RawClient:
             fields["Content-Length"] = str(len(body))
         lines = [f"{method} {target} HTTP/{version}", *(f"{k}: {v}" for k, v in fields.items())]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-        self.status, self.headers, self._raw = read_head(self.socket)
+        try:
+            self.status, self.headers, self._raw = read_head(self.socket)
+        except BaseException:
+            self.socket.close()
+            raise
         self._chunked = self.headers.get("transfer-encoding") == "chunked"
         length = self.headers.get("content-length")
         self._length = None if length is None else int(length)

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from streaming import Sock, Streaming, stream, watch_worker
-from streaming.web import surroundings, worker
+from streaming.web import said, surroundings, worker
 from tests.sites import make_app, serve, wait_until
 from tests.web.test_worker import Worker, watchers
 
@@ -22,7 +22,7 @@ OTHER = {**GEVENT, "SERVER_SOFTWARE": "waitress"}
 
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(surroundings, "_said", set())
+    monkeypatch.setattr(said, "_said", set())
     monkeypatch.setattr(worker, "_watched", {os.getpid()})
     caplog.set_level(logging.WARNING)
 
