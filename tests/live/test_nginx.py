@@ -54,6 +54,16 @@ def test_sse_arrives_event_by_event(proxy: Server, encoding: str) -> None:
             assert event.data == text
 
 
+def test_a_proxy_that_compresses_and_ignores_what_a_stream_says_shows_nothing() -> None:
+    ignoring = PROXY.replace("proxy_http", "proxy_ignore_headers X-Accel-Buffering; proxy_http")
+    with gunicorn() as upstream, nginx(ignoring.replace("UPSTREAM", upstream.url)) as proxy:
+        url = proxy.url + "/streaming/events?channel=news"
+        with pytest.raises(TimeoutError):  # not even a head
+            RawClient(url, headers={"Accept-Encoding": "gzip"}, timeout=1)
+        with RawClient(url) as client:
+            assert client.next_event()
+
+
 def test_ndjson_arrives_line_by_line(proxy: Server) -> None:
     url = proxy.url + "/streaming/events?channel=news"
     headers = {"Accept": "application/x-ndjson", "Accept-Encoding": "gzip"}

@@ -1,0 +1,90 @@
+"""The pages for readers: what they claim is tried by tests that exist, in both languages."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+TROUBLES = ["troubleshooting.md", "troubleshooting.zh-CN.md"]
+
+
+@functools.cache
+def names_in(file: str) -> frozenset[str]:
+    """The names of the tests in a file, Python's or node's."""
+    text = (ROOT / file).read_text("utf-8")
+    if file.endswith(".mjs"):
+        return frozenset(re.findall(r"^\s*test\(\s*[`\"'](.*?)[`\"'],", text, re.MULTILINE))
+    return frozenset(n.name for n in ast.parse(text).body if isinstance(n, ast.FunctionDef))
+
+
+def check_tests(named: str) -> None:
+    """Fail if one of ``file::test, file::test`` does not exist."""
+    for each in named.split(", "):
+        file, _, name = each.strip().partition("::")
+        assert (ROOT / file).is_file(), each
+        assert name in names_in(file), each
+        assert name.startswith("test_") or file.endswith(".mjs"), each
+
+
+def entries(page: str) -> list[tuple[str, str]]:
+    """Each entry of a page and the tests behind it."""
+    text = (DOCS / page).read_text("utf-8")
+    parts = re.split(r"^(?=- |## )", text, flags=re.MULTILINE)
+    found = []
+    for part in parts:
+        if part.startswith("- "):
+            tried = re.findall(r"<!-- (.*?) -->", part)
+            found.append((part, tried[0] if len(tried) == 1 else ""))
+    return found
+
+
+@pytest.mark.parametrize("page", TROUBLES)
+def test_every_trouble_is_tried_by_tests_that_exist(page: str) -> None:
+    found = entries(page)
+    assert len(found) > 20
+    for entry, tried in found:
+        assert tried, f"no test stands behind: {entry[:60]}"
+        check_tests(tried)
+
+
+def test_both_languages_have_the_same_troubles_in_the_same_order() -> None:
+    english, chinese = ([tried for _, tried in entries(page)] for page in TROUBLES)
+    assert english == chinese
+    for page in TROUBLES:
+        (first,) = set(TROUBLES) - {page}
+        assert f"]({first})" in (DOCS / page).read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["nothing.py::test_x", "tests/test_pages.py::test_x"])
+def test_a_test_that_does_not_exist_is_found_out(name: str) -> None:
+    with pytest.raises(AssertionError):
+        check_tests(name)
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]*)?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """The places of a page that a link can name, as GitHub makes them of its headings."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {
+        "#" + re.sub(r"[^\w\- ]", "", title.lower().replace("`", "")).replace(" ", "-")
+        for title in titles
+    }
+
+
+@pytest.mark.parametrize(
+    "page", [*ROOT.glob("*.md"), *DOCS.glob("*.md")], ids=lambda page: page.name
+)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for path, place in LINK.findall(page.read_text("utf-8")):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if place and target.suffix == ".md":
+            assert place in anchors(target), f"{path}{place}"
