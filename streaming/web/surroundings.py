@@ -93,5 +93,3 @@ def _is_served(environ: Mapping[str, Any]) -> bool:
 def _is_bridged(environ: Mapping[str, Any]) -> bool:
     """Whether there is an ASGI server in front (a2wsgi tells, hypercorn's own bridge does not)."""
     return "asgi.scope" in environ
-
-
