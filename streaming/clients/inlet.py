@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -26,6 +27,10 @@ BRIEFLY = 1e-6
 ELSEWHERE = 0.0003
 """Seconds of work that are counted at most where others had a turn meanwhile: greenlets have one
 processor's time together, and nobody knows whose it was."""
+
+WALL = 0.05
+"""Seconds by the clock that a slice counts for at most, where the processor worked for fewer:
+whoever wrote to a file held up all others, and a handler that waits for somebody else nobody."""
 
 CONTROLS = 10_000
 """Pings and pongs that a client may send within ``PERIOD`` seconds."""
@@ -178,7 +183,8 @@ class Inlet:
         except OSError:
             data = b""
         if data:
-            self.heard = time.monotonic()
+            self.heard = self._begun = time.monotonic()
+            self._used, self._counted = 0.0, math.inf  # a thread with a time of its own goes on
             if self._decoder.is_between_frames and frames.is_lone_pong(data):
                 return False
             self.feed(data)
@@ -206,7 +212,7 @@ class Inlet:
             spent = min(spent, ELSEWHERE)
         self._used += spent
         if self._used > SLICE:
-            used = max(self._used, time.monotonic() - self._begun)
+            used = max(self._used, min(time.monotonic() - self._begun, WALL))
             is_crowded = _turns.take(id(self), used)
             self._used, self._counted = 0.0, time.thread_time()
             self.turn = self._begun = time.monotonic()

@@ -12,11 +12,14 @@ import pytest
 from streaming import Connection
 from streaming.clients import client as clients
 from streaming.clients import farewell, inlet, life, sockets
+from streaming.clients.registry import Registry
 from streaming.clients.turns import Turns
+from streaming.settings import Settings
 from tests.clients.routes import Handler, app_of, echo, raw
 from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, RawWebSocket, encode
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until
+from tests.sockets import cooperative, tcp_pair
 
 
 def test_a_close_that_came_with_the_last_message_is_not_waited_for() -> None:
@@ -149,8 +152,32 @@ def test_one_read_full_of_tiny_frames_gives_turns_in_between(turns: list[float])
     assert len(turns) >= 5000 // 256
 
 
+class Clock:
+    """Stands for ``time``. ``ahead``: how many seconds have passed at once, so far. ``worked``: how
+    many of its processor's time each thread has had besides.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.worked: dict[int, float] = {}
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+    def thread_time(self) -> float:
+        return time.thread_time() + self.worked.get(threading.get_ident(), 0.0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all incoming sides."""
+    clock = Clock()
+    monkeypatch.setattr(inlet, "time", clock)
+    return clock
+
+
 def test_who_says_a_little_while_a_crowd_floods_does_not_wait_behind_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
     waited: list[object] = []
     monkeypatch.setattr(Turns, "take", lambda self, who, used: waited.append(who))
@@ -158,11 +185,54 @@ def test_who_says_a_little_while_a_crowd_floods_does_not_wait_behind_it(
         (connection,) = wait_until(site.registry.clients, "the client")
         for _ in range(20):
             wait_until(lambda: connection.inlet.is_waiting, "it is waited for")
-            connection.inlet.turn -= 60.0  # it was silent for a while, and others were served
+            clock.ahead += 1.0  # it was silent for a while, and others were served
             monkeypatch.setattr(inlet._turns, "running", 0)
             ws.send(TEXT, b"x")
             assert ws.read_text() == "x"
     assert not waited
+
+
+def test_the_slice_of_a_client_that_was_at_rest_begins_when_it_speaks(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    slices: list[float] = []
+    monkeypatch.setattr(Turns, "take", lambda self, who, used: slices.append(used))
+    with tcp_pair() as (server, peer), cooperative(server) as sock:
+        connection = Connection(Registry().deadlines, Settings(), sock)
+        connection.line.start()
+        peer.sendall(encode(TEXT, b"first"))
+        assert connection.inlet.read()
+        while connection.inlet.next() is not None:
+            pass
+        clock.ahead += 60.0
+        peer.sendall(encode(TEXT, b"x") * 8_000)
+        assert connection.inlet.read_at_rest()
+
+        def work() -> None:
+            clock.worked[threading.get_ident()] = 3.0  # before, for somebody else
+            while connection.inlet.next() is not None:
+                pass
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(PATIENCE)
+        assert slices
+        assert max(slices) < 1.0
+
+
+def test_a_handler_that_waits_does_not_keep_those_waiting_who_come_behind_it(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    slices: list[float] = []
+    monkeypatch.setattr(Turns, "take", lambda self, who, used: slices.append(used))
+
+    def wait_for_somebody(message: object) -> None:
+        clock.ahead += 5.0
+
+    with serve(app_of(lambda ws: wait_for_somebody)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(TEXT, b"x") * 3_000)
+        wait_until(lambda: slices, "it has used up a slice")
+    assert max(slices) < 1.0
 
 
 @pytest.mark.parametrize("crowded", [True, False])
