@@ -116,12 +116,14 @@ def test_retry_now_does_not_wait_for_the_countdown(open_windows: Windows) -> Non
         page = open_windows.open(server.url + "/chat")
         expect_state(page, "open")
         open_windows.expect(SERVER_DOWN)
+        page.clock.install()
         server.kill()
         # wait for a pause long enough to be cut short
         page.wait_for_function(
             "() => Number(/\\d+/.exec(document.querySelector('#countdown').textContent)?.[0]) >= 3",
             timeout=RECONNECTED,
         )
+        page.clock.pause_at(page.evaluate("Date.now() + 100"))  # it counts no further
         server.start()
         page.locator("#retry").click(timeout=RECONNECTED)
         expect_state(page, "open", timeout=RECONNECTED)
