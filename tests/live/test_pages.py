@@ -198,10 +198,10 @@ def test_a_chat_page_and_a_tutorial_client_are_in_one_room(
         })"""
     )
     write(page, "from the page")
-    page.wait_for_function("window.heard.length === 2")
+    page.wait_for_function("() => window.heard.length === 2")
     page.evaluate("window.plain.send('from the tutorial')")
     expect(bubbles(page, "other").last).to_have_text("from the tutorial")
-    page.wait_for_function("window.heard.length === 3")
+    page.wait_for_function("() => window.heard.length === 3")
     expect(page.locator("#here")).to_have_text("2 here")
     assert page.evaluate("window.heard") == [
         "Welcome to the WebSocket server!",

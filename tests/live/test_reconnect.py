@@ -1,6 +1,8 @@
 """What open pages do when the server dies or is restarted: they come back by themselves."""
 
+import json
 import re
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import expect
@@ -8,6 +10,8 @@ from playwright.sync_api import expect
 from tests.live.browser import SERVER_DOWN, SOON, Windows, bubbles, expect_state, write
 from tests.live.clients import post_json
 from tests.live.harness import gunicorn, nginx
+from tests.live.server import Server
+from tests.polling import wait_until
 
 RECONNECTED = 60_000  # the longest pause between two attempts is 30 s
 
@@ -25,6 +29,8 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         write(anna, "before")
         expect(bubbles(ben, "other").last).to_have_text("before")
 
+        before = ids(server)
+        assert len(before) == 2
         open_windows.expect(SERVER_DOWN)
         server.kill() if ending == "kill" else server.terminate()
         for page in (anna, ben, ticks):
@@ -37,9 +43,12 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
         server.start()
         for page in (anna, ben, ticks):
             expect_state(page, "open", timeout=RECONNECTED)
+        # under their new ids; those of a killed process are gone when its lease is over
+        wait_until(
+            lambda: len(here := ids(server)) == 2 and not here & before, "only they are here", 30
+        )
         for page in (anna, ben):
-            # under their new ids; those of a killed process are gone when its lease is over
-            expect(page.locator("#here")).to_have_text("2 here", timeout=RECONNECTED)
+            expect(page.locator("#here")).to_have_text("2 here")
             expect(page.locator("#members li")).to_have_count(2)
         expect(unsent).to_have_count(0)
         for page in (anna, ben):  # the log outlived the server
@@ -55,6 +64,12 @@ def test_open_pages_survive_a_restart_of_the_server(open_windows: Windows, endin
             arg=received,
             timeout=SOON,
         )
+
+
+def ids(server: Server) -> set[str]:
+    """Of those who are in the demo's room."""
+    with urlopen(f"{server.url}/streaming/presence/chat", timeout=10) as answer:
+        return {member["id"] for member in json.load(answer)["members"]}
 
 
 PROXY = """

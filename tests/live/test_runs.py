@@ -284,13 +284,13 @@ def test_a_reload_of_the_server_lets_an_answer_come_to_its_end(
     old = server.worker_pids()
     server.send_signal(signal.SIGHUP)
     wait_until(lambda: len(set(server.worker_pids()) - set(old)) == 2, "new workers", 20)
+    wait_until(lambda: all(r.comings > 1 for r in readers), "all have come again", 20)
     upstream.allow("reloaded", 60)
     wait_until(lambda: all(r.text == said(60) for r in readers), "all go on reading", 20)
     upstream.allow("reloaded", 80, end=True)
     for reader in readers:
         reader.wait()
         assert (reader.text, reader.state) == (said(80), "done")
-    assert any(reader.comings > 1 for reader in readers)
     assert upstream.asked == ["reloaded"]
     wait_until(lambda: not set(server.worker_pids()) & set(old), "the old workers are gone", 20)
 
