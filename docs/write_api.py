@@ -24,7 +24,7 @@ not here may change from one version to the next. How things are used together i
 """
 
 GROUPS = {
-    "Channels": ["Streaming", "Publisher", "Message", "Gap", "Member", "Subscription"],
+    "Channels": ["Streaming", "Publisher", "Message", "Gap", "Member", "Identity", "Subscription"],
     "Answers": ["stream", "SSE", "NDJSON"],
     "Answers that survive": [
         *("Run", "Part", "Answer", "current_run", "Generation"),

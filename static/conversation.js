@@ -199,14 +199,15 @@ export class Conversation extends EventTarget {
     presence: (page) => this.#list(page),
 
     message: (frame) => {
-      const { channel, id, event, data, from } = frame;
+      const { channel, id, event, data } = frame;
+      const from = frame.from?.client;
       if (channel === this.#presence) this.#tell("presence", { event, data });
       if (channel !== this.#channel) return;
       this.#lastId = id;
       if (this.#told.has(id) || event !== "message") return;
       this.#told.add(id);
       if (this.#told.size > REMEMBERED) this.#told.delete(this.#told.values().next().value ?? "");
-      const entry = this.#outbox.claim(frame);
+      const entry = this.#outbox.claim({ id, data, from });
       const own = entry !== undefined || this.#clients.has(from ?? "");
       this.#tell("message", { id, text: data, from, own, entry });
     },

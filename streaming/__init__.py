@@ -37,6 +37,7 @@ from .errors import (
 from .hub.generation import Generation, current_run
 from .hub.parts import Answer, Part
 from .hub.subscription import Subscription
+from .identity import Identity
 from .logs import Member
 from .message import Gap, Message
 from .web.chat import chat
@@ -58,6 +59,7 @@ __all__ = [
     "Message",
     "Gap",
     "Member",
+    "Identity",
     "Subscription",
     # answers
     "stream",

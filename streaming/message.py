@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 from .errors import InvalidCursor
+from .identity import Identity, client_of, identity_of
 from .names import channel_tag
 
 _POSITION = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
@@ -118,7 +119,7 @@ class Message:
     event: str = "message"
     """The name of the event; browsers have listeners by this name."""
     sender: str | None = None
-    """The client id of the connection that published it; None if the application did."""
+    """Who published it, as the log keeps it: see ``client`` and ``identity``."""
 
     key: str | None = field(default=None, repr=False)
     size: int = field(default=0, repr=False)
@@ -126,6 +127,16 @@ class Message:
     _encoded: dict[Encoder, bytes] = field(
         default_factory=dict, repr=False, compare=False, hash=False
     )
+
+    @property
+    def client(self) -> str:
+        """The id of the connection that published it; empty if none did."""
+        return client_of(self.sender)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who published it, as the application said then; None for strangers and itself."""
+        return identity_of(self.sender)
 
     def encoded(self, encoder: Encoder) -> bytes:
         """``encoder.encode(self)``, computed once and shared by all subscribers."""

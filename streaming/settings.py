@@ -101,6 +101,10 @@ class Settings:
     """Origins (``https://example.org``) besides the own host whose pages may open WebSockets and
     read streams; ``*`` for all."""
 
+    public: Collection[str] = ()
+    """Channels, or patterns of them (``ticker:*``), that strangers may read where the application
+    has no ``authorize``; never those that begin with ``private:`` or ``user:``."""
+
     parameters: Collection[str] = ()
     """Query parameters of the application's own (``token``) on the blueprint's addresses, for
     ``authorize`` or a hook to read; others that mean nothing are refused with 400."""
@@ -170,6 +174,7 @@ class Settings:
             self._refuse("parameters", "a list of names such as ['token']")
         self._check_log()
         self._check_origins()
+        self._check_public()
         self._check_policies()
         self._check_retentions()
         return self
@@ -195,6 +200,16 @@ class Settings:
                     "browsers send them, such as 'https://example.org' or 'http://localhost:3000': "
                     "no path, no user, no wildcard but '*' alone, for all."
                 )
+
+    def _check_public(self) -> None:
+        public = self.public
+        if not isinstance(public, list | tuple | set | frozenset) or not all(
+            map(_is_pattern, public)
+        ):
+            self._refuse("public", f"a list of {_NAMES}")
+        for name in public:
+            if name.startswith(("private:", "user:")):
+                self._refuse("public", "a list without private:… and user:…, which never are")
 
     def _check_policies(self) -> None:
         wanted = f"a dict of {_NAMES} and 'replay', 'latest' or 'disconnect' for each"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..errors import ClientGone, StreamingError
+from ..identity import Identity, sign
 from ..settings import Settings
 from . import sockets
 from .deadlines import Deadlines
@@ -45,6 +46,7 @@ class Client:
         "_taken",
         "_waits",
         "id",
+        "identity",
         "is_left",
         "peer",
         "reason",
@@ -62,6 +64,8 @@ class Client:
         self.since = time.time()
         self.peer = peer
         """The client's address, for people to read."""
+        self.identity: Identity | None = None
+        """Who it is, as the application says; None for a stranger."""
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
         self.is_left = False
@@ -74,6 +78,11 @@ class Client:
         self._cut_at: float | None = None
         self._taken: int | None = None  # what the peer had taken when we last looked
         self._waits = 0.0  # since when it has taken no more
+
+    @property
+    def sender(self) -> str | None:
+        """It as the sender of a message, for the log."""
+        return sign(self.id, self.identity)
 
     def describe(self) -> Mapping[str, object]:
         """Channels, position and peer, for people to read."""

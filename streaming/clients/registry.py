@@ -133,5 +133,6 @@ def _row(client: Client) -> dict[str, object]:
         "id": client.id,
         "transport": client.transport,
         "since": client.since,
+        "identity": client.identity.id if client.identity else None,
         **client.describe(),
     }

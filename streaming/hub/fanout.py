@@ -154,7 +154,7 @@ class _Pieces:
         self._messages = page.messages
         self._shared = b""
         self._cut: list[bytes] = []
-        self.senders = {m.sender for m in page.messages if m.sender} if form.personal else set()
+        self.senders = {m.client for m in page.messages if m.sender} if form.personal else set()
 
     @property
     def shared(self) -> bytes:
@@ -189,7 +189,7 @@ class _Pieces:
         return EncodedPage(self._encodings, self._messages, self._form, client, others, data)
 
     def _one(self, message: Message, client: str) -> bytes:
-        if message.sender == client:
+        if message.client == client:
             return self._form.encode_own(message)
         return message.encoded(self._form)
 

@@ -94,7 +94,6 @@ class Hub:
         return message
 
     @from_any_thread
-    @from_any_thread
     def end(self, channel: str, data: str = "{}") -> Message:
         """End ``channel`` for good, and return its last message, called ``end``.
 
@@ -173,7 +172,6 @@ class Hub:
         """Call ``seen`` with each channel that begins with ``prefix`` and gets a subscriber."""
         self._watched.append((prefix, seen))
 
-    @from_any_thread
     @from_any_thread
     def start_of(self, channel: str) -> Position:
         """The position before everything there ever was in ``channel``; a mark if there is nothing.

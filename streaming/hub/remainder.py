@@ -104,7 +104,7 @@ def begin_large(
     encoded: LargeMessage, message: Message, form: Format, client: str, others: bytes | None
 ) -> Remainder:
     """All of a large message, measured, for one client."""
-    own = form.personal and message.sender == client
+    own = form.personal and message.client == client
     before, behind = form.around(message, own, others)
     first, last = form.ends(len(before) + encoded.starts[-1] + len(behind))
     return Remainder(encoded, before=first + before, behind=behind + last)

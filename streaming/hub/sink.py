@@ -81,7 +81,7 @@ def encode_blocks(
         data = others.join(form.cut(messages))
     elif form.personal:
         data = b"".join(
-            [form.encode_own(m) if m.sender == client else form.encode(m) for m in messages]
+            [form.encode_own(m) if m.client == client else form.encode(m) for m in messages]
         )
     else:
         data = b"".join([form.encode(message) for message in messages])

@@ -61,6 +61,7 @@ class EventBody:
         self._history = history
         self._opening = opening
         self._peer = str(environ.get("REMOTE_ADDR", ""))
+        self._identity = state.identity()
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._may = is_chunked and settings.direct_writes
@@ -105,9 +106,11 @@ class EventBody:
     def _client(self) -> EventStream | RequestStream:
         state, sock = self._state, self._sock
         if self._may and sock is not None and sockets.is_direct(sock):
-            return EventStream(
+            stream = EventStream(
                 state.registry, state.settings, sock, self._form, peer=self._peer, body=self._unread
             )
+            stream.identity = self._identity
+            return stream
         return self._request_stream()
 
     def _stay(self, client: EventStream | RequestStream) -> RequestStream:
@@ -120,7 +123,7 @@ class EventBody:
         return other
 
     def _request_stream(self) -> RequestStream:
-        return RequestStream(
+        stream = RequestStream(
             self._state.registry,
             self._state.settings,
             self._sock,
@@ -128,6 +131,8 @@ class EventBody:
             peer=self._peer,
             body=self._unread,
         )
+        stream.identity = self._identity
+        return stream
 
 
 def _follow(client: RequestStream, sub: Subscription, form: EventFormat) -> Iterator[bytes]:
@@ -238,6 +243,7 @@ class PieceBody:
             peer=str(environ.get("REMOTE_ADDR", "")),
             body=unread_body(request),
         )
+        self._client.identity = state.identity()
         if isinstance(pieces, Followed):
             pieces.client = self._client
         self._is_listed = False

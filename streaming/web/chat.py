@@ -78,6 +78,6 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
 
     def take(data: str | bytes) -> None:
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-        connection.owe(state.hub.publish(room, text, sender=connection.id))
+        connection.owe(state.hub.publish(room, text, sender=connection.sender))
 
     return Bare(take)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from inspect import iscoroutinefunction
 from typing import cast
 
 from flask import Blueprint, Flask, Response, current_app, has_request_context, request
@@ -17,17 +16,19 @@ from ..hub.making import OnDisconnect
 from ..hub.parts import Answer
 from ..hub.pieces import Producer
 from ..hub.subscription import Subscription
+from ..identity import Identity, user_channel
 from ..logs import Member, MemoryLog
 from ..message import START, Message
 from ..names import check_channel
 from . import origin
 from .data import print_data
+from .permissions import Action, Authorize, Identify, Permissions
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import event_stream
 from .routes import create_blueprint
 from .runs import Run, begin
-from .state import Action, Authorize, check_unset, create_state, current_state, only_subscribe
+from .state import check_unset, create_state, current_state
 from .surroundings import look_at_publish, look_at_stream
 
 
@@ -41,9 +42,13 @@ class Streaming:
 
     Args:
         app: The application to set up at once.
-        authorize: Asked ``(action, channel)`` inside each request that wants to ``"subscribe"`` or
-            ``"publish"``. Joining a room and asking who is there count as subscribing to it. By
-            default everybody may subscribe and nobody publish over the network.
+        authorize: Asked ``(action, channel, identity)``, or ``(action, channel)`` if it takes no
+            more, inside each request that wants to ``"subscribe"``, to ``"publish"``, or to
+            ``"stop"`` a run. Joining a room and asking who is there count as subscribing to it.
+            Without it nobody publishes over the network, and strangers read what
+            ``STREAMING_PUBLIC`` lists.
+        identify: Says inside a request who its client is: None for a stranger, an ``Identity``, an
+            id, or a user as Flask-Login has them.
         url_prefix: Where the blueprint goes with ``app`` and ``init_app``.
 
     Raises:
@@ -56,19 +61,17 @@ class Streaming:
         self,
         app: Flask | None = None,
         *,
-        authorize: Authorize = only_subscribe,
+        authorize: Authorize | None = None,
+        identify: Identify | None = None,
         url_prefix: str = "/streaming",
     ) -> None:
-        if not callable(authorize) or iscoroutinefunction(authorize):  # which would allow all
-            raise ConfigurationError(
-                f"authorize is {authorize!r:.100}; it must be a function of (action, channel), "
-                "not async."
-            )
+        Permissions(authorize, identify)  # refuses what cannot be asked
         if not isinstance(url_prefix, str) or not (url_prefix == "" or url_prefix[0] == "/"):
             raise ConfigurationError(
                 f"url_prefix is {url_prefix!r:.100}; it must be a text that begins with '/'."
             )
         self._authorize = authorize
+        self._identify = identify
         self._url_prefix = url_prefix
         self.blueprint: Blueprint = create_blueprint()
         """Register it instead of calling ``init_app`` to choose the prefix yourself."""
@@ -116,6 +119,34 @@ class Streaming:
         if isinstance(state.hub.log, MemoryLog) and not state.unheard.is_heard:
             state.unheard.note(is_heard=current_app.testing or state.hub.subscribers(channel) > 0)
         return message
+
+    def publish_to(
+        self, id: str, data: object, *, event: str = "message", key: str | None = None
+    ) -> Message:
+        """``publish`` in the channel that the identity ``id`` alone may read.
+
+        Raises:
+            InvalidMessage: If it is no identity's id, or what ``publish`` raises it for.
+            LogUnavailable, TooLarge, TypeError: As ``publish``.
+        """
+        return self.publish(self.user_channel(id), data, event=event, key=key)
+
+    def user_channel(self, id: str) -> str:
+        """The channel that the identity ``id`` alone may read; any id has one.
+
+        Raises:
+            InvalidMessage: If it is no identity's id.
+        """
+        with _own_call():
+            return user_channel(id)
+
+    def identity(self) -> Identity | None:
+        """Who the client of this request is, as ``identify`` has said; None for a stranger.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+        """
+        return current_state().identity()
 
     def subscribe(self, *channels: str, after: str | None = None, history: int = 0) -> Subscription:
         """Follow ``channels`` in code of the application's own, such as a thread of a bot.
@@ -288,7 +319,7 @@ class Streaming:
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         name = f"{setup.name_prefix}.{setup.name}".strip(".")
-        create_state(cast(Flask, setup.app), self._authorize, name)
+        create_state(cast(Flask, setup.app), self._authorize, self._identify, name)
 
 
 @contextmanager

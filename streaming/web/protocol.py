@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import copy_current_request_context
-
 from ..clients.formats import FrameFormat
 from ..clients.life import Bare, Take
 from ..clients.websocket import Connection
@@ -20,7 +18,7 @@ from ..wire import frames
 from ..wire.compact import compact, escaped
 from .json_objects import parse_flat_object
 from .owners import owner_of
-from .state import State, only_subscribe
+from .state import State
 
 PROTOCOL = "streaming.v1.json"
 
@@ -33,14 +31,14 @@ class JsonFormat(FrameFormat):
     def encode(self, message: Message, /) -> bytes:
         value = {**_about(message), "data": message.data}
         if message.sender:
-            value["from"] = message.sender
+            value["from"] = _sender(message)
         return _frame(value)
 
     def escape(self, text: str, /) -> bytes:
         return escaped(text)
 
     def around(self, message: Message, own: bool, others: bytes | None, /) -> tuple[bytes, bytes]:
-        sender = "," + compact({"from": message.sender})[1:-1] if message.sender else ""
+        sender = "," + compact({"from": _sender(message)})[1:-1] if message.sender else ""
         before = compact(_about(message))[:-1]
         return f'{before},"data":"'.encode(), f'"{sender}}}'.encode()
 
@@ -64,6 +62,14 @@ def _about(message: Message) -> dict[str, object]:
     }
 
 
+def _sender(message: Message) -> dict[str, str]:
+    """Who published it: the connection, and who that was, if the application knew it."""
+    value = {"client": message.client} if message.client else {}
+    if (identity := message.identity) is not None:
+        value |= {"id": identity.id, "name": identity.name}
+    return value
+
+
 def converse(connection: Connection, state: State) -> Take:
     """Say welcome; return what follows the client's frames (``docs/protocols.md``).
 
@@ -79,9 +85,7 @@ class _Conversation:
     def __init__(self, connection: Connection, state: State) -> None:
         self._connection = connection
         self._state = state
-        self._check_allowed = state.check_allowed
-        if state.authorize is not only_subscribe:  # it may want the request, which ends before us
-            self._check_allowed = copy_current_request_context(state.check_allowed)
+        self._check_allowed = state.checks_later(connection.identity)
         self._rooms: tuple[str, ...] = ()
 
     def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
@@ -144,7 +148,7 @@ class _Conversation:
         key, owner = request.get("key"), owner_of(request)
         self._check_allowed("publish", channel)
         message = self._state.hub.publish(
-            channel, data, event=event, key=key, owner=owner, sender=self._connection.id
+            channel, data, event=event, key=key, owner=owner, sender=self._connection.sender
         )
         self._connection.owe(message)
         self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)

@@ -140,6 +140,7 @@ def accept(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
+    identity = state.identity()
     protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
     if must_agree and protocol is None:
         raise HandshakeError(f"Ask for the subprotocol {' or '.join(map(repr, subprotocols))}.")
@@ -174,6 +175,7 @@ def accept(
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,
     )
+    connection.identity = identity
     if ahead := take_ahead(environ, sock):
         connection.inlet.feed(ahead)
     state.registry.add(connection)  # until here, and if it fails, the server can answer

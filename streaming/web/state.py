@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from inspect import isawaitable
-from typing import Literal
+from functools import partial
 from weakref import WeakSet
 
 from flask import Flask, current_app
-from werkzeug.exceptions import HTTPException
 
 from ..clients.registry import Registry
 from ..clients.upstreams import hang_up
-from ..errors import ConfigurationError, Forbidden, HubClosed, StreamingError
+from ..errors import ConfigurationError, Forbidden, HubClosed
 from ..hub.hub import Hub
 from ..hub.making import PREFIX
 from ..hub.presence import Presence, is_presence_channel, room_of
 from ..hub.runs import Runs
+from ..identity import Identity
 from ..logs import Log, open_log
 from ..names import check_channel
 from ..own import Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
 from .health import Health
+from .permissions import Action, Authorize, Identify, Permissions
 from .unheard import Unheard
-
-_log = logging.getLogger(__name__)
-
-Action = Literal["publish", "subscribe", "stop"]
-Authorize = Callable[[Action, str], bool]
-"""Asked ``(action, channel)`` inside the request; True if its client may do that."""
-
-QUIET = 60.0
-"""Seconds after an ``authorize`` that failed is logged until another one is."""
-
-_log = logging.getLogger(__name__)
-
-
-def only_subscribe(action: Action, channel: str) -> bool:
-    """The default: everybody may subscribe, nobody may publish over the network."""
-    return action == "subscribe"
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -51,7 +33,7 @@ class State:
 
     settings: Settings
     hub: Hub
-    authorize: Authorize = only_subscribe
+    permissions: Permissions = field(default_factory=Permissions)
     name: str = "streaming"
     """What the blueprint is called in the application."""
     presence: Presence = field(init=False)
@@ -59,8 +41,6 @@ class State:
     _runs: Own[Runs] = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
-    _failed: float | None = field(default=None, init=False)
-    """When it was last said that ``authorize`` failed (``time.monotonic``)."""
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)
@@ -85,19 +65,26 @@ class State:
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
 
-        ``authorize`` is asked only where nothing else refuses. If it fails it has refused: with
-        the words and the status of what it raised, if that was an error of HTTP or ours.
-
-        Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
-        a presence channel no client publishes, or it could forge who is there.
-
-        The name is checked first: ``authorize`` is asked for channels that can exist. If it raises,
-        it has refused.
-
         Raises:
             InvalidMessage: If no channel is called so.
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
+        """
+        self._check(
+            action, channel, lambda room: self.permissions.check(action, room, self.identity())
+        )
+
+    def checks_later(self, identity: Identity | None) -> Callable[[Action, str], None]:
+        """``check_allowed`` for the client of this request, who is ``identity``, for as long as it
+        is connected. ``authorize`` is asked as if it had made its request again."""
+        later = self.permissions.later(identity)
+        return lambda action, channel: self._check(action, channel, partial(later, action))
+
+    def _check(self, action: Action, channel: str, ask: Callable[[str], None]) -> None:
+        """Return if nothing refuses. ``authorize`` is asked last, and for what can exist.
+
+        Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
+        a presence channel no client publishes, or it could forge who is there.
         """
         room = check_channel(room_of(check_channel(channel)))  # ":presence" has none
         if action == "publish" and self.hub.closed.is_set():
@@ -106,31 +93,15 @@ class State:
             )
         if action == "publish" and is_presence_channel(channel):
             raise Forbidden(f"Nobody publishes to {channel!r:.100}: only joining and leaving does.")
-        if not self._ask(action, room):
-            raise Forbidden(
-                f"You may not {action} here (channel {channel!r:.100}). "
-                "The application decides with Streaming(authorize=…)."
-            )
+        ask(room)
 
-    def _ask(self, action: Action, channel: str) -> bool:
-        try:
-            answer: object = self.authorize(action, channel)
-            if answer is not True and isawaitable(answer):  # that is true, whatever it says
-                raise ConfigurationError("authorize is async; it must be an ordinary function.")
-            return bool(answer)
-        except StreamingError:
-            raise
-        except HTTPException as error:
-            refusal = Forbidden(error.description or error.name)
-            if error.code is not None and 400 <= error.code < 500:
-                refusal.status = error.code  # type: ignore[misc]  # it differs by instance
-            raise refusal from error
-        except Exception:
-            now = time.monotonic()
-            if self._failed is None or now - self._failed > QUIET:  # strangers can call it often
-                self._failed = now
-                _log.exception("authorize failed for %s %r, which is refused", action, channel)
-            return False
+    def identity(self) -> Identity | None:
+        """Who the client of this request is; None for a stranger.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+        """
+        return self.permissions.identity()
 
     @from_any_thread
     def close(self) -> None:
@@ -158,7 +129,12 @@ def check_unset(app: Flask) -> None:
         )
 
 
-def create_state(app: Flask, authorize: Authorize, name: str = "streaming") -> State:
+def create_state(
+    app: Flask,
+    authorize: Authorize | None = None,
+    identify: Identify | None = None,
+    name: str = "streaming",
+) -> State:
     """Give ``app`` its state.
 
     Raises:
@@ -171,7 +147,8 @@ def create_state(app: Flask, authorize: Authorize, name: str = "streaming") -> S
         message_size=settings.message_size,
         policies=settings.policies,
     )
-    state = app.extensions["streaming"] = State(settings, hub, authorize=authorize, name=name)
+    permissions = Permissions(authorize, identify, settings.public)
+    state = app.extensions["streaming"] = State(settings, hub, permissions, name)
     states.add(state)
     note_greenlets()
     return state

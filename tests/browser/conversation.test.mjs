@@ -111,7 +111,7 @@ function connected(options) {
 }
 
 function hear(socket, id, data, from, more = {}) {
-  socket.hear("message", { channel: "chat", id, event: "message", data, from, ...more });
+  socket.hear("message", { channel: "chat", id, event: "message", data, from: from && { client: from }, ...more });
 }
 
 const acknowledge = (socket, key, id) => socket.hear("ack", { channel: "chat", id, ref: key });

@@ -68,6 +68,7 @@ def test_a_client_is_there_until_it_is_removed_and_then_remembered() -> None:
                     "id": client.id,
                     "transport": "fake",
                     "since": client.since,
+                    "identity": None,
                     "channels": ["a"],
                     "position": "e-1",
                 }

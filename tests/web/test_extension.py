@@ -30,6 +30,7 @@ JSON = "application/json"
 
 def test_the_extension_is_one_line() -> None:
     app = Flask("x")
+    app.config["STREAMING_PUBLIC"] = ["a"]
     streaming = Streaming(app)
     with serve(app) as site, site.get("/streaming/events?channel=a") as client:
         assert client.next_event().event == "ready"  # type: ignore[union-attr]
@@ -58,6 +59,7 @@ def test_init_app_serves_several_applications_of_a_factory() -> None:
 
 def test_the_chat_of_an_app_that_allows_nothing_is_closed() -> None:
     app = Flask("x")
+    app.config["STREAMING_PUBLIC"] = ["*"]
     Streaming(app)
     Sock(app).route("/talk")(lambda ws: chat(ws, "chat"))
     with serve(app) as site, connect(f"{site.ws_url}/talk") as ws:
@@ -143,9 +145,11 @@ def test_a_log_url_that_cannot_be_used_stops_the_start_by_its_key(
 
 
 def test_an_argument_that_cannot_be_used_stops_the_start() -> None:
-    for wrong in (None, True, "publish"):
+    for wrong in (True, "publish"):
         with pytest.raises(ConfigurationError, match=r"authorize is .*must be a function"):
             Streaming(authorize=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match=r"identify is .*must be a function"):
+            Streaming(identify=wrong)  # type: ignore[arg-type]
 
 
 def test_an_authorize_that_would_allow_everything_stops_the_start() -> None:
@@ -346,6 +350,7 @@ def test_a_view_asks_authorize_for_what_its_visitor_names() -> None:
 
 def test_who_is_connected_is_told_to_the_application() -> None:
     app = Flask("x")
+    app.config["STREAMING_PUBLIC"] = ["a"]
     streaming = Streaming(app)
     with serve(app) as site, app.app_context():
         with site.get("/streaming/events?channel=a") as client:

@@ -139,7 +139,7 @@ def test_publish_is_acknowledged_and_reaches_the_publisher_too(client: Json) -> 
         "id": ack["id"],
         "event": "said",
         "data": "x",
-        "from": client.client,
+        "from": {"client": client.client},
     }
 
 
@@ -147,7 +147,7 @@ def test_others_see_who_published(site: Site, client: Json) -> None:
     with site.json() as other:
         other.ask(type="subscribe", channel="a")
         client.ask(type="publish", channel="a", data="x")
-        assert other.recv()["from"] == client.client
+        assert other.recv()["from"] == {"client": client.client}
 
 
 def test_a_repeated_key_gives_the_first_id_and_appends_nothing(site: Site, client: Json) -> None:

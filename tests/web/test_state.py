@@ -8,22 +8,15 @@ from collections.abc import Iterator
 import pytest
 from flask import Flask
 
-from streaming import ConfigurationError, Forbidden, HubClosed, InvalidMessage
+from streaming import ConfigurationError, HubClosed, InvalidMessage
 from streaming.web import state
 from streaming.web.draining import close_all
-from streaming.web.state import State, create_state, current_state, only_subscribe
+from streaming.web.state import State, create_state, current_state
 from tests.sites import make_app, serve
 
 
 def state_of(app: Flask) -> State:
     return app.extensions["streaming"]
-
-
-def test_by_default_everybody_may_subscribe_and_nobody_publish() -> None:
-    own = create_state(Flask("x"), only_subscribe)
-    own.check_allowed("subscribe", "a")
-    with pytest.raises(Forbidden, match=r"may not publish here \(channel 'a'\)"):
-        own.check_allowed("publish", "a")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "private-1\n", "x" * 300_000, ":presence", None])
@@ -92,7 +85,7 @@ def test_an_app_without_the_extension_is_told_what_to_do() -> None:
 def test_a_second_state_for_one_app_is_refused() -> None:
     app = make_app()
     with pytest.raises(ConfigurationError, match="set up twice"):
-        create_state(app, only_subscribe)
+        create_state(app)
 
 
 def test_closing_ends_subscriptions_refuses_new_ones_and_may_be_repeated() -> None:
