@@ -12,6 +12,7 @@ app = Flask(__name__)
 app.config["STREAMING_LOG"] = os.environ.get("BENCH_LOG", "memory:")
 app.config["STREAMING_RETENTION_SIZE"] = 1024 * 1024
 app.config["STREAMING_RUNS"] = 1000
+app.config["STREAMING_PUBLIC"] = ["*"]
 streaming = Streaming(app)
 sock = Sock(app)
 
