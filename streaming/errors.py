@@ -202,6 +202,24 @@ class HubClosed(StreamingError):
         return {"Retry-After": "2"}
 
 
+class Recalled(StreamingError):
+    """Nobody's: the connection has to be made anew. Come back in a moment and resume."""
+
+    status = 503
+    close_code = 1012
+    title = "Connect again"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "2"}
+
+
+class Revoked(Forbidden):
+    """The client's: what it was allowed it is allowed no more."""
+
+    title = "Not allowed any more"
+
+
 class TooManyClients(StreamingError):
     """Nobody's: this worker has as many clients as it may have. Try again in a moment."""
 

@@ -84,6 +84,14 @@ class Settings:
     """Producers of ``Streaming.run`` that one worker has at work at the same time, and as many that
     wait for their turn; more are refused with 503."""
 
+    lifetime: float | None = None
+    """Seconds after which a client has to connect again, and is asked who it is again; a tenth more
+    or less, drawn for each. It resumes where it was."""
+
+    recheck: float | None = None
+    """Seconds after which the application is asked again, for each client, who it is and whether it
+    still may; a tenth more or less. Who may not has to connect again, and is refused then."""
+
     heartbeat: float | None = 15.0
     """Seconds of silence after which a stream sends a comment, and a WebSocket a ping."""
 
@@ -150,6 +158,7 @@ class Settings:
             key_window=self.key_window,
         )
         named = dict(self.retentions)
+        named["streaming:*"] = {"messages": 1000, "age": 60.0}
         named["run:*"] = {**_RUNS, **named.get("run:*", {})}
         return replace(keep, named={name: replace(keep, **own) for name, own in named.items()})
 
@@ -163,7 +172,7 @@ class Settings:
         self._check("key_window", (int, float), optional=False)
         for name in ("retention_age", "retention_after_end"):
             self._check(name, (int, float), optional=True)
-        for name in ("heartbeat", "pong_timeout", "send_timeout"):
+        for name in ("heartbeat", "pong_timeout", "send_timeout", "lifetime", "recheck"):
             self._check(name, (int, float), optional=True)
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):

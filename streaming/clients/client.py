@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import ClientGone, StreamingError
+from ..errors import ClientGone, Recalled, StreamingError
 from ..identity import Identity, sign
 from ..settings import Settings
 from . import sockets
@@ -42,13 +43,16 @@ class Client:
         "__weakref__",
         "_cut_at",
         "_deadlines",
+        "_over_at",
         "_settings",
         "_taken",
         "_waits",
         "id",
         "identity",
+        "is_checked",
         "is_left",
         "peer",
+        "permit",
         "reason",
         "since",
         "spoke",
@@ -66,6 +70,10 @@ class Client:
         """The client's address, for people to read."""
         self.identity: Identity | None = None
         """Who it is, as the application says; None for a stranger."""
+        self.permit: Callable[[], None] | None = None
+        """Asks the application whether it still may be here; raises if not."""
+        self.is_checked = False
+        """Whether the application was asked about each channel that it follows."""
         self.reason: StreamingError | None = None
         """Why it is over, or about to be."""
         self.is_left = False
@@ -75,6 +83,7 @@ class Client:
         """When something was last sent to it (``time.monotonic``)."""
         self._deadlines = deadlines
         self._settings = settings
+        self._over_at = spread(settings.lifetime)
         self._cut_at: float | None = None
         self._taken: int | None = None  # what the peer had taken when we last looked
         self._waits = 0.0  # since when it has taken no more
@@ -83,6 +92,11 @@ class Client:
     def sender(self) -> str | None:
         """It as the sender of a message, for the log."""
         return sign(self.id, self.identity)
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What it follows."""
+        return ()
 
     def describe(self) -> Mapping[str, object]:
         """Channels, position and peer, for people to read."""
@@ -131,7 +145,9 @@ class Client:
                 return self._cut_at
             self._cut()
             return None
-        reason = self._missing(now)
+        reason: StreamingError | None = self._missing(now)
+        if reason is None and now >= self._over_at:
+            reason = Recalled("Its time is over. Connect again and resume.")
         if reason is None and (beat_at := self._beat_at()) is not None and now >= beat_at:
             self.spoke = now
             try:
@@ -206,11 +222,19 @@ class Client:
     def _next(self, now: float) -> float | None:
         """When to look again."""
         timeout, times = self._settings.send_timeout, []
+        if self._over_at < math.inf:
+            times.append(max(self._over_at, now))
         if (beat_at := self._beat_at()) is not None:
             times.append(max(beat_at, now))
         if timeout is not None:
             times.append(now + timeout / 4 if self._stuck_since() else now + timeout)
         return min(times, default=None)
+
+
+def spread(seconds: float | None) -> float:
+    """When so many seconds have passed (``time.monotonic``), a tenth more or less; never if None:
+    those that came together do not come back together."""
+    return math.inf if seconds is None else time.monotonic() + seconds * random.uniform(0.9, 1.1)
 
 
 def spread_retry(draw: Callable[[int, int], int] = random.randint) -> int:

@@ -10,7 +10,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..bell import Bell
 from ..errors import ClientGone, StreamingError
@@ -75,6 +75,11 @@ class RequestStream(Client):
     def transport(self) -> str:  # type: ignore[override]
         """The name of the stream's format."""
         return self._form.name if self._form else "text"
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What it follows."""
+        return self.subscription.channels if self.subscription is not None else ()
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..bell import Bell
 from ..errors import ClientGone, StreamingError
@@ -85,6 +85,11 @@ class EventStream(Client):
         line.follow(subscription, self._form)
         self._listen()
         return True
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What it follows."""
+        return self.subscription.channels if self.subscription is not None else ()
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import ClientGone, StreamingError
 from ..settings import Settings
@@ -51,12 +51,17 @@ class WebSocketClient(Client):
         if settings.heartbeat is not None:  # those that came together are not all pinged together
             self.inlet.heard -= random.uniform(0, settings.heartbeat / 2)
 
+    @property
+    def channels(self) -> Sequence[str]:
+        """What it follows."""
+        return [name for sub in self.line.subscriptions() for name in sub.channels]
+
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""
         subscriptions = self.line.subscriptions()
         return {
             "peer": self.peer,
-            "channels": [name for sub in subscriptions for name in sub.channels],
+            "channels": self.channels,
             "position": [sub.id for sub in subscriptions],
             "state": [sub.phase.value for sub in subscriptions],
         }

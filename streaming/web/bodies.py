@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from flask import Request
 
@@ -20,6 +21,8 @@ from ..errors import (
     HubClosed,
     LogUnavailable,
     ProducerFailed,
+    Recalled,
+    Revoked,
     StreamingError,
     TooManyClients,
 )
@@ -30,6 +33,8 @@ from ..hub.subscription import Subscription
 from ..message import Gap, Message
 from .passage import Passage
 from .state import State
+
+Kind = TypeVar("Kind", EventStream, RequestStream)
 
 Begun = Callable[[Subscription], None]
 """Is told which subscription is read."""
@@ -52,6 +57,7 @@ class EventBody:
         after: str | None,
         history: int,
         opening: bytes = b"",
+        is_checked: bool = False,
     ) -> None:
         environ, settings = request.environ, state.settings
         self._state = state
@@ -61,7 +67,8 @@ class EventBody:
         self._history = history
         self._opening = opening
         self._peer = str(environ.get("REMOTE_ADDR", ""))
-        self._identity = state.identity()
+        self._arrival = state.arrive(environ)
+        self._is_checked = is_checked
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self._may = is_chunked and settings.direct_writes
@@ -77,6 +84,7 @@ class EventBody:
             subscription = client.subscription = self._state.hub.subscribe(
                 self._names, after=self._after, history=self._history, bell=client.bell
             )
+            self._state.welcome(client, self._arrival.asked)
             opening = self._opening or formats.ready(form, self._names, subscription.id)
             first = client.hand(opening)
             if isinstance(client, EventStream):
@@ -109,8 +117,7 @@ class EventBody:
             stream = EventStream(
                 state.registry, state.settings, sock, self._form, peer=self._peer, body=self._unread
             )
-            stream.identity = self._identity
-            return stream
+            return self._known(stream)
         return self._request_stream()
 
     def _stay(self, client: EventStream | RequestStream) -> RequestStream:
@@ -131,8 +138,12 @@ class EventBody:
             peer=self._peer,
             body=self._unread,
         )
-        stream.identity = self._identity
-        return stream
+        return self._known(stream)
+
+    def _known(self, client: Kind) -> Kind:
+        client.is_checked = self._is_checked
+        self._state.introduce(client, self._arrival)
+        return client
 
 
 def _follow(client: RequestStream, sub: Subscription, form: EventFormat) -> Iterator[bytes]:
@@ -243,7 +254,8 @@ class PieceBody:
             peer=str(environ.get("REMOTE_ADDR", "")),
             body=unread_body(request),
         )
-        self._client.identity = state.identity()
+        self._arrival = state.arrive(environ)
+        state.introduce(self._client, self._arrival)
         if isinstance(pieces, Followed):
             pieces.client = self._client
         self._is_listed = False
@@ -282,6 +294,7 @@ class PieceBody:
         if not self._is_listed:
             self._state.registry.add(self._client)
             self._is_listed = True
+            self._state.welcome(self._client, self._arrival.asked)
 
     def close(self) -> None:
         """Let go of everything, also if nothing was asked for. Idempotent."""
@@ -296,7 +309,7 @@ class PieceBody:
             reason = "The end."
             if form and (last := formats.close(form)):
                 yield client.hand(last)
-        except (HubClosed, TooManyClients, ProducerFailed) as refusal:
+        except (HubClosed, TooManyClients, ProducerFailed, Recalled, Revoked) as refusal:
             reason = refusal
             yield from self._give_up(refusal)
         except ClientGone as gone:

@@ -72,6 +72,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     except BaseException:
         subscription.close()
         raise
+    connection.is_checked = check
     connection.follow(subscription, CHAT)
     connection.on_end(partial(state.presence.leave, room, connection.id))
     state.presence.join(room, connection.id)

@@ -13,6 +13,7 @@ from flask.blueprints import BlueprintSetupState
 from ..errors import ConfigurationError, InvalidMessage, InvalidRequest, UnknownRun
 from ..hub.hub import check_channels
 from ..hub.making import OnDisconnect
+from ..hub.orders import give, order_of
 from ..hub.parts import Answer
 from ..hub.pieces import Producer
 from ..hub.subscription import Subscription
@@ -147,6 +148,44 @@ class Streaming:
             Forbidden: If ``identify`` refuses or fails.
         """
         return current_state().identity()
+
+    def disconnect(
+        self,
+        *,
+        identity: str | None = None,
+        channel: str | None = None,
+        client: str | None = None,
+    ) -> None:
+        """Have connections made anew, on all workers, within a second: those of ``identity``, those
+        that follow ``channel``, the one that ``clients`` calls ``client``; where several are given,
+        those that are all of it.
+
+        Clients come back by themselves and resume where they were, unless ``identify`` or
+        ``authorize`` refuses them by then. So this ends a permission that is over already.
+
+        Raises:
+            TypeError: If nothing is given.
+            InvalidMessage: If one of them can be nobody's.
+            LogUnavailable: If the log cannot be reached: nobody has heard of it.
+        """
+        with _own_call():
+            give(current_state().hub, order_of(identity, channel, client))
+
+    def revoke(
+        self,
+        *,
+        identity: str | None = None,
+        channel: str | None = None,
+        client: str | None = None,
+    ) -> None:
+        """``disconnect``, and clients are told not to come back: WebSockets with 1008, streams with
+        ``close``.
+
+        Where a ``channel`` is given they are to come back, for they may follow others; what they
+        may not follow any more is refused then.
+        """
+        with _own_call():
+            give(current_state().hub, order_of(identity, channel, client, is_final=channel is None))
 
     def subscribe(self, *channels: str, after: str | None = None, history: int = 0) -> Subscription:
         """Follow ``channels`` in code of the application's own, such as a thread of a bot.

@@ -30,6 +30,9 @@ client may do that."""
 Identify = Callable[[], object]
 """Asked inside the request who its client is."""
 
+Check = Callable[[Identity | None], None]
+"""Raises ``Forbidden`` for somebody who may not be here."""
+
 PRIVATE = "private:"
 """What the names of channels begin with that are closed until ``authorize`` says yes."""
 
@@ -40,6 +43,10 @@ _FOUND = "streaming.identity"
 """Where in the WSGI environment it stands who the client is, once that was asked."""
 
 _log = logging.getLogger(__name__)
+
+
+class Failed(Forbidden):
+    """A function of the application has failed, which refuses."""
 
 
 class Permissions:
@@ -142,6 +149,29 @@ class Permissions:
 
         return ask
 
+    def still(self, identity: Identity | None) -> Callable[[Check], None] | None:
+        """Asks about the client of this request, who is ``identity``, as if it made its request
+        again: who it is, and then ``check``. None where the application has nothing to say.
+
+        What is returned raises ``Forbidden``.
+        """
+        if self._authorize is None and self._identify is None:
+            return None
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        environ = request.environ
+
+        def ask(check: Check) -> None:
+            fresh = {key: value for key, value in environ.items() if key != _FOUND}
+            with _again(app, fresh) as refusal:
+                if refusal is not None:
+                    raise _refused(refusal.status_code, "The application refuses this request now.")
+                now = self.identity()
+                if (now and now.id) != (identity and identity.id):
+                    raise Forbidden("It is somebody else by now.")
+                check(now)
+
+        return ask
+
     # ---- calls of the application's functions
 
     def _call(self, name: str, call: Callable[[], T]) -> T:
@@ -157,7 +187,7 @@ class Permissions:
             if now - self._failed > QUIET:  # strangers can call it often
                 self._failed = now
                 _log.exception("%s failed, which refuses", name)
-            raise Forbidden(f"{name} failed. The application's log says why.") from error
+            raise Failed(f"{name} failed. The application's log says why.") from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,6 +77,7 @@ def converse(connection: Connection, state: State) -> Take:
     For a handler of ``Sock.route`` to return. A frame that cannot be followed is answered with an
     ``error`` frame and changes nothing.
     """
+    connection.is_checked = True
     session = _Conversation(connection, state)
     session.send({"type": "welcome", "client": connection.id})
     return Bare(session.take)
@@ -125,6 +127,7 @@ class _Conversation:
             raise InvalidRequest("'history' is a number of messages.")
         if after is not None:
             Cursor.parse(after)
+        asked = time.monotonic()
         self._check_allowed("subscribe", channel)
         subscription = self._state.hub.subscribe(
             channel, after=after, history=history, bell=line.bell
@@ -135,6 +138,7 @@ class _Conversation:
             subscription.close()
             raise
         self._connection.follow(subscription, JSON)
+        self._state.welcome(self._connection, asked)
 
     def _unsubscribe(self, request: Mapping[str, Any]) -> None:
         channel = _text(request, "channel")

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ..errors import ConfigurationError
 from ..hub.hub import Hub
+from ..hub.orders import give, order_of
 from ..logs import open_log
 from ..message import Message
 from ..settings import Settings
@@ -53,6 +54,38 @@ class Publisher:
                 says that it may have been: then repeat the call with the same ``key``.
         """
         return self._hub.publish(channel, print_data(data), event=event, key=key)
+
+    def disconnect(
+        self,
+        *,
+        identity: str | None = None,
+        channel: str | None = None,
+        client: str | None = None,
+    ) -> None:
+        """See ``Streaming.disconnect``.
+
+        Raises:
+            TypeError: If nothing is given.
+            InvalidMessage: If one of them can be nobody's.
+            LogUnavailable: If the log cannot be reached: nobody has heard of it.
+        """
+        give(self._hub, order_of(identity, channel, client))
+
+    def revoke(
+        self,
+        *,
+        identity: str | None = None,
+        channel: str | None = None,
+        client: str | None = None,
+    ) -> None:
+        """See ``Streaming.revoke``.
+
+        Raises:
+            TypeError: If nothing is given.
+            InvalidMessage: If one of them can be nobody's.
+            LogUnavailable: If the log cannot be reached: nobody has heard of it.
+        """
+        give(self._hub, order_of(identity, channel, client, is_final=channel is None))
 
     def close(self) -> None:
         """Let go of the log. Idempotent."""

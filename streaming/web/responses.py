@@ -51,11 +51,12 @@ def event_stream(
     history: int = 0,
     form: EventFormat | None = None,
     opening: bytes = b"",
+    is_checked: bool = False,
 ) -> Response:
     """A response that follows ``channels``, resuming behind ``after``.
 
     In ``form``, or the one that the client asks for. ``opening``: what it begins with; by default
-    an event that says where it stands.
+    an event that says where it stands. ``is_checked``: whether ``authorize`` was asked.
 
     Raises:
         InvalidMessage: If a channel name is not well formed.
@@ -68,7 +69,7 @@ def event_stream(
         Cursor.parse(after)
     state.registry.check_space()
     form = form or choose_format(request) or SSE
-    body = EventBody(request, state, form, names, after, history, opening)
+    body = EventBody(request, state, form, names, after, history, opening, is_checked)
     response = StreamResponse(body, form.mimetype)
     response.implicit_sequence_conversion = False  # it has no end that could be waited for
     return response

@@ -78,7 +78,11 @@ def events() -> Response:
         state.check_allowed("subscribe", channel)
     look_at_stream(request.environ, state)
     after = last_seen(request)
-    return in_stream(lambda: event_stream(request, state, channels, after=after, history=history))
+    return in_stream(
+        lambda: event_stream(
+            request, state, channels, after=after, history=history, is_checked=True
+        )
+    )
 
 
 def publish(channel: str) -> tuple[dict[str, str], int]:

@@ -140,7 +140,7 @@ def accept(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
-    identity = state.identity()
+    arrival = state.arrive(environ)
     protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
     if must_agree and protocol is None:
         raise HandshakeError(f"Ask for the subprotocol {' or '.join(map(repr, subprotocols))}.")
@@ -175,7 +175,7 @@ def accept(
         compressor=agreed[0].compressor() if agreed else None,
         decompress=agreed[0].decompressor().decompress if agreed else None,
     )
-    connection.identity = identity
+    state.introduce(connection, arrival)
     if ahead := take_ahead(environ, sock):
         connection.inlet.feed(ahead)
     state.registry.add(connection)  # until here, and if it fails, the server can answer
@@ -187,6 +187,7 @@ def accept(
     except ClientGone as gone:
         connection.end(gone)
     connection.line.start()
+    state.welcome(connection, arrival.asked)
     return Life(connection, state.registry, surround=current_app.app_context, is_ours=is_ours)
 
 

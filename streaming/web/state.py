@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from weakref import WeakSet
+from typing import Any, NamedTuple
+from weakref import WeakSet, ref
 
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
+from ..clients.client import Client
 from ..clients.registry import Registry
 from ..clients.upstreams import hang_up
-from ..errors import ConfigurationError, Forbidden, HubClosed
+from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
 from ..hub.hub import Hub
 from ..hub.making import PREFIX
+from ..hub.orders import RESERVED, Order, Orders
 from ..hub.presence import Presence, is_presence_channel, room_of
 from ..hub.runs import Runs
 from ..identity import Identity
@@ -23,8 +27,12 @@ from ..own import Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
 from .health import Health
-from .permissions import Action, Authorize, Identify, Permissions
+from .permissions import Action, Authorize, Check, Identify, Permissions
+from .rechecks import Rechecks
 from .unheard import Unheard
+
+_ASKED = "streaming.asked"
+"""Where in the WSGI environment it stands since when we ask about its client."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -39,6 +47,8 @@ class State:
     presence: Presence = field(init=False)
     _registry: Own[Registry] = field(init=False)
     _runs: Own[Runs] = field(init=False)
+    orders: Orders = field(init=False)
+    _rechecks: Rechecks = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
 
@@ -47,6 +57,8 @@ class State:
         self.health = Health(self.hub.log)
         self._registry = Own(lambda: Registry(self.settings.clients))
         self._runs = Own(self._make_runs)
+        self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
+        self._rechecks = Rechecks(self.settings.recheck)
         self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
 
     def _make_runs(self) -> Runs:
@@ -62,6 +74,44 @@ class State:
         """The answers of the log, and those that this process makes."""
         return self._runs()
 
+    def arrive(self, environ: dict[str, Any]) -> Arrival:
+        """Note who is about to be connected, in its request; see ``welcome``.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+        """
+        self.orders.listen()
+        asked = environ.setdefault(_ASKED, time.monotonic())
+        identity = self.identity()
+        is_asked_again = self.settings.recheck is not None
+        return Arrival(
+            identity, asked, self.permissions.still(identity) if is_asked_again else None
+        )
+
+    def introduce(self, client: Client, arrival: Arrival) -> None:
+        """Say to ``client`` who it is; from now on that is asked again, if the settings say so."""
+        client.identity, ask = arrival.identity, arrival.ask
+        if ask is not None:
+            client.permit = partial(ask, partial(self._check_followed, ref(client)))
+            self._rechecks.add(client)
+
+    def _check_followed(self, found: ref[Client], identity: Identity | None) -> None:
+        client = found()
+        if client is not None and client.is_checked:
+            for channel in client.channels:
+                self.permissions.check("subscribe", room_of(channel), identity)
+
+    def welcome(self, client: Client, asked: float) -> None:
+        """End a client, which is in the list, if somebody has ordered to let go of it since it was
+        ``asked`` who it is."""
+        self.orders.listen()
+        for order in self.orders.since(asked):
+            _obey(order, client)
+
+    def _obey(self, order: Order) -> None:
+        for client in self.registry.clients():
+            _obey(order, client)
+
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
 
@@ -70,6 +120,7 @@ class State:
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
+        request.environ.setdefault(_ASKED, time.monotonic())
         self._check(
             action, channel, lambda room: self.permissions.check(action, room, self.identity())
         )
@@ -87,6 +138,8 @@ class State:
         a presence channel no client publishes, or it could forge who is there.
         """
         room = check_channel(room_of(check_channel(channel)))  # ":presence" has none
+        if room.startswith(RESERVED):
+            raise Forbidden(f"Channel {channel!r:.100} is the package's own.")
         if action == "publish" and self.hub.closed.is_set():
             raise HubClosed(
                 "The server is restarting. Nothing was published. Try again in a moment."
@@ -110,6 +163,29 @@ class State:
         self.hub.close()
         self.presence.close()
         self.registry.close(HubClosed())
+
+
+class Arrival(NamedTuple):
+    """Somebody who is about to be connected."""
+
+    identity: Identity | None
+    asked: float
+    """When we began to ask who it is and what it may do (``time.monotonic``)."""
+    ask: Callable[[Check], None] | None
+    """Asks the same again, if that is wanted."""
+
+
+def _obey(order: Order, client: Client) -> None:
+    """Let go of ``client``, if it is meant."""
+    who = client.identity.id if client.identity is not None else None
+    if order.identity not in (None, who) or order.client not in (None, client.id):
+        return
+    if order.channel is not None and order.channel not in client.channels:
+        return
+    if order.is_final:
+        client.end(Revoked("You may not be here any more."))
+    else:
+        client.end(Recalled("Connect again."))
 
 
 states: WeakSet[State] = WeakSet()

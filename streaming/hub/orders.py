@@ -1,0 +1,195 @@
+"""Orders to let go of connections, which all processes of a log follow.
+
+They are messages of one channel that no client may read or write. Each process that has clients
+follows it, and remembers for a while what it has heard: somebody may be about to be connected.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from ..errors import InvalidMessage, StreamingError
+from ..identity import Identity
+from ..message import Message
+from ..names import check_channel
+from ..own import Own, era, is_over
+from .hub import Hub
+from .subscription import Subscription
+
+RESERVED = "streaming:"
+"""What the names of channels begin with that are the package's own."""
+
+CHANNEL = RESERVED + "orders"
+
+_CLIENT = re.compile(r"[0-9a-f]{16}")
+
+LINGER = 1.25
+"""Seconds for which a process listens on behind its last client: others come, and it is there."""
+
+REMEMBERED = 1000
+"""Orders that a process remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Whom to let go of: everybody of whom all that is said here is true."""
+
+    identity: str | None = None
+    """The id of an identity."""
+    channel: str | None = None
+    """A channel that it follows."""
+    client: str | None = None
+    """The id of a connection."""
+    is_final: bool = False
+    """Whether it is not to come back."""
+
+    def text(self) -> str:
+        """The order as a message."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Order | None:
+        """The order that a message is; None if it is none, as from another version."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError):
+            return None
+
+
+def order_of(
+    identity: str | None, channel: str | None, client: str | None, *, is_final: bool = False
+) -> Order:
+    """An order that means somebody.
+
+    Raises:
+        TypeError: If it means everybody.
+        InvalidMessage: If it means nobody.
+    """
+    if identity is None and channel is None and client is None:
+        raise TypeError("Say whom: identity=…, channel=… or client=….")
+    if identity is not None:
+        identity = Identity(identity).id
+    if channel is not None:
+        check_channel(channel)
+    if client is not None and not _CLIENT.fullmatch(client):
+        raise InvalidMessage(f"{client!r:.60} is no client's id: 16 hexadecimal digits.")
+    return Order(identity, channel, client, is_final)
+
+
+_log = logging.getLogger(__name__)
+
+
+class Orders:
+    """What this process is told to let go of. From any thread.
+
+    Args:
+        hub: Where orders are given and heard.
+        obey: Called with each order, in a thread of ours.
+        is_idle: Whether there is nobody to let go of, so that nothing need be heard.
+    """
+
+    def __init__(
+        self, hub: Hub, obey: Callable[[Order], None], is_idle: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._ear = Own(lambda: _Ear(hub, obey, is_idle))
+
+    def listen(self) -> None:
+        """Hear of what is ordered from now on, until the hub is closed or a while after everybody
+        has left; of a log that cannot be reached, once it can. Idempotent; to be called for each
+        who comes. Never fails.
+        """
+        self._ear().listen()
+
+    def since(self, when: float) -> list[Order]:
+        """What this process has heard since then (``time.monotonic``), as far as it remembers."""
+        return [order for at, order in tuple(self._ear().heard) if at >= when]
+
+
+def give(hub: Hub, order: Order) -> None:
+    """Have all processes obey.
+
+    Raises:
+        LogUnavailable: If the log cannot be reached.
+    """
+    hub.publish(CHANNEL, order.text())
+
+
+class _Ear:
+    def __init__(
+        self, hub: Hub, obey: Callable[[Order], None], is_idle: Callable[[], bool]
+    ) -> None:
+        self.heard: deque[tuple[float, Order]] = deque(maxlen=REMEMBERED)
+        self._hub = hub
+        self._obey = obey
+        self._is_idle = is_idle
+        self._era = era()
+        self._lock = threading.Lock()
+        self._is_listening = False
+        self._called = 0.0
+
+    def listen(self) -> None:
+        self._called = time.monotonic()
+        if not self._is_listening and not self._hub.closed.is_set():
+            with self._lock:
+                if not self._is_listening:
+                    self._begin()
+
+    def _begin(self) -> None:
+        subscription = self._subscribe()
+        thread = threading.Thread(
+            target=self._run, args=[subscription], name="streaming orders", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _log.warning("Nobody hears whom to let go of: %s", error)
+            if subscription is not None:
+                subscription.close()
+        else:
+            self._is_listening = True
+
+    def _subscribe(self) -> Subscription | None:
+        try:
+            return self._hub.subscribe(CHANNEL)
+        except StreamingError:
+            return None  # whoever needs the log is told that it is away
+
+    def _run(self, subscription: Subscription | None) -> None:
+        try:
+            while not self._has_lapsed():
+                if subscription is None:
+                    self._hub.closed.wait(LINGER)
+                    subscription = self._subscribe()
+                    continue
+                is_rung = subscription.bell.wait(LINGER)
+                if is_over(self._era):
+                    return  # what we follow is our parent's
+                if is_rung:
+                    self._hear(subscription)
+        except StreamingError:
+            self._is_listening = False  # the hub is closed
+        if subscription is not None:
+            subscription.close()
+
+    def _hear(self, subscription: Subscription) -> None:
+        while items := subscription.read():
+            for item in items:
+                order = Order.parse(item.data) if isinstance(item, Message) else None
+                if order is not None:
+                    self.heard.append((time.monotonic(), order))
+                    self._obey(order)
+
+    def _has_lapsed(self) -> bool:
+        with self._lock:
+            is_wanted = time.monotonic() - self._called < LINGER or not self._is_idle()
+            if is_wanted and not self._hub.closed.is_set():
+                return False
+            self._is_listening = False
+            return True

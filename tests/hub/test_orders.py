@@ -1,0 +1,105 @@
+"""streaming/hub/orders.py: all processes of a log are told whom to let go of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streaming import InvalidMessage
+from streaming.hub.hub import Hub
+from streaming.hub.orders import CHANNEL, Order, Orders, give, order_of
+from streaming.logs import MemoryLog, SqliteLog
+from tests.broken_log import BrokenLog
+from tests.polling import wait_until
+
+ADA = Order(identity="ada", is_final=True)
+
+
+def test_an_order_is_heard_by_all_who_listen(tmp_path: Path) -> None:
+    hubs = [Hub(SqliteLog(tmp_path / "log.db")) for _ in range(3)]
+    heard: list[list[Order]] = [[] for _ in hubs]
+    orders = [Orders(hub, found.append) for hub, found in zip(hubs, heard, strict=True)]
+    for each in orders[:2]:
+        each.listen()
+        each.listen()
+    give(hubs[2], ADA)
+    wait_until(lambda: heard[:2] == [[ADA], [ADA]], "both have heard")
+    assert heard[2] == []
+    for hub in hubs:
+        hub.close()
+        hub.log.close()
+
+
+def test_what_was_heard_is_remembered_from_when_it_was_heard() -> None:
+    hub = Hub(MemoryLog())
+    orders = Orders(hub, lambda order: None)
+    assert orders.since(0.0) == []
+    orders.listen()
+    give(hub, ADA)
+    wait_until(lambda: orders.since(0.0) == [ADA], "it is heard")
+    assert orders.since(float("inf")) == []
+    hub.close()
+
+
+def test_what_is_no_order_is_passed_over() -> None:
+    hub = Hub(MemoryLog())
+    heard: list[Order] = []
+    Orders(hub, heard.append).listen()
+    for text in ("", "[]", "7", '{"identity": "ada", "of": "a later version"}', "{", '"x"'):
+        hub.publish(CHANNEL, text)
+    give(hub, ADA)
+    wait_until(lambda: heard, "the one that is an order")
+    assert heard == [ADA]
+    hub.close()
+
+
+def test_nobody_begins_to_listen_at_the_end() -> None:
+    hub = Hub(MemoryLog())
+    hub.close()
+    Orders(hub, lambda order: None).listen()
+    assert hub.subscribers(CHANNEL) == 0
+
+
+def test_listening_ends_a_while_after_everybody_has_left_and_begins_again() -> None:
+    hub, here = Hub(MemoryLog()), ["somebody"]
+    heard: list[Order] = []
+    orders = Orders(hub, heard.append, lambda: not here)
+    orders.listen()
+    assert hub.subscribers(CHANNEL) == 1
+    here.clear()
+    wait_until(lambda: hub.subscribers(CHANNEL) == 0, "it ends")
+    here.append("somebody else")
+    orders.listen()
+    give(hub, ADA)
+    wait_until(lambda: heard == [ADA], "it is heard again")
+    hub.close()
+
+
+def test_a_log_that_is_away_is_listened_to_once_it_is_back() -> None:
+    log = BrokenLog()
+    heard: list[Order] = []
+    hub = Hub(log)
+    orders = Orders(hub, heard.append)
+    log.broken.add("tail")
+    orders.listen()
+    assert hub.subscribers(CHANNEL) == 0
+    log.broken.clear()
+    wait_until(lambda: hub.subscribers(CHANNEL) == 1, "it listens")
+    give(hub, ADA)
+    wait_until(lambda: heard == [ADA], "it hears")
+    hub.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"identity": ""}, {"identity": 7}, {"channel": "a b"}, {"client": "x"}, {"client": "A" * 16}],
+)
+def test_an_order_that_means_nobody_is_refused(wrong: dict[str, Any]) -> None:
+    whom = {"identity": None, "channel": None, "client": None, **wrong}
+    with pytest.raises(InvalidMessage):
+        order_of(**whom)
+
+
+def test_an_order_that_would_mean_everybody_is_refused() -> None:
+    with pytest.raises(TypeError, match="Say whom"):
+        order_of(None, None, None)

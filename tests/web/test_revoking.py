@@ -1,0 +1,248 @@
+"""Permissions that end: streams and WebSockets of whom the application lets go of."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from flask import Flask, abort, request
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from streaming import Sock, Streaming, chat, stream
+from tests.live.clients import RawClient
+from tests.polling import PATIENCE
+from tests.sites import Site, drained, serve, wait_until
+
+
+class Door:
+    """An application's table of users and rights, and the application around it."""
+
+    def __init__(self, **config: Any) -> None:
+        self.users = {"a-1": "ada", "a-2": "ada", "e-1": "eve"}
+        self.open = {"news", "chat", "room"}
+        self.fails = False
+        self.app = app = Flask("x")
+        app.config.update(config)
+        self.streaming = Streaming(app, identify=self.identify, authorize=self.authorize)
+        sock = Sock(app)
+        sock.route("/talk", endpoint="talk")(lambda ws: chat(ws, "chat"))
+        sock.route("/echo", endpoint="echo")(lambda ws: lambda message: ws.send(message))
+        app.add_url_rule("/mine", "mine", lambda: self.streaming.events("private:mine"))
+        pieces = iter(lambda: time.sleep(0.01) or "x", None)
+        app.add_url_rule("/text", "text", lambda: stream(pieces))
+
+    def identify(self) -> str | None:
+        if self.fails:
+            raise LookupError("the table of users is away")
+        return self.users.get(request.headers.get("X-Token", ""))
+
+    def authorize(self, action: str, channel: str) -> bool:
+        return channel in self.open
+
+    def order(self, how: str, **whom: Any) -> None:
+        with self.app.app_context():
+            getattr(self.streaming, how)(**whom)
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    door = Door()
+    with drained(door.app):
+        yield door
+
+
+def events(site: Site, token: str, path: str = "/streaming/events?channel=news") -> RawClient:
+    return site.get(path, headers={"X-Token": token})
+
+
+def begun(client: RawClient) -> RawClient:
+    event = client.next_event()
+    assert event is not None
+    assert event.event == "ready"
+    return client
+
+
+def closes(site: Site, token: str, path: str) -> Any:
+    protocols: Any = ["streaming.v1.json"] if path == "/streaming/ws" else None
+    return connect(
+        site.ws_url + path, subprotocols=protocols, additional_headers={"X-Token": token}
+    )
+
+
+def close_code(ws: Any) -> int:
+    with suppress(ConnectionClosed):
+        while True:
+            ws.recv(PATIENCE)
+    return int(ws.close_code)
+
+
+@pytest.mark.parametrize(
+    ("how", "last", "code"), [("revoke", "close", 1008), ("disconnect", "restart", 1012)]
+)
+def test_all_connections_of_one_end_and_nobody_elses(
+    door: Door, how: str, last: str, code: int
+) -> None:
+    with (
+        serve(door.app) as site,
+        events(site, "a-1") as one,
+        events(site, "a-2", "/mine") as two,
+        events(site, "e-1") as other,
+        closes(site, "a-1", "/streaming/ws") as ws,
+        closes(site, "a-1", "/echo") as echo,
+        closes(site, "a-1", "/talk") as talk,
+    ):
+        for client in (one, two, other):
+            begun(client)
+        wait_until(lambda: len(site.registry) == 6, "all are here")
+        door.order(how, identity="ada")
+        for client in (one, two):
+            assert [event.event for event in client.events()] == [last]
+        for each in (ws, echo, talk):
+            assert close_code(each) == code
+        wait_until(lambda: len(site.registry) == 1, "they are gone")
+        with door.app.app_context():
+            door.streaming.publish("news", "goes on")
+        event = other.next_event()
+        assert event is not None
+        assert event.data == "goes on"
+
+
+def test_an_answer_of_pieces_ends_too(door: Door) -> None:
+    with serve(door.app) as site, events(site, "a-1", "/text") as client:
+        wait_until(lambda: len(site.registry), "it is here")
+        door.order("revoke", identity="ada")
+        site.wait_empty()
+        site.wait_reason("You may not be here any more.")
+        del client
+
+
+def test_those_who_follow_a_channel_come_again_and_are_asked(door: Door) -> None:
+    with serve(door.app) as site:
+        with events(site, "a-1") as client, events(site, "a-1", "/mine") as other:
+            begun(client)
+            begun(other)
+            door.open.discard("news")
+            door.order("revoke", channel="news")
+            assert [event.event for event in client.events()] == ["restart"]
+            assert len(site.registry) == 1
+        with events(site, "a-1") as client:
+            assert client.status == 403
+
+
+def test_one_connection_is_let_go_of(door: Door) -> None:
+    with serve(door.app) as site, events(site, "a-1") as one:
+        begun(one)
+        (row,) = site.registry.snapshot()["clients"]
+        two = begun(events(site, "a-1"))
+        door.order("revoke", client=row["id"])
+        assert [event.event for event in one.events()] == ["close"]
+        assert len(site.registry) == 1
+        two.close()
+
+
+def test_who_is_about_to_be_connected_is_let_go_of_too(door: Door) -> None:
+    """It was asked who it is, and then logged out, before it was in the list."""
+    begins: list[Callable[[], None]] = [lambda: door.order("revoke", identity="ada")]
+    asked = door.authorize
+
+    def authorize(action: str, channel: str) -> bool:
+        if begins:
+            begins.pop()()
+            orders = door.app.extensions["streaming"].orders
+            wait_until(lambda: orders.since(0.0), "this process has heard of it")
+        return asked(action, channel)
+
+    state = door.app.extensions["streaming"]
+    with serve(door.app) as site:
+        state.orders.listen()
+        state.permissions._authorize = authorize
+        with events(site, "a-1") as client:
+            assert [event.event for event in client.events()][-1] == "close"
+
+
+def test_nobody_reads_or_writes_orders_over_the_network() -> None:
+    app = Flask("x")
+    Streaming(app, authorize=lambda action, channel: True)
+    with drained(app):
+        client = app.test_client()
+        assert client.get("/streaming/events?channel=streaming:orders").status_code == 403
+        assert client.get("/streaming/presence/streaming:orders").status_code == 403
+        body = {"data": '{"identity": "ada"}'}
+        assert client.post("/streaming/channels/streaming:orders", json=body).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/streaming/events?channel=news", "/mine"])
+def test_a_connection_has_a_lifetime(path: str) -> None:
+    door = Door(STREAMING_LIFETIME=0.2)
+    with serve(door.app) as site, events(site, "a-1", path) as client:
+        begun(client)
+        assert [event.event for event in client.events()] == ["restart"]
+        site.wait_reason("Its time is over. Connect again and resume.")
+
+
+def test_a_websocket_has_a_lifetime() -> None:
+    door = Door(STREAMING_LIFETIME=0.2)
+    with serve(door.app) as site, closes(site, "a-1", "/echo") as ws:
+        assert close_code(ws) == 1012
+
+
+ENDS = {
+    "logged out": lambda door: door.users.clear(),
+    "somebody else": lambda door: door.users.update({"a-1": "eve"}),
+    "not allowed": lambda door: door.open.clear(),
+    "a hook": lambda door: door.app.before_request_funcs.setdefault(None, []).append(
+        lambda: abort(401)
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_who_may_not_any_more_is_found_by_asking_again(end: Callable[[Door], object]) -> None:
+    door = Door(STREAMING_RECHECK=0.1)
+    with (
+        serve(door.app) as site,
+        events(site, "a-1") as client,
+        closes(site, "a-1", "/streaming/ws") as ws,
+    ):
+        begun(client)
+        ws.recv(PATIENCE)
+        ws.send('{"type":"subscribe","channel":"room"}')
+        assert "ready" in ws.recv(PATIENCE)
+        end(door)
+        assert [event.event for event in client.events()] == ["restart"]
+        assert close_code(ws) == 1012
+
+
+def test_who_still_may_stays_also_where_nobody_answers_and_in_the_applications_views(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    door = Door(STREAMING_RECHECK=0.05)
+    with (
+        serve(door.app, expect_errors=True) as site,
+        events(site, "a-1") as client,
+        events(site, "a-1", "/mine") as own,
+    ):
+        begun(client)
+        begun(own)
+        asked: list[bool] = []
+        identify = door.identify
+
+        def count() -> str | None:
+            asked.append(door.fails)
+            return identify()
+
+        door.app.extensions["streaming"].permissions._identify = count
+        wait_until(lambda: asked.count(False) >= 4, "both were asked about")
+        door.fails = True
+        wait_until(lambda: asked.count(True) >= 4, "nobody has answered")
+        door.fails = False
+        with door.app.app_context():
+            door.streaming.publish("news", "still here")
+            door.streaming.publish("private:mine", "still here")
+        for each in (client, own):
+            event = each.next_event()
+            assert event is not None
+            assert event.data == "still here"
+    assert "was not answered" in caplog.text
