@@ -108,10 +108,10 @@ export function after(turn, { kind, data }) {
  * @param {import("../streaming/static/answer-parts.js").Snapshot} snapshot
  * @returns {Turn}
  */
-function restored(turn, { state, text, parts }) {
+function restored(turn, { state, text, parts, whole }) {
   const isGoingOn = state === "running" || state === "queued";
   const going = state === "queued" ? "queued" : text ? "writing" : "thinking";
-  const empty = { ...turn, ...NOTHING, location: turn.location, text };
+  const empty = { ...turn, ...NOTHING, location: turn.location, text, isWhole: whole };
   /** @type {Turn} */
   const made = parts.reduce((so, part) => (part.kind === "text" ? so : after(so, /** @type {any} */ (part))), empty);
   return { ...made, state: isGoingOn ? going : state };

@@ -149,6 +149,7 @@ class Answer:
             "state": self.state,
             "text": self.text,
             "parts": [{"kind": part.kind, "data": part.data} for part in self.parts],
+            "whole": self.is_whole,
         }
 
     def describe(self) -> dict[str, Any]:
@@ -159,7 +160,6 @@ class Answer:
             "started": self.started,
             "ended": self.ended,
             "detail": self.detail,
-            "whole": self.is_whole,
         }
 
     def _join(self, pieces: list[str]) -> None:

@@ -29,6 +29,7 @@ const VALUES = new Set([
  * @property {"queued" | "running" | Outcome} state
  * @property {string} text
  * @property {{kind: string, data: any}[]} parts
+ * @property {boolean} whole  false if its beginning is no longer held
  */
 
 /**

@@ -257,6 +257,16 @@ test("a gap in the whole answer is told", async (t) => {
   assert.equal(parts.at(-1).kind, "end");
 });
 
+test("a snapshot says whether the beginning is still held", async (t) => {
+  const server = await runServer(t);
+  server.run = tell(new Run("r1"));
+  for (const whole of [true, false]) {
+    server.run.whole = whole;
+    const [snapshot] = await collect(resume(server));
+    assert.deepEqual([snapshot.kind, snapshot.data.whole], ["snapshot", whole]);
+  }
+});
+
 test("somebody who has it all already gets nothing more", async (t) => {
   const server = await runServer(t);
   server.run = tell(new Run("r1"));

@@ -496,7 +496,7 @@ test("a snapshot replaces what was there", () => {
     { kind: "data", data: { markdown: [["p", "a"]], end: 3 } },
     { kind: "text", data: "b" },
   ];
-  const snapshot = { id: "r", state: "running", text: "a\n\nb", parts };
+  const snapshot = { id: "r", state: "running", text: "a\n\nb", parts, whole: true };
   const old = turn("1", {
     text: "old",
     nodes: [["p", "old"]],
@@ -510,6 +510,8 @@ test("a snapshot replaces what was there", () => {
     [made.state, made.reasoning, made.location, made.isWhole],
     ["writing", "hm", "there", true],
   );
+  const cut = after(old, { kind: "snapshot", data: { ...snapshot, whole: false }, id: "" });
+  assert.equal(cut.isWhole, false);
   const states = ["queued", "running", "done"].map((state) => ({
     ...snapshot,
     state,

@@ -9,6 +9,7 @@ export class Run {
   messages = [];
   readers = new Set();
   ended = false;
+  whole = true;
 
   constructor(id) {
     this.id = id;
@@ -40,6 +41,7 @@ export class Run {
         kind: KINDS[event] ?? event,
         data: TEXTS.has(event) ? data : JSON.parse(data),
       })),
+      whole: this.whole,
     };
   }
 

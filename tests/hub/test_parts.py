@@ -81,3 +81,4 @@ def test_an_answer_whose_beginning_is_no_longer_held_says_so() -> None:
     answer.add([Gap("run:x", Position("e", 0), None, None), *messages(("text", "rest"))])
     assert not answer.is_whole
     assert answer.describe()["whole"] is False
+    assert answer.snapshot()["whole"] is False

@@ -143,6 +143,23 @@ def test_a_late_reader_gets_what_was_said_as_one_snapshot_then_the_rest(asker: A
     assert (close.event, close.json()) == ("close", {})
 
 
+def test_a_late_reader_is_told_that_the_beginning_is_no_longer_held() -> None:
+    asker = Asker(retentions={"run:*": {"messages": 2}})
+    with serve(asker.app) as site, httpx.Client(base_url=site.url, timeout=PATIENCE) as client:
+        where = client.post("/ask", content="q", headers={"Accept": JSON}).headers["Location"]
+
+        def read(form: str) -> str:
+            return client.get(where, headers={"Accept": form}).text
+
+        for piece in ("one", "two", "three"):
+            asker.gate.give(piece)
+            wait_until(lambda said=piece: said in read(JSON), "it is said")  # type: ignore[misc]
+        asker.gate.give("the end")
+        wait_until(lambda: '"state":"done"' in read(JSON), "it is over")
+        told = {form: read(form).replace("\\", "") for form in (JSON, NDJSON, SSE)}
+    assert all('"whole":false' in text for text in told.values()), told
+
+
 def test_a_cut_behind_any_event_resumes_with_nothing_lost_or_doubled(asker: Any) -> None:
     asker.gate.give("one ", "two ", "three", "the end")
     where = ask(asker).headers["Location"]
