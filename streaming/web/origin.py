@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from flask import Request, Response
+from werkzeug.datastructures import HeaderSet
 
 from ..errors import Forbidden, InvalidRequest
 from ..wire.origins import parse_host, parse_origin
+
+EXPOSED = ("Location", "Retry-After")
+"""The headers that scripts of listed pages may read: where a run is, when to come again."""
+
+SENT = "Content-Type, Idempotency-Key, Last-Event-ID"
+"""The headers that they may send: to begin a run once, and to resume."""
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
@@ -55,7 +62,10 @@ def allow_origin(request: Request, response: Response, allowed: Collection[str])
     response.vary.add("Origin")
     if origin and is_listed(origin, allowed):
         response.headers["Access-Control-Allow-Origin"] = origin
+        exposed = response.access_control_expose_headers or HeaderSet()
+        exposed.update(EXPOSED)
+        response.access_control_expose_headers = exposed
         if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Headers"] = "Content-Type, Last-Event-ID"
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = SENT
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
     return response

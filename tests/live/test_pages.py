@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser, Page, expect
 
+from streaming import Streaming, current_run
 from tests.live.browser import Windows, bubbles, expect_state, windows, write
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import file_server, gunicorn
 from tests.live.server import Server
+from tests.sites import serve
 
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
 LANGUAGES = {"en-US": "en", "zh-CN": "zh-CN"}
@@ -244,6 +247,47 @@ def test_a_tutorial_page_from_a_listed_origin_works(open_windows: Windows, tmp_p
             ["Welcome to the WebSocket server!", "You said: hello"]
         )
         page.goto("about:blank")
+
+
+ASKING_PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
+<link rel="icon" href="data:,"><p id="said"></p><p id="end"></p>
+<script type="module">
+import { AnswerStream } from "HTTP/streaming/static/index.js";
+const show = (id, text) => { document.getElementById(id).textContent = text; };
+const answer = AnswerStream.start("HTTP/ask", { body: "question" });
+for await (const { kind, data } of answer) {
+  if (kind === "text") {
+    show("said", answer.location?.pathname.split("/").at(-2) ?? "nowhere");
+    await answer.stop();
+  }
+  if (kind === "end") show("end", data.state);
+}
+</script>"""
+
+
+def test_a_page_of_another_origin_asks_and_stops_its_answer(
+    open_windows: Windows, tmp_path: Path
+) -> None:
+    with file_server(tmp_path) as elsewhere:
+        asker = Flask("asker")
+        asker.config["STREAMING_ORIGINS"] = [elsewhere.url]
+        streaming = Streaming(asker, authorize=lambda action, channel: True)
+        asker.after_request(streaming.allow_origin)
+
+        def endless() -> Iterator[str]:
+            yield "word "
+            while not current_run().wait(60):
+                pass
+
+        asker.add_url_rule(
+            "/ask", methods=["POST"], view_func=lambda: streaming.run(endless).response()
+        )
+        with serve(asker) as site:
+            (tmp_path / "index.html").write_text(ASKING_PAGE.replace("HTTP", site.url))
+            page = open_windows.open(elsewhere.url)
+            expect(page.locator("#said")).to_have_text("runs")
+            expect(page.locator("#end")).to_have_text("stopped")
+            page.goto("about:blank")
 
 
 def test_the_tutorials_stream_ends_for_good_in_the_browsers_own_eventsource(classic: Page) -> None:

@@ -179,6 +179,24 @@ def test_pages_of_listed_origins_may_read_an_answer_and_no_others() -> None:
     assert header not in allowed(None).headers
 
 
+def exposed(response: Response) -> set[str]:
+    return {name.lower() for name in response.access_control_expose_headers or ()}
+
+
+def test_pages_of_listed_origins_may_read_where_a_run_is_and_when_to_come_again() -> None:
+    assert exposed(allowed("https://listed.example")) == {"location", "retry-after"}
+    assert exposed(allowed("https://evil.example")) == set()
+
+
+def test_what_an_application_exposes_itself_stays_exposed() -> None:
+    with Flask("x").test_request_context("/", headers={"Origin": "https://listed.example"}):
+        response = Response(headers={"Access-Control-Expose-Headers": "X-Own, location"})
+        for _ in ("the blueprint's hook", "the application's own"):
+            response = allow_origin(request, response, LISTED)
+    assert exposed(response) == {"x-own", "location", "retry-after"}
+    assert len(response.headers["Access-Control-Expose-Headers"].split(",")) == 3
+
+
 def test_every_answer_says_that_it_depends_on_the_origin() -> None:
     assert all("Origin" in allowed(o).headers["Vary"] for o in (None, "https://listed.example"))
 
@@ -189,3 +207,9 @@ def test_a_preflight_allows_what_a_resuming_stream_needs() -> None:
     assert "POST" in answer.headers["Access-Control-Allow-Methods"]
     other = allowed("https://evil.example", "OPTIONS")
     assert "Access-Control-Allow-Headers" not in other.headers
+
+
+def test_a_preflight_allows_to_ask_once_and_to_stop_the_answer() -> None:
+    answer = allowed("https://listed.example", "OPTIONS")
+    assert "Idempotency-Key" in answer.headers["Access-Control-Allow-Headers"]
+    assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
