@@ -3,7 +3,7 @@ import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
 import { loadTexts } from "./i18n.js";
 import { Messages } from "./messages.js";
-import { find, loadClient, randomSecret } from "./page.js";
+import { find, forget, loadClient, randomSecret, recall, remember } from "./page.js";
 import { People } from "./people.js";
 import { ConnectionStatus } from "./status.js";
 
@@ -13,8 +13,8 @@ const list = find("messages");
 
 // What the page before a reload (or a change of language) has left us. Taken out at once, so that a
 // duplicated tab does not believe it is somebody else.
-const left = JSON.parse(sessionStorage.getItem(STORE) ?? "null") ?? {};
-sessionStorage.removeItem(STORE);
+const left = JSON.parse(recall(STORE) || "{}");
+forget(STORE);
 
 const secret = left.secret ?? randomSecret();
 const socket = new ReconnectingSocket(list.dataset.socket, { protocols: ["streaming.v1.json"] });
@@ -85,9 +85,9 @@ conversation.on("dropped", (entry) => {
 
 addEventListener("pagehide", () => {
   const { clients, pending } = conversation;
-  sessionStorage.setItem(STORE, JSON.stringify({ clients, secret, pending, draft: composer.draft }));
+  remember(STORE, JSON.stringify({ clients, secret, pending, draft: composer.draft }));
 });
-addEventListener("pageshow", () => sessionStorage.removeItem(STORE));
+addEventListener("pageshow", () => forget(STORE));
 
 status.watch(socket);
 for (const { key, text } of left.pending ?? []) conversation.write(text, key);

@@ -76,3 +76,12 @@ export function recall(key) {
     return "";
   }
 }
+
+/** @param {string} key */
+export function forget(key) {
+  try {
+    sessionStorage.removeItem(key);
+  } catch {
+    // nothing was kept
+  }
+}

@@ -160,6 +160,23 @@ def test_two_windows_chat(demo: Server, open_windows: Windows) -> None:
     assert bubbles(latecomer, "other").all_inner_texts()[-3:] == ["hello ben", "你好 👋", MARKUP]
 
 
+def test_a_browser_that_forbids_to_keep_anything_has_a_chat_too(
+    demo: Server, open_windows: Windows
+) -> None:
+    page = open_windows.open()
+    for store in ("localStorage", "sessionStorage"):
+        page.add_init_script(
+            f"Object.defineProperty(window, '{store}', {{ get() {{ throw new Error('no'); }} }});"
+        )
+    page.goto(demo.url + "/chat")
+    expect_state(page, "open")
+    write(page, "kept nowhere")
+    expect(bubbles(page, "own").last).to_have_text("kept nowhere")
+    page.reload()
+    expect_state(page, "open")
+    expect(bubbles(page, "other").last).to_have_text("kept nowhere")
+
+
 def test_windows_of_the_chat_list_each_other_by_name(demo: Server, open_windows: Windows) -> None:
     anna = open_windows.open(demo.url + "/chat")
     ben = open_windows.open(demo.url + "/chat", locale="zh-CN")
