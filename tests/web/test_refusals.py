@@ -1,7 +1,7 @@
 """streaming/web/refusals.py: errors as problems, and in streams where a status would be final."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask, Response
@@ -16,11 +16,14 @@ EVENTS = {"Accept": "text/event-stream"}
 LINES = {"Accept": "application/x-ndjson"}
 
 
-def full_app() -> Flask:
+@pytest.fixture
+def full_app() -> Iterator[Flask]:
     """An application that has as many clients as it takes."""
     app = make_app(clients=1)
-    app.extensions["streaming"].registry._clients["someone"] = None
-    return app
+    clients = app.extensions["streaming"].registry._clients
+    clients["someone"] = None
+    yield app
+    clients.clear()  # a drain of this process would end him
 
 
 def check_restart(answer: TestResponse, title: str = "") -> int:
@@ -37,9 +40,9 @@ def check_restart(answer: TestResponse, title: str = "") -> int:
 
 @pytest.mark.parametrize("headers", [EVENTS, {"Accept": "*/*"}, {}])
 def test_an_event_source_that_finds_a_full_server_is_told_to_come_back(
-    headers: dict[str, str],
+    headers: dict[str, str], full_app: Flask
 ) -> None:
-    client = full_app().test_client()
+    client = full_app.test_client()
     waits = {
         check_restart(
             client.get("/streaming/events?channel=a", headers=headers), "Too many clients"
@@ -50,16 +53,16 @@ def test_an_event_source_that_finds_a_full_server_is_told_to_come_back(
     assert len(waits) > 5  # they do not come back all at once
 
 
-def test_another_format_of_a_full_server_is_503_with_when_to_try_again() -> None:
-    client = full_app().test_client()
+def test_another_format_of_a_full_server_is_503_with_when_to_try_again(full_app: Flask) -> None:
+    client = full_app.test_client()
     answer = client.get("/streaming/events?channel=a", headers=LINES)
     assert answer.status_code == 503
     assert answer.content_type == "application/problem+json"
     assert answer.headers["Retry-After"] == "5"
 
 
-def test_a_view_that_follows_channels_refuses_like_the_route() -> None:
-    app = full_app()
+def test_a_view_that_follows_channels_refuses_like_the_route(full_app: Flask) -> None:
+    app = full_app
     streaming = Streaming()
     app.add_url_rule("/mine", view_func=lambda: streaming.events("a"))
     client = app.test_client()
@@ -68,8 +71,10 @@ def test_a_view_that_follows_channels_refuses_like_the_route() -> None:
     assert client.get("/mine", headers=LINES).status_code == 503
 
 
-def test_an_answer_in_events_of_a_full_server_is_refused_so_that_it_is_asked_for_again() -> None:
-    app = full_app()
+def test_an_answer_in_events_of_a_full_server_is_refused_so_that_it_is_asked_for_again(
+    full_app: Flask,
+) -> None:
+    app = full_app
     app.add_url_rule("/answer", "answer", lambda: stream(["x"], form=SSE), methods=["GET", "POST"])
     client = app.test_client()
     check_restart(client.get("/answer", headers=EVENTS), "Too many clients")
