@@ -61,6 +61,8 @@ class Answer(wsgi.Response):  # type: ignore[misc]
             self.sock.sendall(first[sent:])
 
     def _head(self) -> bytes:
+        if "\r" in self.status or "\n" in self.status:  # gunicorn 26 lets it pass
+            raise ValueError(f"A status of one line, not {self.status!r:.100}.")
         connection = "close" if self.should_close() else "keep-alive"
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         return (

@@ -161,12 +161,16 @@ def test_a_body_is_not_longer_than_it_may_be(
 
 
 def test_a_head_cannot_be_split_by_a_value() -> None:
-    response = answer(Wire())
     for header in (("X-A", "1\r\nX-B: 2"), ("X-A", "1\n"), ("X-A\r\n", "1"), ("X-A", "\0")):
-        with pytest.raises(Exception, match="X-A"):
+        with pytest.raises(Exception, match=r"(?i)header"):
             answer(Wire()).start_response("200 OK", [header])
-    with pytest.raises(ValueError):
-        response.start_response("200 OK\r\nX-B: 2", [])
+    for status in ("200 OK\r\nX-B: 2", "200 OK\n"):
+        wire = Wire()
+        response = answer(wire)
+        with pytest.raises(ValueError, match="status"):  # noqa: PT012 - gunicorn 27 sees it at once
+            response.start_response(status, [])
+            response.write(b"page")
+        assert wire.sent == []
 
 
 def test_errors_go_to_the_log_as_it_is_when_they_are_written(tmp_path: Path) -> None:
