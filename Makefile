@@ -1,5 +1,6 @@
 # make run    serve the demo          make test   run every test
 # make dev    the same, reloading     make lint   check style and types
+# make test-versions  the tests that other versions of Flask, gunicorn, Python … could break
 # make docs-api  write docs/api.md from the docstrings
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
@@ -12,7 +13,7 @@ APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test test-python test-browser-client lint docs-api bench tools node clean
+.PHONY: run dev test test-python test-browser-client test-versions lint docs-api bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -31,6 +32,9 @@ test-python: $(VENV)/.installed-test tools $(NPM)/.installed
 
 test-browser-client: node
 	node --test --test-reporter=spec tests/browser/*.test.mjs
+
+test-versions: $(VENV)/.python tools
+	@.ci/versions
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
