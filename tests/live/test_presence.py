@@ -1,14 +1,22 @@
 """Who is in a room, under real servers: whatever happens to a client, the list is soon right."""
 
 import json
+import os
 import random
+import signal
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import pytest
+
+from tests.homes import SHARED_URLS
+from tests.live.harness import gunicorn
 from tests.live.raw_websocket import CLOSE, RawWebSocket
 from tests.live.server import Server
 from tests.polling import wait_until
@@ -37,6 +45,17 @@ def vanish(ws: RawWebSocket) -> None:
     """End the connection with a reset, as a process that was killed does."""
     ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     ws.socket.close()
+
+
+def is_cut(ws: RawWebSocket) -> bool:
+    """Whether the worker at its other end has gone."""
+    ws.socket.setblocking(False)
+    try:
+        return ws.socket.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def read_events(ws: RawWebSocket, count: int) -> list[tuple[str, str]]:
@@ -69,6 +88,26 @@ def test_members_that_leave_in_all_ways_are_gone_and_everybody_is_told_once(
         left = read_events(watcher, 30)
         assert sorted(left) == sorted(("leave", client) for _, client in crowd[:30])
     wait_until(lambda: listed(server, "crowd") == [], "an empty room")
+
+
+@pytest.mark.parametrize("home", SHARED_URLS)
+def test_members_of_a_worker_that_is_killed_are_gone_in_15_seconds(
+    home: str, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        url = stack.enter_context(SHARED_URLS[home](tmp_path))
+        env = {"STREAMING_LOG": url}
+        server = stack.enter_context(gunicorn(workers=2, extra_env=env, expect_trouble=True))
+        crowd = [stack.enter_context(member(server, "doomed")) for _ in range(40)]
+        assert len(listed(server, "doomed")) == 40
+        doomed = server.worker_pids()[0]
+        os.kill(doomed, signal.SIGKILL)
+        killed = time.monotonic()
+        wait_until(lambda: doomed not in server.worker_pids(), "its end")
+        stayed = {client for ws, client in crowd if not is_cut(ws)}
+        assert 0 < len(stayed) < 40, "both workers had members"
+        wait_until(lambda: set(listed(server, "doomed")) == stayed, "only who is there")
+        assert time.monotonic() - killed < 15, "the README says so"
 
 
 def test_clients_of_the_tutorial_are_members_until_they_vanish(server: Server) -> None:

@@ -855,3 +855,31 @@ def test_closing_a_log_that_is_away_ends_all_the_same(caplog: pytest.LogCaptureF
         log.enter("a", Member("ann"))
     log.close()
     assert "until their lease is over" in caplog.text
+
+
+def test_no_command_is_newer_than_the_oldest_redis_that_is_promised(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, closing(RedisLog(server.url("p:"))) as log:
+        with following(log, "a") as listener:
+            for n in range(3):
+                log.append("a", "x", key=str(n))
+            assert listener.wait(PATIENCE)
+        log.read("a", log.tail("a", 2), limit=9, size=MUCH)
+        log.append("a", "{}", event="end", last=True)
+        log.enter("room", Member("ann"))
+        log.members("room")
+        log.beat()
+        log.leave("room", "ann")
+        log.check()
+        log.channels("")
+        stats = server.ask("INFO", "commandstats")
+        used = {name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
+        assert {"evalsha", "xadd", "hset", "publish", "subscribe"} & used
+        # through a script: redis-py takes all that COMMAND says for a list of commands
+        ask = "return redis.call('COMMAND', 'DOCS', unpack(ARGV))"
+        docs = server.ask("EVAL", ask, 0, *sorted(used))
+    since = {}
+    for name, told in zip(docs[::2], docs[1::2], strict=True):
+        fields = dict(zip(told[::2], told[1::2], strict=True))
+        since[name] = [int(n) for n in fields["since"].split(".")]
+    assert since.keys() == used
+    assert [name for name in used if since[name] >= [6, 3]] == []

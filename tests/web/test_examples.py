@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+
+from tests.sites import serve
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "README.zh-CN.md", "docs/quickstart.md", "docs/deployment.md"]
@@ -38,6 +41,27 @@ def test_a_stranger_publishes_over_the_network_in_no_example_that_does_not_say_s
     for channel in ("news", "private-1", "user:ada"):
         status = client.post(f"/streaming/channels/{channel}", json={"data": "x"}).status_code
         assert status in (403, 404), "no blueprint, or not allowed"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_first_example_reaches_who_listens_as_an_event_source_does(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    listen, say = (part.split() for part in re.findall(r"^    curl (.*)$", text, re.MULTILINE)[:2])
+    (source,) = re.findall(r'new EventSource\("(.*?)"\)', text)
+    assert listen[-1].strip('"').endswith(source)
+    method, address = say[-2:]
+    with (
+        serve(run(examples(page)[0], page).application) as site,
+        site.get(source, headers={"Accept": "text/event-stream"}) as client,
+    ):
+        ready = client.next_event()
+        said = httpx.request(method, site.url + address.removeprefix("http://127.0.0.1:5000"))
+        event = client.next_event()
+    assert said.status_code == 204
+    assert ready is not None
+    assert event is not None
+    assert event.event == "message", "onmessage sees it"
+    assert "Ada" in str(event.data)
 
 
 def test_a_stranger_gets_nothing_out_of_the_example_with_sessions() -> None:
