@@ -25,6 +25,9 @@ _EVENTS = {"error": "problem"}
 
 _KINDS = {_EVENTS.get(kind, kind): kind for kind in KINDS}
 
+LOST = "The beginning of the answer is no longer held."
+"""What is said where an answer cannot be given for whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -116,6 +119,8 @@ class Answer:
     @property
     def error(self) -> ProducerFailed:
         """What tells of it that it is not whole."""
+        if not self.is_whole and self.state not in ("failed", "interrupted"):
+            return ProducerFailed(LOST, status=410)
         return ProducerFailed(
             self.detail or "The answer was interrupted.",
             status=int(self.failure.get("status", 500)),

@@ -9,7 +9,7 @@ from flask import Request, Response, request
 
 from ..clients.formats import MADE, SSE
 from ..errors import InvalidRequest
-from ..hub.parts import Answer, Part
+from ..hub.parts import LOST, Answer, Part
 from ..message import Gap
 from ..names import END
 from ..wire import sse
@@ -89,7 +89,7 @@ def encoded(state: State, id: str, encoder: Encoder, begun: Begun) -> Iterator[M
     yield from encoder.begin()
     for item in state.runs.messages(id, begun=begun):
         if isinstance(item, Gap):
-            yield from encoder.end("failed", "The beginning of the answer is no longer held.")
+            yield from encoder.end("failed", LOST)
             return
         part = Part.of(item)
         if part is not None:

@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 
 from ..errors import InvalidRequest, StreamingError, UnknownRun
 from ..hub.making import PREFIX, OnDisconnect
-from ..hub.parts import Answer
+from ..hub.parts import LOST, Answer
 from ..wire.chat_completions import DONE, ChatCompletion, error_of
 from ..wire.compact import compact
 from ..wire.responses import ResponseEvents
@@ -174,7 +174,7 @@ def _wait(id: str) -> None:
 def _whole(id: str, encoder: ChatCompletion) -> Any:
     _wait(id)
     answer = current_state().runs.answer(id)
-    if answer.state not in ("done", "stopped"):
+    if answer.state not in ("done", "stopped") or not answer.is_whole:
         raise answer.error
     feed_all(answer, encoder)
     for _ in encoder.end(answer.state, answer.detail):
@@ -204,7 +204,10 @@ def _encoder(answer: Answer) -> ResponseEvents:
 def _snapshot(answer: Answer) -> Any:
     encoder = _encoder(answer)
     feed_all(answer, encoder)
-    encoder.note(answer.state, answer.detail)
+    if answer.is_whole:
+        encoder.note(answer.state, answer.detail)
+    else:
+        encoder.note("failed", LOST)
     return encoder.whole()
 
 
@@ -217,6 +220,8 @@ def _run_of(id: str, action: Any) -> str:
 
 
 def _created(answer: Answer) -> int:
+    if not answer.started:
+        return 0  # what said so is no longer held
     return int(datetime.fromisoformat(answer.started).timestamp())
 
 

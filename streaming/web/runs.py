@@ -11,7 +11,7 @@ from flask import Request, Response, current_app, has_request_context, request, 
 from ..clients.formats import NDJSON, SSE, EventFormat, ready
 from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
 from ..hub.making import PREFIX, OnDisconnect
-from ..hub.parts import Answer
+from ..hub.parts import LOST, Answer
 from ..hub.pieces import Producer
 from ..hub.runs import id_of_key, new_id
 from ..message import START, Cursor, Gap
@@ -217,7 +217,7 @@ def _texts(state: State, id: str, after: str, begun: Begun) -> Iterator[str]:
     answer = Answer(id)
     for item in state.runs.messages(id, after, begun=begun):
         if isinstance(item, Gap):
-            raise ProducerFailed("The beginning is no longer held.", status=410)
+            raise ProducerFailed(LOST, status=410)
         if item.event == "text":
             yield item.data
         else:

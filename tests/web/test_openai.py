@@ -18,8 +18,9 @@ from tests.sites import Site, serve
 class Model:
     """An application with OpenAI's API, whose answers come through the gate."""
 
-    def __init__(self, *, authorize: Any = lambda action, channel: True) -> None:
+    def __init__(self, *, authorize: Any = lambda action, channel: True, **config: Any) -> None:
         self.app = Flask("model")
+        self.app.config.update({f"STREAMING_{key.upper()}": value for key, value in config.items()})
         Streaming(self.app, authorize=authorize)
         self.gate = Gate()
         self.asked: list[tuple[list[Any], dict[str, Any]]] = []
@@ -193,6 +194,30 @@ def test_a_failure_is_an_error_as_the_client_knows_it(
         assert "secret" not in str(caught.value)
         with pytest.raises(kind):
             client.responses.create(model="house", input="hello", stream=stream)  # type: ignore[call-overload]
+
+
+def test_an_answer_whose_beginning_is_no_longer_held_is_not_given_for_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
+    model = Model(retentions={"run:*": {"messages": 2}})
+    model.gate.give("you", "the end")
+    with (
+        serve(model.app) as site,
+        openai.OpenAI(
+            base_url=f"{site.url}/v1", api_key="any", max_retries=0, timeout=PATIENCE
+        ) as client,
+    ):
+        with pytest.raises(openai.APIStatusError, match="no longer held") as refused:
+            client.chat.completions.create(model="house", messages=HELLO)
+        assert refused.value.status_code == 410
+        model.gate = Gate()
+        model.gate.give("you", "the end")
+        found = client.responses.create(model="house", input="hello")
+        for answer in (found, client.responses.retrieve(found.id)):
+            assert answer.status == "failed"
+            assert answer.error is not None
+            assert "no longer held" in answer.error.message
 
 
 def test_a_failure_in_the_midst_is_told_in_the_stream() -> None:
