@@ -1,8 +1,11 @@
 """The members of one process: what it has put into rooms, and has to take out again.
 
-State first, then event: whoever subscribes to the room's presence channel and then asks for the
-members misses nothing. Events say what is so now, so a reader may take one twice. What a process
-does about a member is done, and told, one after the other: the last event says what is so.
+A member is there while any connection of this process has joined it. ``_own`` says what is to be
+so: who has joined, and what was said last. What is so in the log, and is told, follows from it, by
+one thread at a time for each member (``_turn``). Who changes ``_own`` while another is at it says
+so (``_busy``), and leaves the rest to it. So behind the last turn, log and channel say what
+``_own`` says; where the log failed, ``_parting`` or ``_amiss`` has the member, and the beat makes
+up for it. Other processes may have the same member: the log says who was the first or the last.
 """
 
 from __future__ import annotations
@@ -12,21 +15,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ..bell import Bell
 from ..errors import HubClosed, LogUnavailable
 from ..logs import Member
 from ..logs.contract import BEAT
 from ..own import era, is_over
-from ..wire.compact import compact
 from .hub import Hub
 from .roster import Roster, Rosters
-
-SUFFIX = ":presence"
-"""What a room's presence channel is called beyond the room."""
-
-SILENT = "~"
-"""What rooms of the engine's own begin with, as no channel does: nobody is told of them."""
+from .tidings import SILENT, Tidings
 
 PATIENCE = 5.0
 """Seconds that somebody waits for what is under way about the same member."""
@@ -34,6 +32,27 @@ PATIENCE = 5.0
 _Seat = tuple[str, str]  # a room and the id of a member
 
 _log = logging.getLogger(__name__)
+
+
+class _Joined:
+    """A member of ours: what was said of it last, and which connections have joined it."""
+
+    __slots__ = ("connections", "member", "written")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.connections: set[str] = set()
+        self.written = 0  # the number that the log was told last
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the log was told how many connections there are."""
+        return self.written == len(self.connections)
+
+    def entered(self) -> Member:
+        """What the log is told, about to be so."""
+        self.written = len(self.connections)
+        return replace(self.member, connections=self.written)
 
 
 class Attendance:
@@ -48,45 +67,63 @@ class Attendance:
         self._hub = hub
         self._era = era()
         self._rosters = Rosters(self.members)
+        self._tidings = Tidings(hub)
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
-        self._own: dict[_Seat, Member] = {}
-        # Somebody is at it, in the log and in what is told; whether it was left meanwhile.
+        self._own: dict[_Seat, _Joined] = {}
+        # Somebody is at it, in the log and in what is told; whether it was changed meanwhile.
         self._busy: dict[_Seat, bool] = {}
-        self._parting: dict[_Seat, bool] = {}  # to be taken out; whether it has to be told anyway
-        self._dead: list[_Seat] = []  # taken out by our beat, not told yet
-        self._amiss: dict[_Seat, bool] = {}  # lost by the log, to be entered again; likewise
+        # To be taken out; whether what is so has to be told anyway.
+        self._parting: dict[_Seat, bool] = {}
+        self._dead: list[_Seat] = []  # gone with our beat, not told yet
+        # To be entered again, for the log may not have it as it is here; likewise.
+        self._amiss: dict[_Seat, bool] = {}
         self._bell = Bell()
         self._is_beating = False
         self._is_waiting = False
         self._beaten = -BEAT  # when (``time.monotonic``)
 
-    def join(self, room: str, member: Member) -> bool:
-        """Put a member into ``room``; False if it was there."""
+    def join(self, room: str, member: Member, connection: str = "") -> bool:
+        """Put a member into ``room`` for a connection; False if it was there."""
         seat = (room, member.id)
         with self._turn(seat):
             with self._lock:
                 if self._hub.closed.is_set() and not room.startswith(SILENT):
                     raise HubClosed()
-                before = self._own.get(seat)
-                self._own[seat] = member
+                joined = self._own.setdefault(seat, _Joined(member))
+                before = joined.member if joined.connections else None
+                is_first = connection not in joined.connections
+                joined.connections.add(connection)
+                joined.member = member
                 owed = self._parting.pop(seat, False)
+                entered = joined.entered()
             self._ensure_beat()
             try:
-                is_new = self._hub.log.enter(room, member)
-                if is_new or (before and before.info != member.info):
-                    self._tell("join", room, member.id, member.info)
+                seen = self._hub.log.enter(room, entered)
+                is_news = seen is None or (seen.info, seen.name) != (member.info, member.name)
+                if is_news or self._amiss.get(seat):
+                    self._tidings.joined(room, member)
+                with self._lock:
+                    if seat in self._amiss:
+                        self._amiss[seat] = False
             except BaseException:
-                self._take_back(seat, before, owed)
+                self._take_back(seat, before, connection if is_first else None, owed)
                 raise
-        return is_new
+        return seen is None
 
-    def leave(self, room: str, member_id: str) -> None:
-        """Take a member out of ``room``."""
+    def leave(self, room: str, member_id: str, connection: str = "") -> None:
+        """Take a connection's member out of ``room``, if no other of this process has joined it."""
         seat = (room, member_id)
         with self._lock:
-            self._own.pop(seat, None)
-            self._parting.setdefault(seat, False)
+            if (joined := self._own.get(seat)) is not None:
+                joined.connections.discard(connection)
+                if not joined.connections:
+                    del self._own[seat]
+                    self._parting.setdefault(seat, False)
+                elif joined.is_written:
+                    return
+            elif seat not in self._parting:
+                return
             if seat in self._busy:
                 self._busy[seat] = True
                 return
@@ -127,17 +164,18 @@ class Attendance:
         """How many members this process has, over all rooms."""
         return len(self._own)
 
-    def _tell(self, event: str, room: str, member_id: str, info: str | None = None) -> None:
-        if room.startswith(SILENT):
-            return
-        value = {"id": member_id} if info is None else {"id": member_id, "info": info}
-        self._hub.publish(room + SUFFIX, compact(value), event=event)
-
-    def _take_back(self, seat: _Seat, before: Member | None, owed: bool) -> None:
+    def _take_back(
+        self, seat: _Seat, before: Member | None, connection: str | None, owed: bool
+    ) -> None:
         """A join failed. What the log has seen of it is not known."""
         with self._lock:
-            if before is not None and seat in self._own:
-                self._own[seat] = before
+            joined = self._own.get(seat)
+            if joined is not None and connection is not None:
+                joined.connections.discard(connection)
+            if joined is not None and joined.connections and before is not None:
+                is_news = joined.member != before  # which the log may have, and nobody was told
+                joined.member = before
+                self._amiss[seat] = self._amiss.get(seat, False) or is_news
             else:
                 self._own.pop(seat, None)
                 self._parting[seat] = owed
@@ -159,7 +197,7 @@ class Attendance:
             self._end_turn(seat)
 
     def _end_turn(self, seat: _Seat) -> None:
-        """Take ``seat`` out, if it was left meanwhile, and let the next one at it."""
+        """Do what was left to be done about ``seat`` meanwhile, and let the next one at it."""
         while True:
             with self._freed:
                 if not self._busy[seat]:
@@ -167,11 +205,27 @@ class Attendance:
                     self._freed.notify_all()
                     return
                 self._busy[seat] = False
+                is_parting = seat in self._parting
             try:
-                self._part(seat)
+                if is_parting:
+                    self._part(seat)
+                else:
+                    self._count(seat)
             except BaseException:
                 self._end_turn(seat)
                 raise
+
+    def _count(self, seat: _Seat) -> None:
+        """Tell the log how many connections have joined, now or at the next beat."""
+        with self._lock:
+            joined = self._own.get(seat)
+            if joined is None or joined.is_written:
+                return
+            self._amiss.setdefault(seat, False)
+        try:
+            self._enter_amiss(seat)
+        except LogUnavailable as error:
+            self._complain(error)
 
     def _part(self, seat: _Seat) -> None:
         """``_depart`` now, or at the next beat if the log cannot be reached."""
@@ -184,18 +238,21 @@ class Attendance:
     def _depart(self, seat: _Seat) -> None:
         """Take ``seat`` out and tell so; for whoever has the turn."""
         try:
-            was_there = self._hub.log.leave(*seat)
+            is_gone = self._hub.log.leave(*seat)
         except LogUnavailable:
             with self._lock:
                 self._parting[seat] = True  # the log may have done it before it failed us
             raise
         with self._lock:
-            must_tell = was_there or self._parting.get(seat, False)
-            self._parting[seat] = must_tell
-        if must_tell:
-            self._tell("leave", *seat)
+            is_owed = self._parting.get(seat, False)
+            self._parting[seat] = is_owed or is_gone
+        if is_gone:
+            self._tidings.left(*seat)
+        elif is_owed:
+            self._tidings.as_it_is(*seat)
         with self._lock:
             self._parting.pop(seat, None)
+            self._amiss.pop(seat, None)
             is_over = self._is_beating and self.is_idle
         if is_over:
             self._bell.ring()
@@ -233,11 +290,15 @@ class Attendance:
         self._beaten = time.monotonic()
         self._dead += self._hub.log.beat()
         self._tell_dead()
+        with self._lock:
+            amiss = tuple(self._amiss)
         if not self._is_listed():
             with self._lock:
                 self._amiss = dict.fromkeys(self._own, False) | self._amiss
-        for seat in tuple(self._amiss):
-            self._enter_again(seat)
+                amiss = tuple(self._amiss)
+        for seat in amiss:
+            with self._turn(seat):
+                self._enter_amiss(seat)
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
@@ -255,16 +316,9 @@ class Attendance:
             self._end_turn(seat)
 
     def _tell_dead(self) -> None:
-        told: dict[str, set[str]] = {}
         while self._dead:
-            room, member_id = self._dead[-1]
-            self._tell("leave", room, member_id)
+            self._tidings.left(*self._dead[-1])
             self._dead.pop()
-            told.setdefault(room, set()).add(member_id)
-        for room, ids in told.items():  # its process may have put one back before we spoke
-            for member in self._hub.log.members(room):
-                if member.id in ids:
-                    self._tell("join", room, member.id, member.info)
 
     def _is_listed(self) -> bool:
         """Whether the log still has our members, judged by one, each time another.
@@ -276,19 +330,26 @@ class Attendance:
             if seat is None:
                 return True
             self._own[seat] = self._own.pop(seat)
-        room, member_id = seat
-        is_there = any(member.id == member_id for member in self._hub.log.members(room))
+        is_there = self._hub.log.find(*seat, own=True) is not None
         return is_there or seat not in self._own  # it may have left just now
 
-    def _enter_again(self, seat: _Seat) -> None:
-        """Put a member that the log has lost into it, if it is still ours, and tell so."""
-        with self._turn(seat):
-            if member := self._own.get(seat):
-                try:
-                    self._amiss[seat] |= self._hub.log.enter(seat[0], member)
-                except LogUnavailable:
-                    self._amiss[seat] = True  # the log may have done it before it failed us
-                    raise
-                if self._amiss[seat]:
-                    self._tell("join", *seat, member.info)
-        del self._amiss[seat]
+    def _enter_amiss(self, seat: _Seat) -> None:
+        """Put a member into the log as it is here, if it is still ours; for whoever has the turn.
+
+        Tells so if the log had lost it.
+        """
+        with self._lock:
+            is_owed = self._amiss.pop(seat, False)
+            joined = self._own.get(seat)
+            if joined is None:
+                return
+            entered = joined.entered()
+        try:
+            seen = self._hub.log.enter(seat[0], entered, says=False)
+            is_owed |= seen is None
+            if is_owed:
+                self._tidings.joined(seat[0], seen or entered)
+        except BaseException as error:
+            with self._lock:  # the log may have done it before it failed us
+                self._amiss[seat] = is_owed or isinstance(error, LogUnavailable)
+            raise

@@ -7,12 +7,16 @@ from ..logs import Member
 from ..names import check_channel
 from ..own import Own
 from ..threads import from_any_thread
-from .attendance import SUFFIX, Attendance
+from .attendance import Attendance
 from .hub import Hub
 from .roster import Roster
+from .tidings import SUFFIX
 
 INFO_SIZE = 1024
 """Bytes of text (UTF-8) that a member's info may hold."""
+
+NAME_SIZE = 100
+"""Characters that a member's name may hold."""
 
 
 class Presence:
@@ -28,19 +32,24 @@ class Presence:
         self._own = Own(lambda: Attendance(hub))
 
     @from_any_thread
-    def join(self, room: str, member_id: str, info: str = "") -> bool:
-        """Put a member into ``room`` until it leaves or this process ends; False if it was there.
+    def join(
+        self, room: str, member_id: str, info: str = "", *, name: str = "", connection: str = ""
+    ) -> bool:
+        """Put a member into ``room`` for a connection; False if it was there.
 
-        The room is told of a new member, and of new ``info`` of one that this process has. Use an
-        id for each connection: it is one member however often it joins, and leaves once.
+        It is there until each connection that has joined it has left, in this process and in all
+        others. A connection joins once, however often it calls; the application's own calls are one
+        connection of each process. ``name`` is who it is, as the application says, ``info`` what
+        it says itself; what was said last counts. The room is told of a new member, and of a new
+        name or info, but not of further connections.
 
         Raises:
-            InvalidMessage: If the room, the id or the info cannot be sent.
+            InvalidMessage: If the room, the id, the info or the name cannot be sent.
             HubClosed: If this process is about to stop.
-            LogUnavailable: If the log cannot be reached; the member is not in the room.
+            LogUnavailable: If the log cannot be reached; the connection has not joined.
         """
         presence_channel(room)
-        return self._own().join(room, check_member(Member(member_id, info)))
+        return self._own().join(room, check_member(Member(member_id, info, name)), connection)
 
     @from_any_thread
     def hold(self, room: str, member_id: str) -> None:
@@ -57,17 +66,18 @@ class Presence:
         self._own().leave(room, member_id)
 
     @from_any_thread
-    def leave(self, room: str, member_id: str) -> None:
-        """Take a member that this process has out of ``room``, and tell the room. Idempotent.
+    def leave(self, room: str, member_id: str, *, connection: str = "") -> None:
+        """Take ``join`` back for a connection. Idempotent.
 
-        While the log cannot be reached this is put off, and done as soon as it can. In the midst of
-        a ``join`` it is left to that, right behind it.
+        The room is told if with that nobody has the member any more. While the log cannot be
+        reached this is put off, and done as soon as it can. In the midst of a ``join`` it is left
+        to that, right behind it.
 
         Raises:
             InvalidMessage: If no room is called so.
         """
         presence_channel(room)
-        self._own().leave(room, member_id)
+        self._own().leave(room, member_id, connection)
 
     @from_any_thread
     def members(self, room: str) -> list[Member]:
@@ -135,15 +145,18 @@ def check_member(member: Member) -> Member:
     """Return ``member`` if it can be told to others.
 
     Raises:
-        InvalidMessage: If its id is not a text of 1 to 128 characters, or its info is over 1 KiB.
+        InvalidMessage: If its id is not a text of 1 to 128 characters, its name not one of at most
+            100, or its info over 1 KiB.
     """
     if not isinstance(member.id, str) or not 0 < len(member.id) <= 128:
         raise InvalidMessage("The id of a member is a text of 1 to 128 characters.")
+    if not isinstance(member.name, str) or len(member.name) > NAME_SIZE:
+        raise InvalidMessage(f"The name of a member is a text of at most {NAME_SIZE} characters.")
     if not isinstance(member.info, str):
         raise InvalidMessage("The info of a member is a text; use json.dumps.")
     try:
         size = len(member.info.encode())
-        member.id.encode()
+        f"{member.id}{member.name}".encode()
     except UnicodeEncodeError as error:
         raise InvalidMessage("The text holds half of a surrogate pair.") from error
     if size > INFO_SIZE:

@@ -40,7 +40,7 @@ class Roster:
 
     def __init__(self, members: Iterable[Member]) -> None:
         self._members = list(members)
-        self._texts = [compact({"id": m.id, "info": m.info}) for m in self._members]
+        self._texts = [compact(about(m)) for m in self._members]
         self._places = {member.id: place for place, member in enumerate(self._members, 1)}
 
     def page(self, after: str | None = None) -> str:
@@ -60,6 +60,17 @@ class Roster:
         if end < len(texts):
             fields += f",{compact({'more': self._members[end - 1].id})[1:-1]}"
         return fields
+
+
+def about(member: Member) -> dict[str, str | int]:
+    """What others are told of a member: its name where it has one, its connections where they are
+    several."""
+    value: dict[str, str | int] = {"id": member.id, "info": member.info}
+    if member.name:
+        value["name"] = member.name
+    if member.connections > 1:
+        value["connections"] = member.connections
+    return value
 
 
 class _Batch:

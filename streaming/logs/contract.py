@@ -78,12 +78,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Someone in a room: an id, and what the application wants others to know about them."""
+    """Someone in a room, over however many connections and processes."""
 
     id: str
     """What it is told apart by: of a WebSocket, the client's id."""
     info: str = ""
-    """Whatever it wants the others to know: a name, or JSON."""
+    """Whatever it wants the others to know: a text, or JSON. It may say anything."""
+    name: str = ""
+    """Who it is, as the application says; empty where it does not."""
+    connections: int = 1
+    """How many connections it has; what the application itself puts into a room counts as one."""
 
 
 BEAT = 2.5
@@ -192,35 +196,54 @@ class Log(Protocol):
     def unfollow(self, channel: str, heard: Heard) -> None:
         """Take one ``follow`` back. Idempotent beyond that."""
 
-    def enter(self, room: str, member: Member) -> bool:
-        """Put a member into a room, for as long as this process beats; False if it is there.
+    def enter(self, room: str, member: Member, *, says: bool = True) -> Member | None:
+        """Say that this process has a member in a room, for as long as it beats.
 
-        A member that is there gets the new ``info``. A room is a channel's name.
+        A room is a channel's name. Several processes may have the same member: each says how many
+        ``connections`` it has there, and says so anew when that changes. ``info`` and ``name`` are
+        the member's, not the process's: what was said last counts, until the member is gone. With
+        ``says=False`` a member that is there keeps them.
+
+        Returns the member as it was listed before; None if no living process had it.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
 
     def leave(self, room: str, member: str) -> bool:
-        """Take a member out of a room; False if it is not there.
+        """Say that this process has a member no longer; True if with that the member is gone.
+
+        False if this process did not have it, or another one has it. One that died has it until a
+        ``beat`` takes it out, which then says that the member is gone.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
 
     def members(self, room: str) -> list[Member]:
-        """Who is in a room, over all processes, in the order they came.
+        """Who is in a room, over all living processes, in the order they came.
+
+        Each once: its connections are added up.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+
+    def find(self, room: str, member: str, *, own: bool = False) -> Member | None:
+        """One of ``members``; None if it is not there. With ``own``, as this process has put it
+        there, and None if nothing is known of that any more.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
         """
 
     def beat(self) -> list[tuple[str, str]]:
-        """Say that this process lives, and take out the members of those that died.
+        """Say that this process lives, and take out what those have in rooms that died.
 
-        Returns the room and id of each that was taken out; of several processes that beat at the
-        same time, one gets it. To be called every ``BEAT`` seconds. If this process was itself
-        taken for dead, its members are gone: ``enter`` them again.
+        Returns the room and id of each member that is gone with that: those that another process
+        has, too, stay. Of several processes that beat at the same time, one gets it. To be called
+        every ``BEAT`` seconds. If this process was itself taken for dead, what it has in rooms is
+        gone: ``enter`` it again.
 
         Raises:
             LogUnavailable: If the log cannot be reached.

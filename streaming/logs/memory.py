@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from heapq import nlargest
 
 from ..errors import ChannelEnded
@@ -139,12 +140,14 @@ class MemoryLog:
                 self._unfollowed.add(channel, place)
 
     @from_any_thread
-    def enter(self, room: str, member: Member) -> bool:
+    def enter(self, room: str, member: Member, *, says: bool = True) -> Member | None:
         with self._lock():
             there = self._rooms.setdefault(room, {})
-            is_new = member.id not in there
+            before = there.get(member.id)
+            if before is not None and not says:
+                member = replace(before, connections=member.connections)
             there[member.id] = member
-        return is_new
+        return before
 
     @from_any_thread
     def leave(self, room: str, member: str) -> bool:
@@ -159,6 +162,11 @@ class MemoryLog:
     def members(self, room: str) -> list[Member]:
         with self._lock():
             return list(self._rooms.get(room, {}).values())
+
+    @from_any_thread
+    def find(self, room: str, member: str, *, own: bool = False) -> Member | None:
+        with self._lock():
+            return self._rooms.get(room, {}).get(member)
 
     @from_any_thread
     def beat(self) -> list[tuple[str, str]]:

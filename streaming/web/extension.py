@@ -237,22 +237,24 @@ class Streaming:
         """
         current_state().check_allowed(action, channel)
 
-    def join(self, room: str, member_id: str, info: str = "") -> bool:
+    def join(self, room: str, member_id: str, info: str = "", *, name: str = "") -> bool:
         """Put a member into ``room`` until it leaves or this process ends; False if it was there.
 
-        ``info``, at most 1 KiB, is what others are told of it. The clients of ``chat``, and those
-        that send ``join`` over a WebSocket, are members without this call.
+        Others are told its ``name``, at most 100 characters, and its ``info``, at most 1 KiB. Other
+        workers may have the same member: it is there until the last of them takes it out. The
+        clients of ``chat``, and those that send ``join`` over a WebSocket, are members without this
+        call.
 
         Raises:
-            InvalidMessage: If the room, the id or the info cannot be sent.
+            InvalidMessage: If the room, the id, the info or the name cannot be sent.
             HubClosed: If this process is about to stop.
             LogUnavailable: If the log cannot be reached; the member is not in the room.
         """
         with _own_call():
-            return current_state().presence.join(room, member_id, info)
+            return current_state().presence.join(room, member_id, info, name=name)
 
     def leave(self, room: str, member_id: str) -> None:
-        """Take a member that this process has out of ``room``. Idempotent.
+        """Take back what ``join`` did in this process. Idempotent.
 
         While the log cannot be reached this is put off, and done as soon as it can.
 

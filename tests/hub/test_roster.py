@@ -36,6 +36,15 @@ def test_all_members_come_once_and_in_order_in_pages_of_bounded_size(count: int,
     assert all(pages) or count == 0
 
 
+def test_names_are_said_where_there_are_any_and_connections_where_they_are_several() -> None:
+    members = [Member("a", "x", "Ann"), Member("b", "", "", 3), Member("c", "", "Cid", 2)]
+    assert read(Roster(members).page())["members"] == [
+        {"id": "a", "info": "x", "name": "Ann"},
+        {"id": "b", "info": "", "connections": 3},
+        {"id": "c", "info": "", "name": "Cid", "connections": 2},
+    ]
+
+
 def test_a_small_room_is_one_page_and_says_no_more() -> None:
     assert read(Roster([Member("a", "Ann"), Member('"', "好")]).page()) == {
         "members": [{"id": "a", "info": "Ann"}, {"id": '"', "info": "好"}]

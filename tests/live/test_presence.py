@@ -6,16 +6,22 @@ import random
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import pytest
 
+from streaming.hub.hub import Hub
+from streaming.hub.presence import Presence
+from streaming.logs import open_log
 from tests.homes import SHARED_URLS
+from tests.hub.rooms import Told
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import CLOSE, RawWebSocket
 from tests.live.server import Server
@@ -121,3 +127,85 @@ def test_clients_of_the_tutorial_are_members_until_they_vanish(server: Server) -
         for ws in crowd:
             vanish(ws)
         wait_until(lambda: len(listed(server, "chat")) == before, "all gone again")
+
+
+class Worker:
+    """Another process with the application, which lets ada into the room and takes her out."""
+
+    CODE = """
+import sys
+from flask import Flask
+from streaming import Streaming
+app = Flask("worker")
+app.config["STREAMING_LOG"] = sys.argv[1]
+streaming = Streaming(app)
+with app.app_context():
+    for verb in sys.stdin:
+        getattr(streaming, verb.strip())("hall", "ada")
+        print("done", flush=True)
+"""
+
+    def __init__(self, url: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self.CODE, url],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def do(self, verb: str) -> None:
+        """Call ``join`` or ``leave`` there, and wait until it has returned."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{verb}\n")
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == "done\n"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(params=SHARED_URLS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with SHARED_URLS[request.param](tmp_path) as url:
+        yield url
+
+
+JOINED, LEFT = ("join", {"id": "ada", "info": ""}), ("leave", {"id": "ada"})
+
+
+def test_a_member_that_two_workers_let_in_is_there_until_both_have_taken_it_out(url: str) -> None:
+    with closing(open_log(url)) as log, Worker(url) as one, Worker(url) as two:
+        hub = Hub(log)
+        with Told(hub, "hall") as told:
+            one.do("join")
+            two.do("join")
+            one.do("leave")
+            assert [member.id for member in log.members("hall")] == ["ada"]
+            two.do("leave")
+            assert log.members("hall") == []
+            told.wait_for(JOINED, LEFT)
+
+
+def test_only_the_death_of_the_last_worker_that_has_a_member_is_told_and_once(url: str) -> None:
+    with closing(open_log(url)) as log, Worker(url) as one, Worker(url) as two:
+        hub = Hub(log)
+        here = Presence(hub)
+        here.join("elsewhere", "witness")
+        with Told(hub, "hall") as told:
+            one.do("join")
+            two.do("join")
+            two.kill()  # which let her in last
+            wait_until(lambda: log.members("hall")[0].connections == 1, "two is taken for dead")
+            one.kill()
+            told.wait_for(JOINED, LEFT)
+            assert log.members("hall") == []
+        here.leave("elsewhere", "witness")

@@ -651,8 +651,8 @@ def test_what_is_followed_is_not_forgotten_and_does_not_count(open_counting: Ope
 
 
 def test_a_member_is_in_the_room_until_it_leaves(log: Log) -> None:
-    assert log.enter("a", Member("ann", "Ann"))
-    assert log.enter("a", Member("bob"))
+    assert log.enter("a", Member("ann", "Ann")) is None
+    assert log.enter("a", Member("bob")) is None
     assert log.members("a") == [Member("ann", "Ann"), Member("bob")]
     assert log.leave("a", "ann")
     assert log.members("a") == [Member("bob")]
@@ -661,8 +661,20 @@ def test_a_member_is_in_the_room_until_it_leaves(log: Log) -> None:
 def test_entering_twice_says_so_and_keeps_the_place_and_the_newer_info(log: Log) -> None:
     log.enter("a", Member("ann", "typing"))
     log.enter("a", Member("bob"))
-    assert not log.enter("a", Member("ann", "idle"))
+    assert log.enter("a", Member("ann", "idle")) == Member("ann", "typing")
     assert log.members("a") == [Member("ann", "idle"), Member("bob")]
+
+
+def test_a_member_has_a_name_and_as_many_connections_as_were_said_last(log: Log) -> None:
+    log.enter("a", Member("ann", "here", "Ann 安", 3))
+    assert log.members("a") == [Member("ann", "here", "Ann 安", 3)]
+    assert log.enter("a", Member("ann", "", "", 2), says=False)
+    assert log.members("a") == [Member("ann", "here", "Ann 安", 2)]
+    assert log.find("a", "ann") == log.find("a", "ann", own=True) == log.members("a")[0]
+    log.enter("a", Member("ann"))
+    assert log.members("a") == [Member("ann")]
+    assert log.leave("a", "ann")
+    assert log.find("a", "ann") is log.find("a", "ann", own=True) is None
 
 
 def test_leaving_a_room_one_is_not_in_says_so(log: Log) -> None:

@@ -1,6 +1,7 @@
 """streaming/logs/redis/ on a real server: what is special about this home."""
 
 import gc
+import json
 import os
 import sys
 import threading
@@ -831,7 +832,7 @@ def test_a_flushed_server_knows_the_rooms_again_after_a_beat_and_an_enter(
         for key in server.ask("KEYS", f"{one._url.prefix}*"):
             server.ask("DEL", key)
         assert dead.beat() == []
-        assert dead.enter("a", Member("ann"))
+        assert dead.enter("a", Member("ann")) is None
         assert wait_until(one.beat, "ann is taken out") == [("a", "ann")]
 
 
@@ -847,6 +848,32 @@ def test_rooms_that_all_own_members_have_left_are_not_kept_in_mind(
     log.beat()
     assert log.process.rooms._own == {}
     assert not [each for each in names(server, log) if each.startswith("worker:")]
+
+
+def test_processes_of_an_earlier_version_and_of_this_one_see_the_members_of_both(
+    server: RedisServer, log: RedisLog
+) -> None:
+    log.enter("a", Member("ann", "Ann"))
+    log.enter("a", Member("bob", "Bob", "Bob", 2))
+    old = json.dumps([3, "old", "Cid"], separators=(",", ":"))
+    server.ask("HSET", name(log, "members"), "mcid", old)
+    server.ask("ZADD", f"{log._url.prefix}workers", "9e15", "old")
+    assert log.members("a") == [
+        Member("ann", "Ann"),
+        Member("bob", "Bob", "Bob", 2),
+        Member("cid", "Cid"),
+    ]
+    rows = [json.loads(server.ask("HGET", name(log, "members"), f"m{n}")) for n in ("ann", "bob")]
+    worker = log.process.rooms._worker
+    assert rows == [[1, worker, "Ann"], [2, worker, "Bob"]], "what they read, and no more"
+    assert log.enter("a", Member("cid", "Cid!")) == Member("cid", "Cid")
+    assert log.members("a")[2] == Member("cid", "Cid!", connections=2)
+    server.ask("HSET", name(log, "members"), "mbob", json.dumps([2, "old", "Bob"]))  # it enters him
+    assert log.find("a", "bob") == Member("bob", "Bob", "Bob", 3)
+    server.ask("HDEL", name(log, "members"), "mbob")  # and takes him out, for all
+    assert log.find("a", "bob") is None
+    assert log.enter("a", Member("bob")) is None
+    assert log.find("a", "bob") == Member("bob")
 
 
 def test_closing_a_log_that_is_away_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:

@@ -333,29 +333,125 @@ def test_who_comes_and_goes_hears_of_what_another_appends_meanwhile(one: Log, tw
 
 
 def test_members_are_seen_by_all_in_the_order_they_came(one: Log, two: Log) -> None:
-    assert one.enter("a", Member("ann", "Ann"))
-    assert two.enter("a", Member("bob"))
-    assert one.enter("a", Member("cid"))
+    assert one.enter("a", Member("ann", "Ann")) is None
+    assert two.enter("a", Member("bob")) is None
+    assert one.enter("a", Member("cid")) is None
     expected = [Member("ann", "Ann"), Member("bob"), Member("cid")]
     assert one.members("a") == two.members("a") == expected
     assert one.members("b") == two.members("b") == []
 
 
-def test_a_member_may_be_taken_out_by_another(one: Log, two: Log) -> None:
+def test_a_process_takes_out_what_it_has_itself_and_nothing_of_others(one: Log, two: Log) -> None:
     one.enter("a", Member("ann"))
-    assert two.leave("a", "ann")
+    assert not two.leave("a", "ann")
+    assert one.members("a") == two.members("a") == [Member("ann")]
+    assert one.leave("a", "ann")
     assert not one.leave("a", "ann")
     assert one.members("a") == two.members("a") == []
 
 
-def test_a_member_that_enters_elsewhere_is_there_once_and_lives_with_the_later(
+def test_a_member_of_two_processes_is_listed_once_and_is_gone_with_the_last(
     one: Log, two: Log
 ) -> None:
-    assert one.enter("a", Member("ann", "phone"))
-    assert not two.enter("a", Member("ann", "desk"))
-    assert one.members("a") == [Member("ann", "desk")]
+    assert one.enter("a", Member("ann", "phone", "Ann", 2)) is None
+    two.enter("a", Member("bob"))
+    assert two.enter("a", Member("ann", "desk", "Ann")) == Member("ann", "phone", "Ann", 2)
+    both = [Member("ann", "desk", "Ann", 3), Member("bob")]
+    assert one.members("a") == two.members("a") == both
+    assert not one.leave("a", "ann")
+    assert not one.leave("a", "ann")
+    assert one.members("a") == two.members("a") == [Member("ann", "desk", "Ann"), Member("bob")]
+    assert two.leave("a", "ann")
+    assert one.members("a") == two.members("a") == [Member("bob")]
+
+
+def test_a_member_is_found_as_it_is_listed_or_as_this_process_has_it(one: Log, two: Log) -> None:
+    assert one.find("a", "ann") is None
+    one.enter("a", Member("ann", "phone", "Ann", 2))
+    two.enter("a", Member("ann", "desk", "Ann", 3))
+    for log, connections in ((one, 2), (two, 3)):
+        assert log.find("a", "ann") == Member("ann", "desk", "Ann", 5)
+        assert log.find("a", "ann", own=True) == Member("ann", "desk", "Ann", connections)
+        assert log.find("b", "ann") is log.find("a", "bob") is log.find("a", "", own=True) is None
+    one.leave("a", "ann")
+    assert one.find("a", "ann", own=True) is None
+    assert one.find("a", "ann") == Member("ann", "desk", "Ann", 3)
+
+
+def test_a_process_that_only_counts_anew_takes_back_nothing_that_was_said_elsewhere(
+    one: Log, two: Log
+) -> None:
+    one.enter("a", Member("ann", "phone", "Ann", 2))
+    two.enter("a", Member("ann", "desk", "Anna"))
+    assert one.enter("a", Member("ann", "phone", "Ann", 1), says=False)
+    assert two.members("a") == [Member("ann", "desk", "Anna", 2)]
+    two.leave("a", "ann")
+    assert one.members("a") == [Member("ann", "desk", "Anna")]
+    one.leave("a", "ann")
+    assert one.enter("a", Member("ann", "phone", "Ann"), says=False) is None
+    assert two.members("a") == [Member("ann", "phone", "Ann")], "there is nothing to keep"
+
+
+def test_two_who_enter_and_leave_the_same_member_at_once_are_the_first_and_the_last_once(
+    one: Log, two: Log
+) -> None:
+    first: list[str] = []
+    last: list[str] = []
+
+    def come_and_go(log: Log) -> None:
+        for n in range(20):
+            if log.enter("a", Member(f"m{n}")) is None:
+                first.append(f"m{n}")
+        together.wait()
+        for n in range(20):
+            if log.leave("a", f"m{n}"):
+                last.append(f"m{n}")
+
+    together = threading.Barrier(2, timeout=PATIENCE)
+    for thread in start(lambda: come_and_go(one), lambda: come_and_go(two)):
+        thread.join()
+    names = sorted(f"m{n}" for n in range(20))
+    assert (sorted(first), sorted(last)) == (names, names)
+    assert one.members("a") == []
+
+
+def test_closing_leaves_members_to_the_other_that_has_them(one: Log, two: Log) -> None:
+    one.enter("a", Member("ann", "phone"))
+    two.enter("a", Member("ann", "desk"))
     one.close()
     assert two.members("a") == [Member("ann", "desk")]
+    assert two.beat() == []
+    assert two.leave("a", "ann") or two.beat() == [("a", "ann")]
+
+
+def test_of_two_processes_with_one_member_the_death_of_the_last_is_told_and_once(
+    open_again: Opener,
+) -> None:
+    first, second, living = [open_again(lease=1.5) for _ in range(3)]
+    first.enter("a", Member("ann", "phone", "Ann"))
+    second.enter("a", Member("ann", "desk", "Ann", 2))
+
+    def is_cleared_away() -> bool:
+        assert second.beat() == []
+        assert living.beat() == []
+        return first.find("a", "ann", own=True) is None
+
+    wait_until(is_cleared_away, "what the first had is taken out")
+    assert living.members("a") == [Member("ann", "desk", "Ann", 2)]
+    assert second.find("a", "ann", own=True)
+    assert wait_until(living.beat, "ann is taken out") == [("a", "ann")]
+    assert living.beat() == []
+    assert living.members("a") == []
+
+
+def test_who_leaves_beside_a_dead_process_leaves_the_telling_to_the_beat(
+    open_again: Opener,
+) -> None:
+    dead, living = open_again(lease=1.5), open_again(lease=1.5)
+    dead.enter("a", Member("ann"))
+    assert living.enter("a", Member("ann"))
+    assert not living.leave("a", "ann")
+    assert wait_until(living.beat, "ann is taken out") == [("a", "ann")]
 
 
 def test_closing_takes_the_own_members_out_and_no_others(one: Log, two: Log) -> None:
@@ -388,7 +484,7 @@ def test_members_of_a_process_that_stopped_beating_are_not_listed(open_again: Op
     dead, living = open_again(lease=SHORT), open_again(lease=SHORT)
     dead.enter("a", Member("ann"))
     wait_until(lambda: living.members("a") == [], "nobody is listed")
-    assert living.enter("a", Member("ann", "back")), "it was not there"
+    assert living.enter("a", Member("ann", "back")) is None, "it was not there"
     assert dead.members("a") == [Member("ann", "back")]
 
 
@@ -408,7 +504,7 @@ def test_a_process_that_was_taken_for_dead_enters_its_members_again(open_again: 
     slow.enter("a", Member("ann"))
     assert wait_until(living.beat, "ann is taken out") == [("a", "ann")]
     assert slow.beat() == []
-    assert slow.enter("a", Member("ann"))
+    assert slow.enter("a", Member("ann")) is None
     assert living.members("a") == [Member("ann")]
 
 

@@ -187,13 +187,70 @@ def test_a_database_of_something_else_is_left_as_it_is(log: SqliteLog, path: Pat
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("version", [schema.VERSION - 1, schema.VERSION + 1])
+@pytest.mark.parametrize("version", [schema.BEFORE - 1, schema.VERSION + 1])
 def test_a_file_of_another_version_is_refused(log: SqliteLog, path: Path, version: int) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(LogUnavailable, match=f"version {version}"):
         log.append("a", "text")
+
+
+def make_as_before(path: Path) -> None:
+    """A file as version 5 left it, with two members of a process that lives, in the midst of it."""
+    with closing(SqliteLog(path)) as log:
+        log.append("a", "text")
+        log.check()
+        (worker,) = log.process.reader.read(
+            lambda db: db.execute("SELECT id FROM workers")
+        ).fetchone()
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(
+                """DROP TABLE seats;
+                CREATE TABLE members (
+                    seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
+                    worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id));
+                PRAGMA user_version = 5;"""
+            )
+            for name in ("bob", "ann"):
+                db.execute(
+                    "INSERT INTO members (room, id, worker, info) VALUES ('r', ?, ?, 'here')",
+                    (name, worker),
+                )
+            db.execute("UPDATE workers SET seen = seen + 1")  # it is not over when it is closed
+            db.commit()
+
+
+def test_a_file_of_the_version_before_is_brought_to_this_one_with_all_it_holds(
+    log: SqliteLog, path: Path
+) -> None:
+    make_as_before(path)
+    assert texts(log) == ["text"]
+    assert rows(path, "PRAGMA user_version") == [(schema.VERSION,)]
+    assert log.members("r") == [Member("bob", "here"), Member("ann", "here")]
+    assert log.enter("r", Member("cid")) is None
+    assert [member.id for member in log.members("r")] == ["bob", "ann", "cid"]
+    # its processes may still be at work, and write what they know
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM members WHERE id = 'ann'")
+        db.commit()
+    assert len(log.members("r")) == 3
+
+
+def test_several_processes_bring_a_file_to_this_version_at_once(path: Path) -> None:
+    make_as_before(path)
+    logs = [SqliteLog(path) for _ in range(4)]
+    seen: list[int] = []
+    threads = [
+        threading.Thread(target=lambda log=log: seen.append(len(log.members("r")))) for log in logs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [2, 2, 2, 2]
+    for log in logs:
+        log.close()
 
 
 def test_a_path_that_cannot_be_made_says_so(tmp_path: Path) -> None:

@@ -281,6 +281,8 @@ def test_the_application_lets_somebody_into_a_room_and_takes_them_out() -> None:
         assert streaming.join("r", "bot", "Bot")
         assert not streaming.join("r", "bot", "Bot")
         assert streaming.members("r") == [Member("bot", "Bot")]
+        assert not streaming.join("r", "bot", "Bot", name="Robot")
+        assert streaming.members("r") == [Member("bot", "Bot", "Robot")]
         streaming.leave("r", "bot")
         streaming.leave("r", "bot")
         assert streaming.members("r") == []

@@ -144,8 +144,8 @@ class RedisLog:
         self.process.announcements.unfollow(channel, heard)
 
     @from_any_thread
-    def enter(self, room: str, member: Member) -> bool:
-        return self.process.rooms.enter(room, member)
+    def enter(self, room: str, member: Member, *, says: bool = True) -> Member | None:
+        return self.process.rooms.enter(room, member, says=says)
 
     @from_any_thread
     def leave(self, room: str, member: str) -> bool:
@@ -154,6 +154,10 @@ class RedisLog:
     @from_any_thread
     def members(self, room: str) -> list[Member]:
         return self.process.rooms.members(room)
+
+    @from_any_thread
+    def find(self, room: str, member: str, *, own: bool = False) -> Member | None:
+        return self.process.rooms.find(room, member, own=own)
 
     @from_any_thread
     def beat(self) -> list[tuple[str, str]]:

@@ -7,89 +7,39 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from operator import itemgetter
 
 from ...errors import LogUnavailable
 from ..contract import Member
 from .commands import Commands
-from .scripts import Script
+from .seats import (
+    BEAT,
+    BURY,
+    CLEAR,
+    ENTER,
+    FIND,
+    FORGET,
+    LEAVE,
+    MEMBERS,
+    NOTE,
+    RENEW,
+    ROOMS,
+)
 from .url import RedisURL
 
 KEPT = 3600
 """Seconds that what nobody renews is kept in Redis."""
 
-# A room is one hash: member -> [order, worker, info], and under "" the last order given.
-# ARGV: worker, member, info, ms, workers that live. Gives 1 if the member was not there.
-ENTER = Script.of("""
-local worker, member, info = ARGV[1], 'm' .. ARGV[2], ARGV[3]
-local there = redis.call('HGET', KEYS[1], member)
-local order, isNew = nil, 1
-if there then
-  local old = cjson.decode(there)
-  for n = 5, #ARGV do
-    if ARGV[n] == old[2] then order, isNew = old[1], 0 end
-  end
-end
-order = order or redis.call('HINCRBY', KEYS[1], '', 1)
-redis.call('HSET', KEYS[1], member, cjson.encode({order, worker, info}))
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return isNew
-""")
 
-LEAVE = Script.of("return redis.call('HDEL', KEYS[1], 'm' .. ARGV[1])")
-
-MEMBERS = Script.of("return redis.call('HGETALL', KEYS[1])")
-
-# Takes out all members of one worker and gives their ids: to one caller, for it is one step.
-CLEAR = Script.of("""
-local gone, all = {}, redis.call('HGETALL', KEYS[1])
-for n = 1, #all, 2 do
-  if string.sub(all[n], 1, 1) == 'm' and cjson.decode(all[n + 1])[2] == ARGV[1] then
-    redis.call('HDEL', KEYS[1], all[n])
-    gone[#gone + 1] = string.sub(all[n], 2)
-  end
-end
-return gone
-""")
-
-RENEW = Script.of("return redis.call('PEXPIRE', KEYS[1], ARGV[1])")
-
-# The rooms that one worker has members in, so that they can be found when it dies.
-NOTE = Script.of("""
--- Redis asks for memory before a script's first write only, and not for this one.
-redis.call('SREM', KEYS[1], '')
-redis.call('SADD', KEYS[1], unpack(ARGV, 2))
-return redis.call('PEXPIRE', KEYS[1], ARGV[1])
-""")
-
-ROOMS = Script.of("return redis.call('SMEMBERS', KEYS[1])")
-
-FORGET = Script.of("return redis.call('SREM', KEYS[1], ARGV[1])")
-
-# All workers by their last beat. ARGV: worker or '', ms of a lease, ms to keep it.
-# Gives those that live, and those that died. Where Redis takes no writes nobody can beat, so those
-# live that did when somebody last could.
-BEAT = Script.of("""
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local nothing = redis.pcall('ZREM', KEYS[1], '')  -- no memory is asked for, nor behind it
-if ARGV[1] ~= '' then
-  redis.call('ZADD', KEYS[1], now, ARGV[1])
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
-elseif type(nothing) == 'table' then
-  local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-  now = math.min(tonumber(last) or now, now)
-end
-return {redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[2], '+inf'),
-        redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now - ARGV[2]))}
-""")
-
-# Forgets a worker unless it has come back. ARGV: worker, ms of a lease (below 0: in any case).
-BURY = Script.of("""
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local beat = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if beat and tonumber(beat) < now - ARGV[2] then redis.call('ZREM', KEYS[1], ARGV[1]) end
-""")
+def _parse(id: str, row: str, more: str | None, workers: set[str]) -> tuple[int, Member] | None:
+    """A member as it is written there, as far as these workers have it, and its place."""
+    place, worker, info = json.loads(row)
+    if more is None:
+        return (place, Member(id, info)) if worker in workers else None
+    name, held = json.loads(more)
+    held.setdefault(worker, 1)
+    connections = sum(number for worker, number in held.items() if worker in workers)
+    return (place, Member(id, info, name, connections)) if connections else None
 
 
 class Rooms:
@@ -118,42 +68,60 @@ class Rooms:
         self._is_away = False
         self._spared = 0.0  # until then nobody is taken for dead: they could not beat either
 
-    def enter(self, room: str, member: Member) -> bool:
+    def enter(self, room: str, member: Member, *, says: bool) -> Member | None:
         """See ``Log.enter``."""
         with self._lock:
             is_noted = room in self._own
             self._own.setdefault(room, set()).add(member.id)
         if not is_noted:  # before the member, so that it is found; each beat notes it again
             self._note([room])
-        living, _ = self._beat(self._worker)
-        args = (self._worker, member.id, member.info, KEPT * 1000, *living)
-        return bool(self._commands.run(ENTER, [self._room(room)], *args))
+        about = (member.id, member.info, member.name, member.connections, int(says))
+        asked: list[str] = []
+        while True:
+            living, _ = self._beat(self._worker)
+            args = (self._worker, *about, KEPT * 1000, len(living), *living, *asked)
+            connections, *before = self._commands.run(ENTER, [self._room(room)], *args)
+            if connections >= 0:
+                return Member(member.id, before[0], before[1], connections) if connections else None
+            asked += before
 
     def leave(self, room: str, member: str) -> bool:
         """See ``Log.leave``."""
-        was_there = bool(self._commands.run(LEAVE, [self._room(room)], member))
+        is_gone = bool(self._commands.run(LEAVE, [self._room(room)], self._worker, member))
         with self._lock:
             own = self._own.get(room)
             if own is None:
-                return was_there
+                return is_gone
             own.discard(member)
             if own:
-                return was_there
+                return is_gone
             del self._own[room]
         self._commands.run(FORGET, [self._noted(self._worker)], room, again=True)
-        return was_there
+        return is_gone
 
     def members(self, room: str) -> list[Member]:
         """See ``Log.members``."""
         flat = self._commands.run(MEMBERS, [self._room(room)], again=True)
-        if len(flat) < 4:  # nobody, or the last order alone
+        if len(flat) < 4:  # nobody, or the last place alone
             return []
-        living, _ = self._beat("")
-        fields = zip(flat[::2], flat[1::2], strict=True)
-        there = [(*json.loads(value), name[1:]) for name, value in fields if name[:1] == "m"]
-        return [
-            Member(member, info) for _, worker, info, member in sorted(there) if worker in living
+        living = set(self._beat("")[0])
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        found = [
+            placed
+            for field, row in fields.items()
+            if field[:1] == "m"
+            and (placed := _parse(field[1:], row, fields.get(f"x{field[1:]}"), living))
         ]
+        return [member for _, member in sorted(found, key=itemgetter(0))]
+
+    def find(self, room: str, member: str, *, own: bool) -> Member | None:
+        """See ``Log.find``."""
+        found, more = self._commands.run(FIND, [self._room(room)], member, again=True)
+        if not found:
+            return None
+        workers = {self._worker} if own else set(self._beat("")[0])
+        placed = _parse(member, found, more, workers)
+        return placed and placed[1]
 
     def beat(self) -> list[tuple[str, str]]:
         """See ``Log.beat``."""

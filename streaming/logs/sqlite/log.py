@@ -144,27 +144,35 @@ class SqliteLog:
         self.process.unfollow(channel, heard)
 
     @from_any_thread
-    def enter(self, room: str, member: Member) -> bool:
+    def enter(self, room: str, member: Member, *, says: bool = True) -> Member | None:
         process = self.process
 
-        def work(db: sqlite3.Connection) -> bool:
+        def work(db: sqlite3.Connection) -> Member | None:
             now = process.writer.now()
             process.live(db, now)
-            return rooms.enter(db, room, member, process.id, now - self._lease)
+            return rooms.enter(db, room, member, process.id, now - self._lease, says=says)
 
         return process.turns.write(work)
 
     @from_any_thread
     def leave(self, room: str, member: str) -> bool:
         process = self.process
-        if not process.reader.read(lambda db: rooms.is_in(db, room, member)):
+        if self.find(room, member, own=True) is None:
             return False  # nothing is locked for strangers
-        return process.turns.write(lambda db: rooms.leave(db, room, member))
+        return process.turns.write(lambda db: rooms.leave(db, room, member, process.id))
 
     @from_any_thread
     def members(self, room: str) -> list[Member]:
         reader = self.process.reader
         return reader.read(lambda db: rooms.members(db, room, reader.now() - self._lease))
+
+    @from_any_thread
+    def find(self, room: str, member: str, *, own: bool = False) -> Member | None:
+        process = self.process
+        reader = process.reader
+        if own:
+            return reader.read(lambda db: rooms.has(db, room, member, process.id))
+        return reader.read(lambda db: rooms.find(db, room, member, reader.now() - self._lease))
 
     @from_any_thread
     def beat(self) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from ..contract import Member
 from .marks import next_seq
@@ -57,61 +58,86 @@ def _let_go(db: sqlite3.Connection, worker: str, channel: int) -> None:
         db.execute("UPDATE life SET unfollowed = unfollowed + 1")
 
 
-def enter(db: sqlite3.Connection, room: str, member: Member, worker: str, since: float) -> bool:
-    """Put a member into a room; False if a process seen ``since`` then had put it there."""
-    found = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM workers WHERE id = worker AND seen >= ?) FROM members"
-        " WHERE room = ? AND id = ?",
-        (since, room, member.id),
-    ).fetchone()
-    if found is not None and found[0]:
-        db.execute(
-            "UPDATE members SET info = ?, worker = ? WHERE room = ? AND id = ?",
-            (member.info, worker, room, member.id),
-        )
-        return False
-    leave(db, room, member.id)
+def enter(
+    db: sqlite3.Connection, room: str, member: Member, worker: str, since: float, *, says: bool
+) -> Member | None:
+    """Note that this process has a member in a room; the member as processes seen ``since`` then
+    had it, None if they had not. What it says of itself is kept unless it ``says`` it now."""
+    before = find(db, room, member.id, since)
+    seat = (room, member.id)
+    if before is None:
+        db.execute("DELETE FROM seats WHERE room = ? AND id = ?", seat)
+        (place,) = db.execute(
+            "SELECT ifnull(max(place), 0) + 1 FROM seats WHERE room = ?", (room,)
+        ).fetchone()
+    else:
+        (place,) = db.execute("SELECT place FROM seats WHERE room = ? AND id = ?", seat).fetchone()
+        if not says:
+            member = replace(before, connections=member.connections)
+        elif (member.info, member.name) != (before.info, before.name):
+            db.execute(
+                "UPDATE seats SET info = ?, name = ? WHERE room = ? AND id = ?",
+                (member.info, member.name, *seat),
+            )
     db.execute(
-        "INSERT INTO members (room, id, worker, info) VALUES (?, ?, ?, ?)",
-        (room, member.id, worker, member.info),
+        "INSERT OR REPLACE INTO seats (room, id, worker, place, info, name, connections)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*seat, worker, place, member.info, member.name, member.connections),
     )
-    return True
+    return before
 
 
-def is_in(db: sqlite3.Connection, room: str, member: str) -> bool:
-    """Whether a room has this member."""
-    found = db.execute("SELECT 1 FROM members WHERE room = ? AND id = ?", (room, member))
+def has(db: sqlite3.Connection, room: str, member: str, worker: str) -> Member | None:
+    """A member as this process has it in a room."""
+    found = db.execute(
+        "SELECT id, info, name, connections FROM seats WHERE room = ? AND id = ? AND worker = ?",
+        (room, member, worker),
+    ).fetchone()
+    return None if found is None else Member(*found)
+
+
+def leave(db: sqlite3.Connection, room: str, member: str, worker: str) -> bool:
+    """Note that this process has a member no longer; True if nobody has it with that."""
+    gone = db.execute(
+        "DELETE FROM seats WHERE room = ? AND id = ? AND worker = ?", (room, member, worker)
+    ).rowcount
+    return gone > 0 and not _is_held(db, room, member)
+
+
+def _is_held(db: sqlite3.Connection, room: str, member: str) -> bool:
+    found = db.execute("SELECT 1 FROM seats WHERE room = ? AND id = ? LIMIT 1", (room, member))
     return found.fetchone() is not None
 
 
-def leave(db: sqlite3.Connection, room: str, member: str) -> bool:
-    """Take a member out of a room; False if it is not there."""
-    gone = db.execute("DELETE FROM members WHERE room = ? AND id = ?", (room, member))
-    return gone.rowcount > 0
+_LISTED = (
+    "SELECT id, info, name, sum(connections) FROM seats"
+    " WHERE room = ? AND worker IN (SELECT id FROM workers WHERE seen >= ?)"
+)
+
+
+def find(db: sqlite3.Connection, room: str, member: str, since: float) -> Member | None:
+    """A member as processes seen ``since`` then have it."""
+    found = db.execute(f"{_LISTED} AND id = ? GROUP BY id", (room, since, member)).fetchone()
+    return None if found is None else Member(*found)
 
 
 def members(db: sqlite3.Connection, room: str, since: float) -> list[Member]:
     """Members of processes seen ``since`` then, in the order they came."""
-    return [
-        Member(*row)
-        for row in db.execute(
-            "SELECT members.id, info FROM members JOIN workers ON workers.id = worker"
-            " WHERE room = ? AND seen >= ? ORDER BY seq",
-            (room, since),
-        )
-    ]
+    found = db.execute(f"{_LISTED} GROUP BY id ORDER BY place", (room, since))
+    return [Member(*row) for row in found]
 
 
 def reap(db: sqlite3.Connection, since: float) -> list[tuple[str, str]]:
-    """Take out the members of all processes not seen ``since`` then, and these processes."""
-    gone = db.execute(
-        "SELECT room, id, seq FROM members"
-        " WHERE worker NOT IN (SELECT id FROM workers WHERE seen >= ?) ORDER BY seq",
-        (since,),
+    """Take out what all processes have in rooms that were not seen ``since`` then, and these
+    processes; the members that nobody has with that."""
+    dead = " FROM seats WHERE worker NOT IN (SELECT id FROM workers WHERE seen >= ?)"
+    left = db.execute(
+        f"SELECT room, id{dead} GROUP BY room, id ORDER BY min(place)", (since,)
     ).fetchall()
-    db.executemany("DELETE FROM members WHERE seq = ?", [(seq,) for _, _, seq in gone])
+    if left:
+        db.execute(f"DELETE{dead}", (since,))
     bury_workers(db, since)
-    return [(room, member) for room, member, _ in gone]
+    return [seat for seat in left if not _is_held(db, *seat)]
 
 
 def bury_workers(db: sqlite3.Connection, since: float) -> None:
@@ -128,7 +154,7 @@ def bury_workers(db: sqlite3.Connection, since: float) -> None:
     db.execute(
         "DELETE FROM workers WHERE seen < ?"
         " AND NOT EXISTS (SELECT 1 FROM follows WHERE worker = workers.id)"
-        " AND NOT EXISTS (SELECT 1 FROM members WHERE worker = workers.id)",
+        " AND NOT EXISTS (SELECT 1 FROM seats WHERE worker = workers.id)",
         (since,),
     )
 

@@ -13,14 +13,28 @@ from typing import NamedTuple
 from ...errors import LogUnavailable
 from ...message import MARK
 
-VERSION = 5
+VERSION = 6
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
+
+BEFORE = 5
+"""The version that is brought to this one when a file is opened."""
 
 OFFSETS = 1 << 40
 """Rows of one channel lie together: their id is the channel's, times this, plus the offset."""
 
 CHANNELS = 1 << 23
 """So many channels can have ids of their own at a time (63 bits are there for both)."""
+
+_SEATS = (
+    # What each process has in each room. place: of the member among those that came; it, info and
+    # name are the same in all rows of a member.
+    """CREATE TABLE seats (
+        room TEXT NOT NULL, id TEXT NOT NULL, worker TEXT NOT NULL, place INTEGER NOT NULL,
+        info TEXT NOT NULL, name TEXT NOT NULL, connections INTEGER NOT NULL,
+        PRIMARY KEY (room, id, worker)) WITHOUT ROWID""",
+    "CREATE INDEX seats_by_place ON seats (room, place)",
+    "CREATE INDEX seats_by_worker ON seats (worker)",
+)
 
 _TABLES = (
     # seq: the number, among all of the log's, of the channel's last append, or of when the last
@@ -51,10 +65,7 @@ _TABLES = (
         channel INTEGER NOT NULL, worker TEXT NOT NULL, PRIMARY KEY (channel, worker)
         ) WITHOUT ROWID""",
     "CREATE INDEX follows_by_worker ON follows (worker)",
-    """CREATE TABLE members (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
-        worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id))""",
-    "CREATE INDEX members_by_worker ON members (worker)",
+    *_SEATS,
     # One row. id: what the file was last opened with, see _life, and one number for each life.
     # shift: the file's time is the machine's steady clock and this; it never goes back.
     # epoch: that of marks; past: its earlier ones and the append number each came to;
@@ -87,6 +98,7 @@ def prepare(
     place = _life(path)
     if not _is_ours(db, path):
         _make(db, path, place, clock)
+    _renew(db)
     life = _read_life(db)
     if _is_over(life.id, place, lost):
         _begin_life(db, place, clock, lost)
@@ -207,11 +219,33 @@ def _make(db: sqlite3.Connection, path: str, place: str, clock: Callable[[], flo
     db.execute("COMMIT")
 
 
+def _renew(db: sqlite3.Connection) -> None:
+    """Bring a file of the version before to this one.
+
+    Its processes may be at work still, to the end of their requests: they keep the table that they
+    know, and what is in it now stays as long as they live.
+    """
+    if _version(db) == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    if _version(db) == BEFORE:  # another process may have been faster
+        for statement in _SEATS:
+            db.execute(statement)
+        db.execute("INSERT INTO seats SELECT room, id, worker, seq, info, '', 1 FROM members")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
 def _is_ours(db: sqlite3.Connection, path: str) -> bool:
     # In this order: tables and version come in one commit, which may be between the two looks.
     has_tables = db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:
+    version = _version(db)
+    if version in (VERSION, BEFORE):
         return True
     if version:
         raise LogUnavailable(
