@@ -58,6 +58,33 @@ presence.leave("room", "late")
 print("passed")
 """
 
+LOCKS = """
+import threading, time
+from streaming.errors import LogUnavailable
+from streaming.logs.followers import Followers
+from streaming.logs.memory import MemoryLog
+from streaming.logs.sqlite.files import Files
+from streaming.web.health import Health
+class Slow:
+    def check(self):
+        time.sleep(0.05)
+        raise LogUnavailable("slow")
+health = Health(Slow())
+owns = [health._lock, MemoryLog()._lock, Followers()._lock, Files("/nowhere/log.db").lock]
+from gevent import monkey
+monkey.patch_all()
+assert {type(own()) for own in owns} == {type(threading.Lock())}
+refused = []
+def check():
+    try: health.check()
+    except LogUnavailable: refused.append(1)
+threads = [threading.Thread(target=check) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert len(refused) == 3
+print("passed")
+"""
+
 
 def in_child(work: Callable[[], object]) -> int:
     """Do this in a forked child; its exit code, 0 if it went well."""
@@ -111,9 +138,10 @@ def test_a_forked_child_makes_another_and_its_parent_keeps_its_own() -> None:
     assert own() is mine
 
 
-def test_what_was_used_before_threads_became_greenlets_holds_up_nobody() -> None:
+@pytest.mark.parametrize("code", [LATE, LOCKS], ids=["a hub", "locks"])
+def test_what_was_made_before_threads_became_greenlets_holds_up_nobody(code: str) -> None:
     child = subprocess.run(
-        [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (child.stdout, child.stderr) == ("passed\n", "")
 

@@ -15,7 +15,7 @@ class Followers:
     __slots__ = ("_channels", "_lock")
 
     def __init__(self) -> None:
-        self._lock = Own(threading.Lock)
+        self._lock = Own(lambda: threading.Lock())
         self._channels: dict[str, tuple[Heard, ...]] = {}
 
     def add(self, channel: str, heard: Heard) -> bool:

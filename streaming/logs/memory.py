@@ -36,7 +36,7 @@ class MemoryLog:
     ) -> None:
         self.retention = retention or Retention()
         self._clock = clock
-        self._lock = Own(threading.Lock)
+        self._lock = Own(lambda: threading.Lock())
         self._channels: dict[str, Past] = {}
         self._unfollowed = Unfollowed()
         self._followers = Followers()

@@ -24,7 +24,7 @@ class Health:
         self._clock = clock
         self._at = float("-inf")
         self._fault: str | None = None
-        self._lock = Own(threading.Lock)
+        self._lock = Own(lambda: threading.Lock())
 
     def check(self) -> None:
         """Return if the log could be written to when it was last looked at.

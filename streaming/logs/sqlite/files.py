@@ -49,7 +49,7 @@ class Files:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.lock = Own(threading.Lock)
+        self.lock = Own(lambda: threading.Lock())
         """Held by who lets go of all connections."""
         self.is_over = False
         """Whether these files were given up."""
