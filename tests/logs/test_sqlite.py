@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +24,15 @@ from streaming import Streaming
 from streaming.errors import ChannelEnded, ConfigurationError, LogUnavailable
 from streaming.logs import Member, Retention, SqliteLog, open_log
 from streaming.logs.contract import LEASE
-from streaming.logs.sqlite import connection, forgetting, process, rooms, schema, wakeups
+from streaming.logs.sqlite import (
+    checkpoints,
+    connection,
+    forgetting,
+    process,
+    rooms,
+    schema,
+    wakeups,
+)
 from streaming.logs.sqlite.connection import Connection
 from streaming.logs.sqlite.turns import GROUP, Turns
 from streaming.message import Message, Position
@@ -386,6 +395,20 @@ def test_a_file_that_is_replaced_by_an_older_one_is_noticed(
     assert log.tail("a").offset == old.id.offset
     page = log.read("a", old.id, limit=10, size=MUCH)
     assert (list(page.messages), page.gap) == ([], None)
+
+
+def test_a_file_written_over_just_after_something_was_moved_into_it_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT", 1)
+    with closing(SqliteLog(path)) as log:
+        log.append("a", "1")
+        shutil.copyfile(path, f"{path}.copy")
+        last = log.append("a", "2").id
+        shutil.copyfile(f"{path}.copy", path)
+        new = log.append("a", "new").id
+        assert new.epoch != last.epoch
+        assert log.read("a", last, limit=9, size=MUCH).gap is not None
 
 
 def test_a_file_locked_for_long_is_given_up_in_time_and_works_again(

@@ -53,7 +53,7 @@ class Checkpoints:
         is_busy = True
         with suppress(sqlite3.Error):  # a full disk; the log is whole without it
             is_busy = bool(db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0])
-        files.last = files.index()
+        files.settle()
         if not is_long or not is_busy:
             self._tries = self._next = 0
             return False

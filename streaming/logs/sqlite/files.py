@@ -95,6 +95,13 @@ class Files:
         """The other processes that hold locks of these bytes of ``-shm``, where that is known."""
         return holders(self._shm, slots) if self.is_watched else []
 
+    def settle(self) -> None:
+        """Note how the file is, as the one who has just moved something into it."""
+        now = self.last = self.index()
+        if now is not None and now.saved == now.begun:
+            with suppress(OSError):
+                self._settle(now)
+
     @property
     def is_taken_over(self) -> bool:
         """Whether another process has already made new files beside the file."""
