@@ -214,6 +214,13 @@ def test_who_is_told_yes_is_read_by_all_though_files_vanish_in_part(
         db.backup(copy)
     for worker in workers:
         worker.goes_on(5)
+    if newcomer and damage is replace:
+        # Others have another file open: a newcomer cannot know what they have lost, and continues
+        # the copy. So only those who have come further than that are told.
+        copied = [len(worker.said("ack")) for worker in workers]
+        for worker in workers:
+            worker.goes_on(1)
+            wait_until(lambda worker=worker: has_read(worker, workers, copied), "it reads on")
     damage(path)
     if newcomer:
         workers.append(start("new"))
@@ -228,6 +235,16 @@ def test_who_is_told_yes_is_read_by_all_though_files_vanish_in_part(
     assert len(ends) == 1, "all are in one epoch"
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def has_read(reader: Worker, writers: list[Worker], since: list[int]) -> bool:
+    """Whether it has read something that one of them published since they had been told that."""
+    seen = {text for _, _, text in reader.said("got")}
+    return any(
+        text in seen
+        for writer, count in zip(writers, since, strict=True)
+        for _, _, text in writer.said("ack")[count:]
+    )
 
 
 def missed_nothing_unsaid(reader: Worker, writers: list[Worker]) -> None:

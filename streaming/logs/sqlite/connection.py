@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from ...errors import LogUnavailable
 from .advice import explain_change, explain_error
-from .checkpoints import CHECKPOINT, LEFT_OVER, Checkpoints, TooMuch
+from .arrival import Arrival, alone
+from .checkpoints import CHECKPOINT, LEFT_OVER, TRIES, Checkpoints, TooMuch
 from .files import Change, Files, FilesChanged, allow, hold, release
-from .pauses import join, paused, start_over
-from .schema import prepare
+from .pauses import forget_lost, join, lost_at, paused, start_over
+from .schema import Lost, prepare
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -63,7 +64,7 @@ class Connection:
         self._is_closed = False
         self.life = ""
         """The id of the file's life when it was last opened."""
-        self._lost = ""
+        self._arrival = Arrival(path)
         self._checkpoints = Checkpoints()
         self.is_tight = False
         """Whether the disk is nearly full, so that the write-ahead log is not to grow."""
@@ -97,13 +98,14 @@ class Connection:
 
     def close(self) -> None:
         """Close it for good; what comes later is refused. Idempotent."""
+        try:
+            with self._lock:
+                if self._files is not None:
+                    self._files.check()
+        except FilesChanged as change:
+            start_over(change, self)  # SQLite, as the last, would move what it finds there
         with self._lock:
             self._is_closed = True
-            if self._files is not None:
-                try:
-                    self._files.check()
-                except FilesChanged as change:
-                    self.salvage(change.change)  # SQLite, as the last, moves what it finds there
             self.drop()
 
     # ---- see ``pauses``
@@ -125,20 +127,37 @@ class Connection:
                 db.close()
             release(files)
 
-    def salvage(self, change: Change) -> None:
+    def salvage(self, change: Change) -> bool | None:
         """Before a ``drop`` of files that have changed: what is in the write-ahead log goes into
-        the file, if it belongs there, and nowhere if not."""
+        the file, if it belongs there, and nowhere if not. Whether all of it is in the file; None if
+        it is not open."""
         files, db = self._files, self._db
         if files is None or db is None:
-            return
-        self._lost = self.life
+            return None
         belongs = change in (Change.MOVED, Change.PARTED) and files.is_whole
         belongs = belongs and not files.is_taken_over
         if belongs:
-            with suppress(sqlite3.Error):
-                db.execute("PRAGMA wal_checkpoint").fetchall()
+            _move(db, files)
         if not belongs or change is Change.MOVED:
             files.cut()
+        return change in (Change.PARTED, Change.CUT) and files.is_saved
+
+    def begin(self, lost: Lost | None = None) -> None:
+        """Open what is there, as the one who is ``alone``; a new life begins in it if one is lost.
+
+        Raises:
+            LogUnavailable, sqlite3.Error, OSError, FilesChanged: If it cannot be opened.
+        """
+        self._refuse_if_closed()
+        allow(self.path)
+        files = hold(self.path)
+        try:
+            if lost is None:
+                lost = self._arrival.lost(files.look())
+            self._open_at(files, lost)
+        except BaseException:
+            release(files)
+            raise
 
     def _run(self, begin: str, work: Work[T], deadline: float) -> T:
         tries = 0
@@ -147,8 +166,8 @@ class Connection:
                 with self._lock:
                     return self._transaction(begin, work)
             except FilesChanged as change:
-                start_over(change)
-                if change.is_late or time.monotonic() >= deadline:
+                has_let_go = start_over(change, self)
+                if change.is_late or not has_let_go or time.monotonic() >= deadline:
                     raise LogUnavailable(explain_change(self.path, change)) from change
             except TooMuch as error:
                 if time.monotonic() >= deadline:
@@ -160,8 +179,9 @@ class Connection:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code in _LET_GO:
                     # All of them: SQLite keeps what it closes open while others have locks on it.
-                    with paused(self.path):
-                        pass
+                    with paused(self.path) as connections:
+                        for connection in connections:
+                            connection.drop()
                 if not self._may_pass(code, tries) or time.monotonic() >= deadline:
                     raise LogUnavailable(explain_error(self.path, error, self._files)) from error
             # Most writers are done in a fraction of a millisecond; whoever is not, is asked rarely.
@@ -193,8 +213,6 @@ class Connection:
             self._files.check()  # perhaps that is why
 
     def _opened(self) -> tuple[sqlite3.Connection, Files]:
-        if self._is_closed:
-            raise LogUnavailable(f"The log {self.path} is closed: this process is about to end.")
         if self._db is None or self._files is None:
             self._open()
             assert self._db is not None
@@ -204,25 +222,27 @@ class Connection:
         return self._db, self._files
 
     def _open(self) -> None:
+        self._refuse_if_closed()
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        allow(self.path)
-        files = hold(self.path)
+        with alone(self.path):
+            self.begin(lost_at(self.path))
+            forget_lost(self.path)
+
+    def _refuse_if_closed(self) -> None:
+        if self._is_closed:
+            raise LogUnavailable(f"The log {self.path} is closed: this process is about to end.")
+
+    def _open_at(self, files: Files, lost: Lost | None) -> None:
+        db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            db = sqlite3.connect(
-                self.path, timeout=0, isolation_level=None, check_same_thread=False
-            )
-            try:
-                life, shift = prepare(db, self.path, self._clock, self._lost)
-                files.notice()
-                db.execute(f"PRAGMA synchronous = {self._synchronous}")
-                of_its_own = 0 if files.is_watched else CHECKPOINT
-                db.execute(f"PRAGMA wal_autocheckpoint = {of_its_own}")
-                db.execute(f"PRAGMA journal_size_limit = {LEFT_OVER}")
-            except BaseException:
-                db.close()
-                raise
+            life, shift = prepare(db, self.path, self._clock, lost)
+            files.notice()
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            of_its_own = 0 if files.is_watched else CHECKPOINT
+            db.execute(f"PRAGMA wal_autocheckpoint = {of_its_own}")
+            db.execute(f"PRAGMA journal_size_limit = {LEFT_OVER}")
         except BaseException:
-            release(files)
+            db.close()
             raise
         self._db, self._files = db, files
         self.life, self._shift = life, shift
@@ -246,3 +266,13 @@ class Connection:
             return tries == 0  # the file may be allowed again, and have been opened before that
         is_new = self._db is None and code == sqlite3.SQLITE_IOERR and tries < 10
         return code in _AGAIN or is_new  # others are just making new files
+
+
+def _move(db: sqlite3.Connection, files: Files) -> None:
+    """Move all of the write-ahead log into the file; others may read an old state for a moment."""
+    for _ in range(TRIES):
+        with suppress(sqlite3.Error):
+            db.execute("PRAGMA wal_checkpoint").fetchall()
+        if files.is_saved:
+            return
+        time.sleep(0.001)

@@ -9,13 +9,12 @@ from contextlib import suppress
 from enum import Enum
 
 from ...own import Own
-from .index import Index, read_index
+from .arrival import Found, look
+from .index import Index, is_cut, read_index
 from .locks import holders
 
 FRESH = 100_000_000
 """Nanoseconds for which a folder's time of change does not tell whether it changed once more."""
-
-_HOLE = getattr(os, "SEEK_HOLE", None)
 
 
 class Change(Enum):
@@ -43,8 +42,7 @@ class Files:
     Where the system cannot tell more (Windows), only the file itself is watched.
 
     SQLite's locks belong to the process, and end when *any* descriptor of ``-shm`` or the file is
-    closed. So ours on ``-shm`` stays open until the last connection is closed, and the file itself
-    is not opened at all.
+    closed. So ours stay open until the last connection is closed.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,10 +58,25 @@ class Files:
         """The index as the last thorough check found it."""
         self._folder = os.path.dirname(path)
         self._looked = -1
-        self._wal = self._shm = -1
+        self._main = self._wal = self._shm = -1
         self._ids: tuple[tuple[int, int] | None, ...] = ()
         # (salt, begun) of a moment when nobody moved frames, and the file's time and size then
         self._settled: tuple[bytes, int, int, int] | None = None
+
+    def look(self) -> Found:
+        """What is there before SQLite opens it; for one that is ``alone``.
+
+        Raises:
+            FilesChanged: If this process knew others. SQLite would make new ones beside these.
+        """
+        if self._ids:
+            self.check()
+        if self._ids or not hasattr(os, "pread"):
+            return Found.FIT
+        if self._main < 0:
+            with suppress(OSError):
+                self._main = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return look(self.path, self._main)
 
     def notice(self) -> None:
         """Note what SQLite has just opened; raises FilesChanged if this process knew others."""
@@ -115,7 +128,13 @@ class Files:
     def is_whole(self) -> bool:
         """Whether all that is to be in the write-ahead log is there."""
         index = self.index()
-        return index is not None and not (index.frames and self._is_cut(index))
+        return index is not None and not (index.frames and is_cut(self._wal, index))
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether all that was in the write-ahead log is in the file."""
+        index = self.index()
+        return index is not None and index.saved == index.frames
 
     def cut(self) -> None:
         """Empty the write-ahead log that was opened: nothing of it gets into any file any more. Not
@@ -125,7 +144,9 @@ class Files:
                 os.ftruncate(self._wal, 0)
 
     def remove(self) -> None:
-        """Remove what is left of ``-wal`` and ``-shm``, not what others have made since."""
+        """Remove what is left of ``-wal`` and ``-shm``, unless others go on with one of them."""
+        if self.is_taken_over:
+            return
         found = self._found()
         for suffix, new, old in zip(("-wal", "-shm"), found[1:], self._ids[1:], strict=False):
             if new is not None and new == old:
@@ -134,10 +155,10 @@ class Files:
 
     def close(self) -> None:
         """Let go; once SQLite has."""
-        for fd in (self._shm, self._wal):
+        for fd in (self._main, self._shm, self._wal):
             if fd >= 0:
                 os.close(fd)
-        self._shm = self._wal = -1
+        self._main = self._shm = self._wal = -1
         self.is_watched = False
 
     def _found(self) -> tuple[tuple[int, int] | None, ...]:
@@ -180,7 +201,7 @@ class Files:
             is_same = settled is not None and (now.salt, now.begun) == settled[:2]
             if is_same and not is_still:
                 return Change.OVERWRITTEN
-            if not now.frames or not self._is_cut(now):
+            if not now.frames or not is_cut(self._wal, now):
                 if not is_same and now.saved == now.begun:
                     self._settle(now)
                 return None
@@ -192,12 +213,6 @@ class Files:
         found = os.stat(self.path)
         if self.index() == now:
             self._settled = now.salt, now.begun, found.st_mtime_ns, found.st_size
-
-    def _is_cut(self, now: Index) -> bool:
-        if os.fstat(self._wal).st_size < now.size or os.pread(self._wal, 8, 16) != now.salt:
-            return True
-        # Who was writing when it was cut has gone on behind the end, and left a hole before that.
-        return _HOLE is not None and os.lseek(self._wal, 0, _HOLE) < now.size
 
 
 _held: dict[str, Files] = {}

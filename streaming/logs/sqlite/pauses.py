@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 from weakref import WeakSet
 
+from ...errors import LogUnavailable
+from .arrival import alone
 from .files import Change, FilesChanged
+from .schema import Lost
 
 GRACE = 0.05
 """Seconds for others to finish what they have begun in files that were done away with."""
@@ -27,8 +31,15 @@ class Pausable(Protocol):
     def pause(self) -> None:
         """Let nobody use it until ``resume``; waits for whoever does."""
 
-    def salvage(self, change: Change, /) -> None:
-        """Bring what is in the write-ahead log where it belongs."""
+    def salvage(self, change: Change, /) -> bool | None:
+        """Bring what is in the write-ahead log where it belongs; whether all of it is there."""
+
+    def begin(self, lost: Lost, /) -> None:
+        """Open what is there; a new life begins in it."""
+
+    @property
+    def life(self) -> str:
+        """The id of the file's life when it was last opened."""
 
     def drop(self) -> None:
         """Close it until the next use."""
@@ -37,6 +48,7 @@ class Pausable(Protocol):
         """Take a ``pause`` back."""
 
 
+_lost: dict[str, Lost] = {}
 _all: WeakSet[Pausable] = WeakSet()
 _forking: list[Pausable] = []
 
@@ -47,42 +59,70 @@ def join(connection: Pausable) -> None:
 
 
 @contextmanager
-def paused(path: str, change: FilesChanged | None = None) -> Iterator[None]:
-    """All connections of this process to a path, closed and kept from opening again."""
+def paused(path: str) -> Iterator[Sequence[Pausable]]:
+    """All connections of this process to a path, kept from being used."""
     taken: list[Pausable] = []
     try:
         for connection in sorted(_all, key=id):
             if connection.path == path:
                 connection.pause()
                 taken.append(connection)
-        if change is not None:
-            for connection in taken:
-                connection.salvage(change.change)
-            change.files.remove()
-        for connection in taken:
-            connection.drop()
-        yield
+        yield taken
     finally:
         for connection in taken:
             connection.resume()
 
 
-def start_over(change: FilesChanged) -> None:
-    """Let go of files that have changed, with all connections of this process. The next use opens
-    what is there, and a new life begins in it."""
+def start_over(change: FilesChanged, opener: Pausable) -> bool:
+    """Let go of files that have changed, with all connections of this process, and begin a new life
+    in what is there. False if others are at it just now, and these files are still held.
+
+    Nobody can open it in between, or it would go on with the numbers of what was lost.
+    """
     files = change.files
     with files.lock():
         if files.is_over:
-            return  # another thread was faster
+            return True  # another thread was faster
         # In other processes transactions may still be under way that began before.
         time.sleep(GRACE)
-        with paused(files.path, change):
-            files.is_over = True
+        try:
+            with paused(files.path) as connections, alone(files.path):
+                _hand_over(change, connections, opener)
+                files.is_over = True
+        except sqlite3.OperationalError:
+            return False
     _log.error(
         "The log %s: its %s while processes have it open; it goes on with what is there",
         files.path,
         change,
     )
+    return True
+
+
+def _hand_over(change: FilesChanged, connections: Sequence[Pausable], opener: Pausable) -> None:
+    files = change.files
+    # Whoever was faster than we has begun the new life already, if it is one of us.
+    lives = frozenset(each.life for each in connections) if files.is_taken_over else None
+    found = {connection.salvage(change.change) for connection in connections} - {None}
+    files.remove()
+    for connection in connections:
+        connection.drop()
+    if not os.path.exists(files.path):
+        return  # the next use makes a new one
+    _lost[files.path] = Lost(lives, is_torn=found != {True})
+    with suppress(LogUnavailable, FilesChanged, sqlite3.Error, OSError):  # the next use says so
+        opener.begin(_lost[files.path])
+        del _lost[files.path]
+
+
+def lost_at(path: str) -> Lost | None:
+    """The life that is over at a path, though this process could not begin another yet."""
+    return _lost.get(path)
+
+
+def forget_lost(path: str) -> None:
+    """Another life has begun."""
+    _lost.pop(path, None)
 
 
 def _pause_all() -> None:

@@ -84,12 +84,21 @@ PAST = 8
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 
+class Lost(NamedTuple):
+    """A life whose end somebody has seen."""
+
+    lives: frozenset[str] | None
+    """Its id, perhaps with earlier ones; None for that of the file as it is found."""
+
+    is_torn: bool
+    """Whether something that was acknowledged in it may be gone: then nothing continues it, and
+    everybody is told of a gap who had come to any place in it."""
+
+
 def prepare(
-    db: sqlite3.Connection, path: str, clock: Callable[[], float], lost: str = ""
+    db: sqlite3.Connection, path: str, clock: Callable[[], float], lost: Lost | None = None
 ) -> tuple[str, float]:
     """Make a new file a log in WAL mode, or go on in one; the id of its life, and its shift.
-
-    ``lost`` is the id of a life whose end somebody has seen: what was written last may be gone.
 
     Raises:
         LogUnavailable: If the file belongs to something else, or cannot be shared.
@@ -115,14 +124,17 @@ def reached(past: str, epoch: str) -> int | None:
     return None
 
 
-def _begin_life(db: sqlite3.Connection, place: str, clock: Callable[[], float], lost: str) -> None:
-    """Give marks and every channel a new epoch that continues the old one up to here.
+def _begin_life(
+    db: sqlite3.Connection, place: str, clock: Callable[[], float], lost: Lost | None
+) -> None:
+    """Give marks and every channel a new epoch that continues the old one up to here, if it can.
 
     A power cut takes what was not yet on the disk, and a copy that is put back takes more. Then
     offsets are given out again, and a cursor of before must not pass for one of the new.
     """
     db.execute("BEGIN IMMEDIATE")
     known, shift, epoch, past = _read_life(db)
+    continued = _forgotten if lost is not None and lost.is_torn else _continued
     if _is_over(known, place, lost):  # another process may have been faster
         newest, used = db.execute(
             "SELECT ifnull(max(seq), 0), ifnull(max(used), 0) FROM channels"
@@ -131,14 +143,14 @@ def _begin_life(db: sqlite3.Connection, place: str, clock: Callable[[], float], 
             shift = _shift(clock, used)
         db.execute(
             "UPDATE life SET id = ?, shift = ?, epoch = ?, past = ?",
-            (_named(place), shift, _mark_epoch(), _continued(epoch, newest, past)),
+            (_named(place), shift, _mark_epoch(), continued(epoch, newest, past)),
         )
         for channel, epoch, newest, past in db.execute(
             "SELECT id, epoch, newest, past FROM channels"
         ).fetchall():
             db.execute(
                 "UPDATE channels SET epoch = ?, past = ? WHERE id = ?",
-                (secrets.token_hex(4), _continued(epoch, newest, past), channel),
+                (secrets.token_hex(4), continued(epoch, newest, past), channel),
             )
     db.execute("COMMIT")
 
@@ -169,8 +181,9 @@ def _read_life(db: sqlite3.Connection) -> _Life:
     return _Life(*row)
 
 
-def _is_over(known: str, place: str, lost: str) -> bool:
-    return known == lost or known.rpartition(" ")[0] != place
+def _is_over(known: str, place: str, lost: Lost | None) -> bool:
+    is_lost = lost is not None and (lost.lives is None or known in lost.lives)
+    return is_lost or known.rpartition(" ")[0] != place
 
 
 def _named(place: str) -> str:
@@ -189,6 +202,11 @@ def _mark_epoch() -> str:
 def _continued(epoch: str, newest: int, past: str) -> str:
     """The past of what follows ``epoch``."""
     return " ".join([f"{epoch}:{newest}", *past.split()][:PAST])
+
+
+def _forgotten(epoch: str, newest: int, past: str) -> str:
+    """The past of what follows ``epoch`` and does not continue it."""
+    return ""
 
 
 def _life(path: str) -> str:
