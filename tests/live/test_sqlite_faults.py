@@ -55,7 +55,10 @@ def read(place):
         if last: break
         bell.wait(0.05); bell.clear()
 log.follow("a", lambda *_: bell.set())
-place = log.tail("a")
+while True:
+    try: place = log.tail("a")
+    except LogUnavailable as error: say("refused", str(error))  # it is damaged, for example
+    else: break
 say("tail", str(place))
 threads = [threading.Thread(target=read, args=[place])]
 if options.get("publishes", True): threads.append(threading.Thread(target=publish))

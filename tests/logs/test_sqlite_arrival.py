@@ -218,6 +218,21 @@ def test_who_comes_is_refused_while_somebody_opens_the_file_or_lets_go_of_it(
     assert sorted(each.name for each in path.parent.iterdir() if each.is_file()) == ["log.db"]
 
 
+def test_a_file_that_is_moved_away_while_it_is_opened_begins_anew(
+    start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = connection.prepare
+
+    def prepare_late(*arguments: object) -> object:
+        if not Path(f"{path}.away").exists():
+            path.replace(f"{path}.away")
+        return prepare(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connection, "prepare", prepare_late)
+    with closing(SqliteLog(path)) as log:
+        assert log.append("a", "text").id.offset == 1
+
+
 def test_what_is_lost_is_a_gap_also_for_those_who_had_not_come_to_it(
     start: Start, path: Path
 ) -> None:

@@ -182,7 +182,8 @@ class Connection:
                     with paused(self.path) as connections:
                         for connection in connections:
                             connection.drop()
-                if not self._may_pass(code, tries) or time.monotonic() >= deadline:
+                is_gone = isinstance(error, FileNotFoundError) and tries < 10  # it was moved away
+                if not (is_gone or self._may_pass(code, tries)) or time.monotonic() >= deadline:
                     raise LogUnavailable(explain_error(self.path, error, self._files)) from error
             # Most writers are done in a fraction of a millisecond; whoever is not, is asked rarely.
             time.sleep(random.uniform(0.5, 1.0) * min(0.02, 0.0002 * 1.5**tries))
