@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -113,9 +113,12 @@ class Site:
             connection.shutdown()  # close() leaves the socket open once the server said goodbye
 
     @contextmanager
-    def json(self, path: str = "/streaming/ws") -> Iterator["Json"]:
+    def json(
+        self, path: str = "/streaming/ws", headers: Mapping[str, str] | None = None
+    ) -> Iterator["Json"]:
         """A connection that speaks ``streaming.v1.json``, past its welcome."""
-        with self.chat(path, subprotocols=["streaming.v1.json"]) as connection:
+        own = {"header": dict(headers or {})}
+        with self.chat(path, subprotocols=["streaming.v1.json"], **own) as connection:
             welcome = json.loads(connection.recv())
             assert welcome["type"] == "welcome"
             yield Json(connection, welcome["client"])

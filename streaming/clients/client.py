@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import ClientGone, Recalled, StreamingError
-from ..identity import Identity, sign
+from ..identity import USERS, Identity, sign
 from ..settings import Settings
 from . import sockets
 from .deadlines import Deadlines
@@ -92,6 +92,12 @@ class Client:
     def sender(self) -> str | None:
         """It as the sender of a message, for the log."""
         return sign(self.id, self.identity)
+
+    @property
+    def member(self) -> str:
+        """What it is called in a room: a stranger by its id, and all connections of one identity
+        alike."""
+        return self.id if self.identity is None else USERS + self.identity.id
 
     @property
     def channels(self) -> Sequence[str]:

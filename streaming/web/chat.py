@@ -12,6 +12,7 @@ from ..hub.presence import presence_channel
 from ..message import Gap, Message
 from ..names import END
 from ..wire import frames
+from .memberships import enter, leave
 from .state import current_state
 
 WELCOME = "Welcome to the WebSocket server!"
@@ -74,8 +75,8 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
         raise
     connection.is_checked = check
     connection.follow(subscription, CHAT)
-    connection.on_end(partial(state.presence.leave, room, connection.id))
-    state.presence.join(room, connection.id)
+    connection.on_end(partial(leave, state.presence, room, connection))
+    enter(state.presence, room, connection)
 
     def take(data: str | bytes) -> None:
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")

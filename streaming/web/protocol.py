@@ -18,6 +18,7 @@ from ..names import check_channel, check_event
 from ..wire import frames
 from ..wire.compact import compact, escaped
 from .json_objects import parse_flat_object
+from .memberships import enter, leave
 from .owners import owner_of
 from .state import State
 
@@ -164,12 +165,12 @@ class _Conversation:
         info = _text(request, "info") if "info" in request else ""
         self._check_allowed("subscribe", room)
         self._connection.on_end(self._leave_all)
-        presence.join(room, self._connection.id, info)
+        enter(presence, room, self._connection, info)
         try:
             members = presence.roster(room)
         except BaseException:
             if room not in self._rooms:
-                presence.leave(room, self._connection.id)
+                leave(presence, room, self._connection)
             raise
         if room not in self._rooms:
             self._rooms += (room,)
@@ -180,7 +181,7 @@ class _Conversation:
         if room not in self._rooms:
             raise InvalidRequest(f"Room {room!r} was not joined.")
         self._rooms = tuple(other for other in self._rooms if other != room)
-        self._state.presence.leave(room, self._connection.id)
+        leave(self._state.presence, room, self._connection)
         self.send({"type": "left", "channel": room}, request)
 
     def _presence(self, request: Mapping[str, Any]) -> None:
@@ -198,7 +199,7 @@ class _Conversation:
 
     def _leave_all(self) -> None:
         for room in self._rooms:
-            self._state.presence.leave(room, self._connection.id)
+            leave(self._state.presence, room, self._connection)
 
 
 _VERBS: Mapping[str, Callable[[_Conversation, Mapping[str, Any]], None]] = {
