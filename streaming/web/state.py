@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakSet, ref
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, has_request_context, request
 
 from ..clients.client import Client
 from ..clients.registry import Registry
@@ -120,7 +120,8 @@ class State:
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
-        request.environ.setdefault(_ASKED, time.monotonic())
+        if has_request_context():
+            request.environ.setdefault(_ASKED, time.monotonic())
         self._check(
             action, channel, lambda room: self.permissions.check(action, room, self.identity())
         )
