@@ -48,7 +48,7 @@ MEMBERS = {
     "Sock": ["route"],
     "Connection": [
         *("id", "peer", "subprotocol", "environ", "connected", "close_reason", "close_message"),
-        *("receive", "__iter__", "send", "close", "on_end"),
+        *("open", "receive", "__iter__", "send", "close", "on_end"),
     ],
 }
 """What is promised of classes that have more than that; all public names of the others."""

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import Context
 from dataclasses import dataclass
 
@@ -25,11 +25,19 @@ from .websocket import Connection
 AWAKE = 1.0
 """Seconds of silence after which a connection goes to rest."""
 
+PATIENCE = 0.75
+"""Seconds after which a handshake is answered whatever its handler is at: a client waits for it
+before it says anything, and not for ever. With a notch of the deadlines it is less than
+``hub.orders.LINGER``, for which a process without clients hears of whom it has to let go."""
+
 Take = Callable[[str | bytes], None]
 """What is called with each message of a connection."""
 
 Surround = Callable[[], AbstractContextManager[object]]
 """Makes what is around a call."""
+
+Explain = Callable[[Exception], StreamingError | None]
+"""Says which end of a connection an error stands for, if it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +53,32 @@ class Bare:
 _log = logging.getLogger(__name__)
 
 
+def _unexplained(error: Exception) -> None:
+    """What we did not raise is a failure."""
+
+
 class Life:
-    """What becomes of an open connection. Whoever waits for its client holds it; see ``begin``.
+    """What becomes of a connection. Whoever waits for its client holds it; see ``begin``.
 
     Args:
-        connection: The connection, in the registry.
-        registry: Where it is listed.
+        connection: The connection, in the registry once it is open.
+        registry: Where it is listed then.
         surround: What is around each call of the function that the handler returns, and of those
             that are called at the end. Not of a ``Bare`` one.
+        explain: The end that an error of others stands for; None if it is a failure.
         is_ours: Whether the socket is closed with the connection.
     """
 
-    __slots__ = ("_is_awake", "_is_ours", "_registry", "_surround", "_take", "connection", "tick")
+    __slots__ = (
+        "_explain",
+        "_is_awake",
+        "_is_ours",
+        "_registry",
+        "_surround",
+        "_take",
+        "connection",
+        "tick",
+    )
 
     def __init__(
         self,
@@ -64,30 +86,39 @@ class Life:
         registry: Registry,
         *,
         surround: Surround = nullcontext,
+        explain: Explain = _unexplained,
         is_ours: bool,
     ) -> None:
         self.connection = connection
         self.tick = 0
         self._registry = registry
         self._surround = surround
+        self._explain = explain
         self._is_ours = is_ours
         self._take: Take = _ignore
         self._is_awake = False
 
     def begin(self, handler: Callable[[], object]) -> Callable[[], None] | None:
-        """Call the handler in this thread, then be at rest, or over.
+        """Call the handler in this thread, then be at rest, or over. If it has neither opened nor
+        refused the connection, that is opened behind it, or after ``PATIENCE`` seconds.
 
         Where the poller cannot wait for the connection, what is left of its life is returned, to be
         called in this thread.
+
+        Raises what the handler raises before it has opened the connection, which is refused then;
+        and what ``Connection.open`` raises.
         """
         take: object = None
 
         def greet() -> bool:
             nonlocal take
             take = handler()
+            self.connection.open()
             self.connection.end_request(is_served=callable(take))
             return callable(take)
 
+        with suppress(RuntimeError):  # no thread to be had: the handler decides
+            self._registry.deadlines.set(self, time.monotonic() + PATIENCE)
         if not self._go_on(greet):
             return None
         assert callable(take)
@@ -98,7 +129,11 @@ class Life:
         return None
 
     def due(self, now: float) -> float | None:
-        """See ``deadlines.Timed``: a silent connection goes to rest."""
+        """See ``deadlines.Timed``: a handshake is answered, a silent connection goes to rest."""
+        if self.connection.is_waiting:
+            with suppress(StreamingError):  # the handler is told, or the server answers
+                self.connection.open()
+            return None
         if not self._is_awake or self.connection.reason is not None:
             return None
         line, inlet = self.connection.line, self.connection.inlet
@@ -122,18 +157,28 @@ class Life:
         try:
             is_on = part()
         except ConnectionClosed:
-            pass
-        except StreamingError as error:
-            if error.status >= 500 and not isinstance(error, HubClosed | ClientGone | Lagged):
-                _log.warning("%s: %s", error.title, error)
-            self.connection.end(error)
-        except Exception:
-            _log.exception("A WebSocket handler failed")
-            self.connection.end(StreamingError("The handler failed."))
+            self.connection.open()
+        except BaseException as error:
+            if self.connection.refuse() or not isinstance(error, Exception):
+                raise
+            self._fail(error)
         finally:
             if not is_on:
                 self._finish()
         return is_on
+
+    def _fail(self, error: Exception) -> None:
+        """End the connection for an error."""
+        if not isinstance(error, StreamingError):
+            reason = self._explain(error)
+            if reason is None:
+                _log.exception("A WebSocket handler failed")
+                reason = StreamingError("The handler failed.")
+            self.connection.end(reason)
+            return
+        if error.status >= 500 and not isinstance(error, HubClosed | ClientGone | Lagged):
+            _log.warning("%s: %s", error.title, error)
+        self.connection.end(error)
 
     def _serve_all(self) -> bool:
         for message in self.connection:
@@ -181,9 +226,10 @@ class Life:
     def _finish(self) -> None:
         connection = self.connection
         try:
-            connection.close()
-            if self._is_ours:
-                connection.line.sock.close()
+            if not connection.refuse():
+                connection.close()
+                if self._is_ours:
+                    connection.line.sock.close()
         finally:
             for call in connection.take_endings():
                 try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from ..errors import ClientGone, ProtocolError
+from ..errors import ClientGone, ProtocolError, StreamingError
 from ..hub.subscription import Subscription
 from ..message import Message
 from ..settings import Settings
@@ -22,6 +23,7 @@ from . import sockets
 from .closed import ConnectionClosed, as_closed
 from .deadlines import Deadlines
 from .line import LineFormat
+from .opening import Opening, Reply
 from .websocket_client import WebSocketClient
 
 AHEAD = 0.1
@@ -34,9 +36,10 @@ _MESSAGE = (frames.Text, frames.Binary)
 
 
 class Connection(WebSocketClient):
-    """An open WebSocket. Made by ``Sock.route``; handlers get it as their first argument.
+    """A WebSocket. Made by ``Sock.route``; handlers get it as their first argument.
 
-    One thread or greenlet reads at a time. ``send`` may be called from any thread.
+    Its first use answers the handshake, see ``open``. One thread or greenlet reads at a time.
+    ``send`` may be called from any thread.
 
     Args:
         deadlines: Who looks at it when it is due.
@@ -47,7 +50,7 @@ class Connection(WebSocketClient):
         compressor, decompress: Both ends of permessage-deflate, if agreed on.
     """
 
-    __slots__ = ("_compressor", "_endings", "_environ", "_is_served", "subprotocol")
+    __slots__ = ("_compressor", "_endings", "_environ", "_is_served", "_opening", "subprotocol")
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Connection(WebSocketClient):
         subprotocol: str | None = None,
         compressor: Compressor | None = None,
         decompress: Callable[[bytes, int], bytes] | None = None,
+        answer: Callable[[Connection], None] | None = None,
     ) -> None:
         super().__init__(deadlines, settings, sock, peer=peer, decompress=decompress)
+        self._opening = None if answer is None else Opening(partial(answer, self))
         self.subprotocol: str | None = subprotocol
         """What the handshake agreed on."""
         self._compressor = compressor
@@ -70,6 +75,32 @@ class Connection(WebSocketClient):
         self._endings: tuple[Callable[[], None], ...] = ()
 
     # ---- for handlers
+
+    @from_any_thread
+    def open(self) -> None:
+        """Answer the handshake with 101 now, if that is not done. The first use does it, too.
+
+        Until then the handler may refuse the client as a view does. For one that sends nothing for
+        a while: it is done in any case about a second behind the handler's begin.
+
+        Raises:
+            HubClosed: If the server is about to stop. The client is answered with 503.
+            TooManyClients: If the system can take no more. The client is answered with 503.
+        """
+        if self._opening is not None:
+            self._open(self._opening)
+            self.line.uncork()
+
+    def _open(self, opening: Opening) -> None:
+        try:
+            is_open = opening.open()
+        except StreamingError as error:
+            self.reason = error
+            raise
+        if is_open:
+            self._opening = None
+        elif self.reason is None:
+            self.reason = ConnectionClosed(1006, "The handshake was refused.")
 
     @from_any_thread
     def send(self, data: str | bytes | bytearray | memoryview) -> None:
@@ -88,6 +119,8 @@ class Connection(WebSocketClient):
                 f"ws.send takes str or bytes, not {type(data).__name__}: "
                 "send json.dumps(data), or str(data)."
             )
+        if self._opening is not None:
+            self._open(self._opening)
         if time.monotonic() - self.inlet.turn > AHEAD:
             self._look_ahead()
         if self._compressor is None:
@@ -97,7 +130,7 @@ class Connection(WebSocketClient):
         self.send_frame(frame)
 
     def send_frame(self, frame: bytes) -> None:
-        """Send ready-made frames; see ``send``."""
+        """Send ready-made frames on an open connection; see ``send``."""
         if self.reason is not None:
             raise as_closed(self.reason)
         try:
@@ -119,6 +152,8 @@ class Connection(WebSocketClient):
         inlet = self.inlet
         if self._is_served and not inlet.kept:
             return self._receive(timeout)
+        if self._opening is not None:
+            self._open(self._opening)
         with inlet.lock:
             if inlet.kept:
                 message, *kept = inlet.kept
@@ -180,6 +215,8 @@ class Connection(WebSocketClient):
     @from_any_thread
     def connected(self) -> bool:
         """Whether messages can be sent. Looks at what has come."""
+        if self._opening is not None:
+            self._open(self._opening)
         self._look_ahead()
         return self.reason is None
 
@@ -219,6 +256,8 @@ class Connection(WebSocketClient):
 
     def follow(self, subscription: Subscription, form: LineFormat) -> None:
         """Deliver a subscription of one channel, made with ``bell=connection.line.bell``, here."""
+        if self._opening is not None:
+            self._open(self._opening)
         self.line.follow(subscription, form)
 
     def owe(self, message: Message) -> None:
@@ -247,6 +286,10 @@ class Connection(WebSocketClient):
         """
         if not isinstance(reason, int | None):
             raise TypeError(f"A close code is a number, not {reason!r:.60}: ws.close(1000, 'bye').")
+        if self._opening is not None:
+            self._open(self._opening)
+            if self._opening is not None:  # it was refused: the socket is the server's
+                return
         self.end(ConnectionClosed(reason or 1000, message or ""))
         if not isinstance(self.reason, ClientGone):
             self._farewell.wait(self.inlet, self._cut_at or time.monotonic())
@@ -254,6 +297,28 @@ class Connection(WebSocketClient):
         sockets.shut(self.line.sock)  # the server closes first (RFC 6455 section 7.1.1)
 
     # ---- for ``Life``
+
+    def refuse(self) -> bool:
+        """Leave the handshake to the server to answer, unless it is answered; whether it is left.
+
+        Nothing can be sent or received then; for the socket nothing has happened.
+        """
+        opening = self._opening
+        if opening is None or not opening.refuse():
+            return False
+        self._open(opening)  # for the reason
+        self.line.stop()
+        return True
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the handshake is not answered yet."""
+        return self._opening is not None and self._opening.phase is Reply.WAITING
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server has to answer the handshake."""
+        return self._opening is not None and self._opening.phase is Reply.REFUSED
 
     def end_request(self, *, is_served: bool) -> None:
         """The handler has returned. ``is_served``: whether messages are taken as they come now."""

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial, wraps
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 import flask_sock
-from flask import Blueprint, Request, Response, current_app, request
+from flask import Blueprint, Response, current_app, request
 
-from ..clients import sockets
-from ..clients.life import Life
-from ..clients.sockets import client_socket
-from ..clients.websocket import Connection
-from ..errors import ClientGone, HandshakeError, TooManyClients
-from ..settings import Settings
-from ..wire.deflate import Deflate
-from ..wire.handshake import check_handshake, choose_subprotocol
-from .ahead import take_ahead
-from .origin import check_origin
+from ..clients.life import Life, Take
+from .handshake import prepare
+from .outcomes import end_of, is_take
 from .sock_options import Options, options_of
 from .state import State, current_state
 
@@ -49,7 +41,12 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
         silent.
 
         A fault in the handshake is answered with 400 or 426, a page of another origin with 403,
-        and the handler is not called. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
+        and the handler is not called. The handler's first use of ``ws``, or its end, answers the
+        handshake. Until then it, and each decorator below ``route``, may answer as a view does:
+        with a response, ``abort(401)``, or any other error. After that these close the connection:
+        with 1008 for a redirect or 4xx, 1013 for 429 and 503, 1011 for any other failure.
+
+        ``subprotocols``: what to agree on, see ``ws.subprotocol``.
         The other options are those of Flask's ``route``. Flask's configuration key
         ``SOCK_SERVER_OPTIONS`` holds as in flask-sock, as far as it means something here.
         """
@@ -57,12 +54,12 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
 
         def decorate(handler: Handler) -> Handler:
             @wraps(handler)
-            def view(**variables: Any) -> Response:
+            def view(**variables: Any) -> Any:
                 state = current_state()
                 options = self._options(state)
                 agree = subprotocols or options.subprotocols
-                life = accept(request, state, agree, options.settings, must_agree=self._must_agree)
-                return Taken(life.begin(partial(handler, life.connection, **variables)))
+                life = prepare(request, state, agree, options.settings, must_agree=self._must_agree)
+                return _begin(life, handler, variables)
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
             return handler
@@ -91,6 +88,33 @@ class PlainSock(Sock):
         return Options(state.settings)
 
 
+def _begin(life: Life, handler: Handler, variables: Mapping[str, Any]) -> object:
+    """What the view returns: the handler's own answer if the connection was not opened.
+
+    Raises:
+        StreamingError: If the connection could not be opened.
+        Exception: What the handler raises before it has opened it.
+    """
+    connection, answer = life.connection, None
+
+    def greet() -> Take | None:
+        nonlocal answer
+        answer = handler(connection, **variables)
+        if answer is None or is_take(answer):
+            return answer
+        if not connection.refuse():
+            connection.end(end_of(answer))
+        return None
+
+    rest = life.begin(greet)
+    if not connection.is_refused:
+        return Taken(rest)
+    if answer is None or is_take(answer):  # it knows nothing of what it was refused for
+        assert connection.reason is not None
+        raise connection.reason
+    return answer
+
+
 class Taken(Response):
     """Says that the socket is used up: what the server writes meets a peer that is gone.
 
@@ -115,85 +139,3 @@ class Taken(Response):
     def __del__(self) -> None:
         if self._rest is not None:  # an extension has put another response in the place of ours
             threading.Thread(target=self._rest, name="websocket rest", daemon=True).start()
-
-
-def accept(
-    request: Request,
-    state: State,
-    subprotocols: Sequence[str],
-    settings: Settings,
-    *,
-    must_agree: bool = False,
-) -> Life:
-    """Answer a handshake with 101 and return the open connection, in the registry, about to begin.
-    ``settings`` are those of the connection. With ``must_agree`` a client that offers none of
-    ``subprotocols`` is refused.
-
-    Raises:
-        HandshakeError: If it is none (400, 426), or the server keeps its sockets to itself.
-        Forbidden: If the page's origin is not allowed.
-        HubClosed: If the server is about to stop.
-        TooManyClients: If this worker has as many as it takes.
-    """
-    environ = request.environ
-    answer = check_handshake(
-        request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
-    )
-    check_origin(request, settings.origins)
-    arrival = state.arrive(environ)
-    protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
-    if must_agree and protocol is None:
-        raise HandshakeError(f"Ask for the subprotocol {' or '.join(map(repr, subprotocols))}.")
-    state.registry.check_open()
-    state.registry.check_space()
-    sock = client_socket(environ, settings.send_buffer)
-    if sock is None:
-        raise HandshakeError(
-            "This server does not hand out its sockets; use gunicorn or flask run."
-        )
-    head = [
-        "HTTP/1.1 101 Switching Protocols",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Accept: {answer}",
-    ]
-    if protocol:
-        head.append(f"Sec-WebSocket-Protocol: {protocol}")
-    agreed = None
-    if settings.compression:
-        agreed = Deflate().negotiate(request.headers.get("Sec-WebSocket-Extensions"))
-    if agreed:
-        head.append(f"Sec-WebSocket-Extensions: {agreed[1]}")
-    is_ours = not isinstance(sock, ssl.SSLSocket)
-    connection = Connection(
-        state.registry.deadlines,
-        settings,
-        sock,
-        peer=request.remote_addr or "",
-        environ=environ,
-        subprotocol=protocol,
-        compressor=agreed[0].compressor() if agreed else None,
-        decompress=agreed[0].decompressor().decompress if agreed else None,
-    )
-    state.introduce(connection, arrival)
-    if ahead := take_ahead(environ, sock):
-        connection.inlet.feed(ahead)
-    state.registry.add(connection)  # until here, and if it fails, the server can answer
-    if is_ours:
-        _exchange(connection, state)
-    connection.line.cork()
-    try:
-        connection.line.send("\r\n".join([*head, "", ""]).encode("latin-1"))
-    except ClientGone as gone:
-        connection.end(gone)
-    connection.line.start()
-    state.welcome(connection, arrival.asked)
-    return Life(connection, state.registry, surround=current_app.app_context, is_ours=is_ours)
-
-
-def _exchange(connection: Connection, state: State) -> None:
-    try:
-        connection.line.sock = sockets.exchange(connection.line.sock)
-    except OSError as error:
-        state.registry.remove(connection, str(error))
-        raise TooManyClients("The server has no file descriptor left. Try again.") from error

@@ -160,6 +160,7 @@ def test_an_error_of_ours_in_the_handler_closes_with_its_code_and_reason(
     error: StreamingError, code: int
 ) -> None:
     def fail(ws: Connection) -> None:
+        ws.open()
         raise error
 
     with serve(app_of(fail)) as site, raw(site) as ws:
@@ -172,6 +173,7 @@ def test_an_error_of_ours_in_the_handler_closes_with_its_code_and_reason(
 
 def test_any_other_error_in_the_handler_is_logged_and_closes_with_1011() -> None:
     def fail(ws: Connection) -> None:
+        ws.open()
         raise ZeroDivisionError("secret")
 
     with serve(app_of(fail), expect_errors=True) as site, raw(site) as ws:

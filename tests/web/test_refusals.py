@@ -7,9 +7,19 @@ import pytest
 from flask import Flask, Response
 from werkzeug.test import TestResponse
 
-from streaming import SSE, HubClosed, InvalidMessage, LogUnavailable, Sock, Streaming, stream
+from streaming import (
+    SSE,
+    Connection,
+    HubClosed,
+    InvalidMessage,
+    LogUnavailable,
+    Sock,
+    Streaming,
+    stream,
+)
 from streaming.errors import TooManyClients
 from tests.live.clients import SseReader
+from tests.live.raw_websocket import handshake
 from tests.sites import make_app, serve
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -224,14 +234,26 @@ def test_a_view_may_still_catch_what_cannot_be_sent() -> None:
     assert "is not a channel name" in app.test_client().get("/view").text
 
 
-def test_a_mistake_over_a_websocket_is_not_told_to_the_visitor() -> None:
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_mistake_over_a_websocket_is_not_told_to_the_visitor(is_open: bool) -> None:
     app = make_app()
     streaming = Streaming()
-    Sock(app).route("/own")(lambda ws: streaming.publish("not a channel", "x"))
-    with serve(app) as site, site.chat("/own") as ws:
-        opcode, data = ws.recv_data(control_frame=True)
-        assert (opcode, int.from_bytes(data[:2])) == (8, 1011)
-        assert b"not a channel" not in data
+
+    def own(ws: Connection) -> None:
+        if is_open:
+            ws.open()
+        streaming.publish("not a channel", "x")
+
+    Sock(app).route("/own")(own)
+    with serve(app, expect_errors=not is_open) as site:
+        if not is_open:
+            status, _, body = site.raw(handshake(site, "/own"))  # type: ignore[arg-type]
+            assert (status, b"not a channel" in body) == (500, False)
+            return
+        with site.chat("/own") as ws:
+            opcode, data = ws.recv_data(control_frame=True)
+            assert (opcode, int.from_bytes(data[:2])) == (8, 1011)
+            assert b"not a channel" not in data
 
 
 def test_no_error_says_back_more_than_a_little_of_what_a_peer_sent() -> None:

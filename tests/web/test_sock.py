@@ -20,7 +20,7 @@ from streaming.clients import sockets
 from streaming.hub.hub import Hub
 from streaming.logs import MemoryLog
 from streaming.settings import Settings
-from streaming.web.sock import accept
+from streaming.web.handshake import prepare
 from streaming.web.state import State
 from tests.greenlets import in_greenlets
 from tests.live.raw_websocket import handshake
@@ -272,7 +272,7 @@ def test_a_handshake_while_the_server_drains_leaves_the_server_its_socket_to_ans
     environ |= {"gunicorn.socket": ours, "SERVER_PROTOCOL": "HTTP/1.1"}
     with ours, theirs:
         with pytest.raises(HubClosed):
-            accept(Request(environ), state, [], state.settings)
+            prepare(Request(environ), state, [], state.settings)
         ours.sendall(b"503")
         assert theirs.recv(3) == b"503"
     assert len(state.registry) == 0
