@@ -15,8 +15,7 @@ from .handshake import prepare
 from .outcomes import end_of, is_take
 from .sock_options import Options, options_of
 from .state import State, current_state
-
-Handler = Callable[..., object]
+from .topmost import Handler, Routed, below
 
 
 class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
@@ -46,13 +45,16 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
         with a response, ``abort(401)``, or any other error. After that these close the connection:
         with 1008 for a redirect or 4xx, 1013 for 429 and 503, 1011 for any other failure.
 
-        ``subprotocols``: what to agree on, see ``ws.subprotocol``.
+        Nothing can be put around what is decorated: ``functools.wraps`` of it is a
+        ``ConfigurationError``. ``subprotocols``: what to agree on, see ``ws.subprotocol``.
         The other options are those of Flask's ``route``. Flask's configuration key
         ``SOCK_SERVER_OPTIONS`` holds as in flask-sock, as far as it means something here.
         """
         options["websocket"] = True
 
-        def decorate(handler: Handler) -> Handler:
+        def decorate(routed: Handler) -> Handler:
+            handler = below(routed)
+
             @wraps(handler)
             def view(**variables: Any) -> Any:
                 state = current_state()
@@ -62,7 +64,7 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]  # flask-sock has no types
                 return _begin(life, handler, variables)
 
             (bp or self.app or self._own_blueprint()).route(path, **options)(view)
-            return handler
+            return Routed(handler)
 
         return decorate
 

@@ -1,7 +1,10 @@
 """A WebSocket's guard refuses as a view's does, under gunicorn's workers and ``flask run``."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -10,7 +13,7 @@ from websockets.sync.client import connect
 from tests.live.clients import post_json, read_head
 from tests.live.harness import flask_run, gunicorn
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode, handshake
-from tests.live.server import Server
+from tests.live.server import ROOT, Server
 
 APP = "tests.live.guarded_app"
 WAYS = {
@@ -120,3 +123,21 @@ def test_a_handler_that_waits_for_something_else_keeps_no_client_waiting(site: S
         with pytest.raises(ConnectionClosed):
             ws.recv(10)
         assert ws.close_code == 1000
+
+
+def test_an_application_with_a_guard_above_its_route_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "above.py").write_text(
+        "from flask import Flask\n"
+        "from flask_login import LoginManager, login_required\n"
+        "from streaming import Sock, Streaming\n"
+        "app = Flask(__name__)\n"
+        "Streaming(app), LoginManager(app)\n"
+        "@login_required\n"
+        "@Sock(app).route('/members')\n"
+        "def members(ws): ...\n"
+    )
+    command = [sys.executable, "-m", "gunicorn", "--config", str(ROOT / "gunicorn.conf.py")]
+    command += ["--chdir", str(tmp_path), "--check-config", "above:app"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert "Put @sock.route above it" in done.stderr
