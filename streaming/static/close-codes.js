@@ -32,7 +32,7 @@ export function meaning(code, said, opened, random) {
   const final = (kind, what) => ({ kind, reason: what + because, final: true });
 
   if (code === 1000) return final("done", "the server closed the connection");
-  if (code === 1006 && !opened) return again("network", "the server cannot be reached");
+  if (code === 1006 && !opened) return again("network", "the server cannot be reached, or refuses");
   if (code === 1006) return again("network", "the connection was lost");
   if (code === 1012) return again("restart", "the server is restarting");
   if (code === 1013) return again("restart", "the server has no room at the moment");

@@ -318,7 +318,9 @@ function socketTests() {
       );
     };
     const seen = states(open(t, server));
-    assert.equal((await seen.next("waiting")).reason, "the server cannot be reached");
+    const { kind, reason } = await seen.next("waiting");
+    assert.equal(kind, "network");
+    assert.equal(reason, "the server cannot be reached, or refuses");
     await seen.next("open");
   });
 
