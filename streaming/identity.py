@@ -39,16 +39,16 @@ class Identity:
                 )
 
 
-def sign(client: str, identity: Identity | None) -> str | None:
+def sign(client: str | None, identity: Identity | None) -> str | None:
     """The sender of a message, for the log: a client's id, and behind a space who it is."""
     if identity is None:
-        return client or None
-    return f"{client} {json.dumps([identity.id, identity.name], separators=(',', ':'))}"
+        return client
+    return f"{client or ''} {json.dumps([identity.id, identity.name], separators=(',', ':'))}"
 
 
-def client_of(sender: str | None) -> str:
-    """The client's id in what ``sign`` has made; empty if there is none."""
-    return sender.partition(" ")[0] if sender else ""
+def client_of(sender: str | None) -> str | None:
+    """The client's id in what ``sign`` has made; None if there is none."""
+    return (sender.partition(" ")[0] or None) if sender else None
 
 
 def identity_of(sender: str | None) -> Identity | None:

@@ -129,8 +129,8 @@ class Message:
     )
 
     @property
-    def client(self) -> str:
-        """The id of the connection that published it; empty if none did."""
+    def client(self) -> str | None:
+        """The id of the connection that published it; None if none did."""
         return client_of(self.sender)
 
     @property

@@ -35,6 +35,8 @@ TRANSLATIONS = {
     "ChannelEnded": (409, 1008),
     "Lagged": (503, 1013),
     "HubClosed": (503, 1012),
+    "Recalled": (503, 1012),
+    "Revoked": (403, 1008),
     "ProducerFailed": (500, 1011),
     "ClientGone": (500, 1006),
 }

@@ -154,7 +154,7 @@ class _Pieces:
         self._messages = page.messages
         self._shared = b""
         self._cut: list[bytes] = []
-        self.senders = {m.client for m in page.messages if m.sender} if form.personal else set()
+        self.senders = {m.client for m in page.messages if m.client} if form.personal else set()
 
     @property
     def shared(self) -> bytes:

@@ -102,6 +102,11 @@ def no_thread(name: str) -> Iterator[list[str]]:
         yield refused
 
 
+def is_running(name: str) -> bool:
+    """Whether there is a thread of this name."""
+    return any(thread.name.startswith(name) for thread in threading.enumerate())
+
+
 def no_descriptor(*_: object) -> NoReturn:
     """Fail, each time with another error: one for all would refer to the frames of all."""
     raise OSError(errno.EMFILE, "Too many open files")
@@ -129,6 +134,7 @@ def test_an_event_stream_that_gets_no_thread_is_told_to_come_again_or_cut(
     with watched(app) as site:
         for n in range(300):
             site.state.hub.publish("long", f"{n}:" + "x" * 20_000)
+        wait_until(lambda: not is_running(name), "nobody is left of those before")
         with no_thread(name) as refused:
             for _ in range(3):
                 with site.get("/streaming/events?channel=long&history=300") as client:
