@@ -8,6 +8,8 @@ PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait most of the time. A file's tests stay together (tests/conftest.py).
+SPREAD := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
 NPM := tests/live/node/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
@@ -27,8 +29,8 @@ dev: $(VENV)/.installed
 test: test-python test-browser-client
 
 test-python: $(VENV)/.installed-test tools $(NPM)/.installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore=tests/live
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/live
+	$(BIN)/python -m pytest $(SPREAD) tests/test_greenlets.py tests --ignore=tests/live
+	$(BIN)/python -m pytest $(SPREAD) tests/live
 
 test-browser-client: node
 	node --test --test-reporter=spec tests/browser/*.test.mjs
