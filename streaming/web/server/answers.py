@@ -61,12 +61,13 @@ class Answer(wsgi.Response):  # type: ignore[misc]
             self.sock.sendall(first[sent:])
 
     def _head(self) -> bytes:
-        if "\r" in self.status or "\n" in self.status:  # gunicorn 26 lets it pass
-            raise ValueError(f"A status of one line, not {self.status!r:.100}.")
+        status = str(self.status)  # None, as with gunicorn, where there was no start_response
+        if "\r" in status or "\n" in status:  # gunicorn 26 lets it pass
+            raise ValueError(f"A status of one line, not {status!r:.100}.")
         connection = "close" if self.should_close() else "keep-alive"
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
         return (
-            f"HTTP/1.1 {self.status}\r\nServer: {self.version}\r\n"
+            f"HTTP/1.1 {status}\r\nServer: {self.version}\r\n"
             f"Date: {_date(int(time.time()))}\r\n"
             f"Connection: {'upgrade' if self.upgrade else connection}\r\n"
             f"{_CHUNKED if self.chunked else ''}{fields}\r\n"
