@@ -88,6 +88,17 @@ def children(pid: int) -> list[int]:
         return []
 
 
+def has_handlers(pid: int) -> bool:
+    """Whether a worker of gunicorn would hear a signal, or is gone. One that was just forked has
+    its parent's handlers (for HUP too), which put signals into a list that nobody reads."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("ascii")
+    except OSError:
+        return True
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (signal.SIGTERM - 1) & 1) and not caught >> (signal.SIGHUP - 1) & 1
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and only waits for its parent does not."""
     try:
@@ -189,8 +200,10 @@ class Server:
             connection.close()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the server's main process."""
+        """Send a signal to the server's main process, once its workers can hear of it."""
         assert self.is_running(), f"{self.name} is not running"
+        if self.name.startswith("gunicorn"):
+            wait_until(lambda: all(map(has_handlers, self.worker_pids())), "all workers are up")
         os.kill(self.pid, number)
 
     def wait(self, timeout: float = STOP_DEADLINE) -> int:
