@@ -336,7 +336,8 @@ def test_a_server_is_given_a_large_message_in_bounded_pieces(form: EventFormat, 
 
 
 def test_a_drain_in_the_midst_of_an_event_says_nothing_inside_of_it() -> None:
-    """The client gets the end of the event and the farewell, or is too slow for that and is cut."""
+    """The client gets the end of the event and the farewell, or is too slow for that and is cut.
+    Where nothing of the event had left yet, it gets the farewell alone, and resumes."""
     app, text = make_app(), "one line\n" * 100_000
     with serve(app) as site, follow(site, receive_buffer=64 * 1024) as client:
         assert next_event(client).event == "ready"
@@ -345,9 +346,9 @@ def test_a_drain_in_the_midst_of_an_event_says_nothing_inside_of_it() -> None:
         wait_until(lambda: one._stuck_since(), "it is in the midst of it")
         site.state.close()
         told = [(event.event, event.data) for event in client.events()]
-        everything = [("message", text), ("restart", "{}")]
-        assert told == everything[: len(told)]
-        assert client.ending == ("whole" if len(told) == 2 else "cut")
+        message, farewell = ("message", text), ("restart", "{}")
+        assert told in ([], [message], [message, farewell], [farewell])
+        assert client.ending == ("whole" if farewell in told else "cut")
 
 
 @pytest.mark.parametrize(
