@@ -8,8 +8,8 @@ PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait most of the time. A file's tests stay together (tests/conftest.py).
-SPREAD := --numprocesses 3 --dist loadgroup --no-loadscope-reorder
+# Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
+SPREAD := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 NPM := tests/live/node/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 

@@ -9,18 +9,6 @@ import pytest
 THREAD_DEADLINE = 5.0
 
 
-ALONE = {"test_greenlets.py"}
-"""Files whose tests are processes of their own, and may run beside each other."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together where several processes share them."""
-    for item in items:
-        if item.path.name not in ALONE and item.config.pluginmanager.hasplugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
