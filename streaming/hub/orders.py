@@ -36,6 +36,8 @@ LINGER = 1.25
 REMEMBERED = 1000
 """Orders that a process remembers."""
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -81,9 +83,6 @@ def order_of(
     if client is not None and not _CLIENT.fullmatch(client):
         raise InvalidMessage(f"{client!r:.60} is no client's id: 16 hexadecimal digits.")
     return Order(identity, channel, client, is_final)
-
-
-_log = logging.getLogger(__name__)
 
 
 class Orders:
@@ -175,6 +174,9 @@ class _Ear:
                     self._hear(subscription)
         except StreamingError:
             self._is_listening = False  # the hub is closed
+        except Exception:
+            self._is_listening = False  # until somebody comes
+            _log.exception("An order to let go of somebody failed")
         if subscription is not None:
             subscription.close()
 

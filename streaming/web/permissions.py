@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Literal, TypeVar
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.local import LocalProxy
 
@@ -136,15 +136,11 @@ class Permissions:
         ``authorize`` is asked as if the client had made its request again: the same request and
         session, and what ``before_request`` puts into ``g``.
         """
-        if self._authorize is None:
-            return lambda action, channel: self.check(action, channel, identity)
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-        environ = request.environ
+        environ, is_ours = request.environ, self._authorize is None
 
         def ask(action: Action, channel: str) -> None:
-            with _again(app, environ) as refusal:
-                if refusal is not None:
-                    raise _refused(refusal.status_code, "The application refuses this request now.")
+            with app.app_context() if is_ours else self._again(app, environ):
                 self.check(action, channel, identity)
 
         return ask
@@ -162,9 +158,7 @@ class Permissions:
 
         def ask(check: Check) -> None:
             fresh = {key: value for key, value in environ.items() if key != _FOUND}
-            with _again(app, fresh) as refusal:
-                if refusal is not None:
-                    raise _refused(refusal.status_code, "The application refuses this request now.")
+            with self._again(app, fresh):
                 now = self.identity()
                 if (now and now.id) != (identity and identity.id):
                     raise Forbidden("It is somebody else by now.")
@@ -173,6 +167,20 @@ class Permissions:
         return ask
 
     # ---- calls of the application's functions
+
+    @contextmanager
+    def _again(self, app: Flask, environ: dict[str, Any]) -> Iterator[None]:
+        """Inside the request of ``environ`` once more, behind the application's hooks.
+
+        Raises:
+            Forbidden: If they answer or raise.
+        """
+        with app.request_context(environ):
+            answer = self._call("before_request", app.preprocess_request)
+            if answer is not None:
+                status = app.make_response(answer).status_code
+                raise _refused(status, "The application refuses this request now.")
+            yield
 
     def _call(self, name: str, call: Callable[[], T]) -> T:
         """What ``call`` returns. Where it fails it has refused."""
@@ -188,21 +196,6 @@ class Permissions:
                 self._failed = now
                 _log.exception("%s failed, which refuses", name)
             raise Failed(f"{name} failed. The application's log says why.") from error
-
-
-@contextmanager
-def _again(app: Flask, environ: dict[str, Any]) -> Iterator[Response | None]:
-    """Inside the request of ``environ`` once more; what the application's hooks answer, if they do.
-
-    Raises:
-        Forbidden: If they raise.
-    """
-    with app.request_context(environ):
-        try:
-            answer = app.preprocess_request()
-        except HTTPException as error:
-            raise _refused(error.code, error.description or error.name) from error
-        yield None if answer is None else app.make_response(answer)
 
 
 def _refused(status: int | None, why: str) -> Forbidden:

@@ -103,3 +103,25 @@ def test_an_order_that_means_nobody_is_refused(wrong: dict[str, Any]) -> None:
 def test_an_order_that_would_mean_everybody_is_refused() -> None:
     with pytest.raises(TypeError, match="Say whom"):
         order_of(None, None, None)
+
+
+def test_an_order_that_cannot_be_obeyed_is_logged_and_the_next_who_comes_is_heard(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hub = Hub(MemoryLog())
+    heard: list[Order] = []
+
+    def obey(order: Order) -> None:
+        heard.append(order)
+        if len(heard) == 1:
+            raise ZeroDivisionError("in obeying")
+
+    orders = Orders(hub, obey)
+    orders.listen()
+    give(hub, ADA)
+    wait_until(lambda: hub.subscribers(CHANNEL) == 0, "it has stopped listening")
+    orders.listen()
+    give(hub, ADA)
+    wait_until(lambda: len(heard) == 2, "it hears again")
+    assert "in obeying" in caplog.text
+    hub.close()

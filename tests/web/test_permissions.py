@@ -283,3 +283,34 @@ def test_a_conversation_without_authorize_goes_by_who_it_is() -> None:
         assert client.ask(type="subscribe", channel="user:ada")["type"] == "ready"
         assert client.ask(type="subscribe", channel="user:eve")["status"] == 403
         assert client.ask(type="publish", channel="user:ada", data="x")["status"] == 403
+
+
+@pytest.mark.parametrize("is_debug", [False, True])
+def test_a_stranger_in_a_conversation_is_refused_what_is_not_public(is_debug: bool) -> None:
+    app = app_of(STREAMING_PUBLIC=["news"])
+    app.debug = is_debug
+    with serve(app) as site, site.json() as client:
+        assert client.ask(type="subscribe", channel="news")["type"] == "ready"
+        answer = client.ask(type="subscribe", channel="secret")
+        assert answer["type"] == ("ready" if is_debug else "error")
+        assert client.ask(type="subscribe", channel="private:x")["status"] == 403
+
+
+def test_a_hook_that_fails_later_refuses_and_the_conversation_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fails = False
+
+    def look_up() -> None:
+        if fails:
+            raise LookupError("the table of tenants")
+
+    app = app_of(None, lambda action, channel: True)
+    app.before_request(look_up)
+    with serve(app, expect_errors=True) as site, site.json() as client:
+        fails = True
+        refused = client.ask(type="subscribe", channel="a")
+        fails = False
+        assert (refused["type"], refused["status"]) == ("error", 403)
+        assert client.ask(type="subscribe", channel="a")["type"] == "ready"
+    assert "the table of tenants" in caplog.text
