@@ -44,9 +44,15 @@ def settle(hub: Hub, *names: str) -> None:
         wait_until(lambda name=name: is_at_rest(hub, name), f"all of {name} is offered")
 
 
-def dispatchers() -> list[threading.Thread]:
-    """The threads that deliver."""
-    return [thread for thread in threading.enumerate() if thread.name == THREAD]
+def dispatchers(hub: Hub) -> list[threading.Thread]:
+    """The threads that deliver for this hub, whatever another test has left behind."""
+    workers = hub._dispatcher._workers
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == THREAD
+        and getattr(getattr(thread, "_target", None), "__self__", None) is workers
+    ]
 
 
 def check_nothing_is_left(hub: Hub) -> None:
@@ -55,7 +61,7 @@ def check_nothing_is_left(hub: Hub) -> None:
     assert engine._channels == {}, "a subscription was left open"
     assert isinstance(log, MemoryLog)
     assert log._followers.names() == (), "the log still tells of a channel"
-    wait_until(lambda: not dispatchers(), "the dispatcher has ended")
+    wait_until(lambda: not dispatchers(hub), "the dispatcher has ended")
     workers = engine._workers
     assert workers._count == 0
     assert workers._queue == workers._busy == workers._late == workers._idle == {}

@@ -131,7 +131,7 @@ def test_what_is_appended_before_the_dispatcher_knows_its_head_is_offered_too() 
 def test_the_dispatchers_thread_ends_soon_after_the_last_one_has_left(hub: Hub) -> None:
     for _ in range(3):
         with hub.subscribe(["a", "b"]):
-            (thread,) = dispatchers()
+            (thread,) = dispatchers(hub)
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -249,7 +249,7 @@ def test_the_threads_are_as_many_as_the_log_gains_from_for_any_number_of_channel
     for _ in range(3):
         for n in range(500):
             hub.publish(f"c{n}", "text")
-            most = max(most, len(dispatchers()))
+            most = max(most, len(dispatchers(hub)))
     settle(hub, *(f"c{n}" for n in range(500)))
     assert 1 <= most <= reads
     assert all(len(sub.read_on()) == 3 for sub in subs)
@@ -266,7 +266,7 @@ def test_as_many_reads_are_under_way_as_the_log_gains_from_and_no_more() -> None
         reads = 3
 
         def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
-            if threading.current_thread() in dispatchers():
+            if threading.current_thread() in dispatchers(hub):
                 together.wait(PATIENCE)
             return super().read(channel, after, limit=limit, size=size)
 
@@ -281,7 +281,7 @@ def test_as_many_reads_are_under_way_as_the_log_gains_from_and_no_more() -> None
         while not read_on(sub):
             assert sub.bell.wait(PATIENCE)
     settle(hub, *"abcdef")
-    assert len(dispatchers()) == 3
+    assert len(dispatchers(hub)) == 3
     for sub in subs:
         sub.close()
     check_nothing_is_left(hub)
@@ -320,7 +320,7 @@ def test_where_only_the_first_thread_can_start_it_serves_all(
                 for name in "abc":
                     hub.publish(name, "text")
             settle(hub, *"abc")
-        assert len(dispatchers()) == 1
+        assert len(dispatchers(hub)) == 1
         assert [len(read_on(sub)) for sub in (one, two, three)] == [50] * 3
         hub.publish("a", "text")
         assert len(read_on(one)) <= 1

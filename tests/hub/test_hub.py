@@ -189,10 +189,10 @@ def test_one_thread_serves_all_channels_while_somebody_follows_them_and_none_aft
     hub: Hub,
 ) -> None:
     subs = [hub.subscribe(["a", "b"]) for _ in range(10)]
-    assert len(dispatchers()) == 1
+    assert len(dispatchers(hub)) == 1
     for sub in subs:
         sub.close()
-    wait_until(lambda: not dispatchers(), "the dispatcher has ended")
+    wait_until(lambda: not dispatchers(hub), "the dispatcher has ended")
     with hub.subscribe("a") as sub:
         message = hub.publish("a", "text")
         assert sub.take(PATIENCE) == [message]
