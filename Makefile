@@ -29,7 +29,7 @@ dev: $(VENV)/.installed
 test: test-python test-browser-client
 
 test-python: $(VENV)/.installed-test tools $(NPM)/.installed
-	$(BIN)/python -m pytest $(SPREAD) tests/test_greenlets.py tests --ignore=tests/live
+	$(BIN)/python -m pytest $(SPREAD) tests/web tests/clients tests --ignore=tests/live
 	$(BIN)/python -m pytest $(SPREAD) tests/live
 
 test-browser-client: node

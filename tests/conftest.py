@@ -6,7 +6,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-THREAD_DEADLINE = 5.0
+from streaming.web.state import states
+
+THREAD_DEADLINE = 20.0
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,9 +25,14 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test if a thread that was started during it still runs a while after its end."""
-    before = set(threading.enumerate())
+    """Fail a test if a thread that was started during it still runs a while after its end.
+
+    The applications that it has made end as in a process that ends.
+    """
+    before, made_before = set(threading.enumerate()), set(states)
     yield
+    for state in set(states) - made_before:
+        state.close()
     deadline = time.monotonic() + THREAD_DEADLINE
     while left := [thread for thread in threading.enumerate() if thread not in before]:
         if time.monotonic() > deadline:

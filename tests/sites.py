@@ -26,6 +26,7 @@ from streaming.clients import deadlines, requested
 from streaming.clients.registry import Registry
 from streaming.web.state import State
 from tests.live.clients import RawClient, read_head
+from tests.polling import PATIENCE
 
 TICK = 0.02
 """Seconds between two looks at clients in tests, so that what is noticed is noticed soon."""
@@ -33,7 +34,7 @@ TICK = 0.02
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], what: str, *, timeout: float = 5.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, *, timeout: float = PATIENCE) -> T:
     """Return the first true value of ``condition``; fail when the deadline passes without one."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -63,7 +64,7 @@ WAYS = [
     Way("TLS", tls=True),
     Way("HTTP/1.0", version="1.0"),
 ]
-"""What a promise has to hold on: here in threads, in ``tests/test_greenlets.py`` in greenlets."""
+"""What a promise has to hold on: here in threads, and once more in greenlets."""
 
 
 @dataclass

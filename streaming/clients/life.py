@@ -27,8 +27,7 @@ AWAKE = 1.0
 
 PATIENCE = 0.75
 """Seconds after which a handshake is answered whatever its handler is at: a client waits for it
-before it says anything, and not for ever. With a notch of the deadlines it is less than
-``hub.orders.LINGER``, for which a process without clients hears of whom it has to let go."""
+before it says anything, and not for ever."""
 
 Take = Callable[[str | bytes], None]
 """What is called with each message of a connection."""

@@ -30,8 +30,13 @@ CHANNEL = RESERVED + "orders"
 
 _CLIENT = re.compile(r"[0-9a-f]{16}")
 
-LINGER = 1.25
-"""Seconds for which a process listens on behind its last client: others come, and it is there."""
+LINGER = 30.0
+"""Seconds for which a process listens on behind its last client, or behind somebody who has been
+asked who it is and is not connected yet: what an application asks its own database takes a while.
+"""
+
+RETRY = 1.0
+"""Seconds after which a log that was away is tried again."""
 
 REMEMBERED = 1000
 """Orders that a process remembers."""
@@ -164,7 +169,7 @@ class _Ear:
         try:
             while not self._has_lapsed():
                 if subscription is None:
-                    self._hub.closed.wait(LINGER)
+                    self._hub.closed.wait(RETRY)
                     subscription = self._subscribe()
                     continue
                 is_rung = subscription.bell.wait(LINGER)

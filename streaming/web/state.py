@@ -122,6 +122,8 @@ class State:
         """
         if has_request_context():
             request.environ.setdefault(_ASKED, time.monotonic())
+        if action == "subscribe":
+            self.orders.listen()  # who asks this is about to be connected
         self._check(
             action, channel, lambda room: self.permissions.check(action, room, self.identity())
         )

@@ -16,6 +16,7 @@ from streaming.clients.deadlines import Deadlines
 from streaming.clients.outlet import FAREWELL
 from streaming.errors import ClientGone
 from streaming.settings import Settings
+from tests.greenlets import is_green, run_file
 from tests.polling import PATIENCE, wait_until
 from tests.sockets import read_exactly, tcp_pair
 
@@ -309,3 +310,8 @@ def test_clients_of_a_stopping_server_come_back_spread_over_two_seconds() -> Non
     assert 1000 <= min(times) < max(times) <= 3000
     assert len(times) > 20
     assert spread_retry(lambda low, high: low + high) == 4000
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

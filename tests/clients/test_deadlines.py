@@ -11,6 +11,7 @@ import pytest
 
 from streaming.clients import deadlines as wheels
 from streaming.clients.deadlines import Deadlines
+from tests.greenlets import is_green, run_file
 from tests.polling import wait_until
 
 NAME = "streaming deadlines"
@@ -221,3 +222,8 @@ def test_everybody_is_looked_at_however_threads_set_and_drop() -> None:
         wait_until(lambda: all(who.looks for who in kept), "all that stay are looked at")
         wait_until(lambda: not wheels_at_work(), "the wheel stands still")
         assert len(wheel) == 0
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

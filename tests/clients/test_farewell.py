@@ -20,6 +20,7 @@ from streaming.errors import ClientGone
 from streaming.settings import Settings
 from streaming.wire.closing import Ending, Move, Verdict
 from tests.clients.routes import app_of, echo, raw
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, encode
 from tests.polling import PATIENCE
 from tests.sites import serve, wait_until
@@ -136,3 +137,8 @@ def test_the_story_of_one_that_is_cut_while_it_ends(story: type[Story]) -> None:
                 registry.remove(connection, "over")
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -16,6 +16,7 @@ from streaming.clients.registry import Registry
 from streaming.clients.turns import Turns
 from streaming.settings import Settings
 from tests.clients.routes import Handler, app_of, echo, raw
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, RawWebSocket, encode
 from tests.polling import PATIENCE
 from tests.sites import Site, serve, wait_until
@@ -314,3 +315,8 @@ def flood(ws: RawWebSocket, block: bytes) -> None:
         while time.monotonic() < until:
             ws.socket.sendall(block)
     assert time.monotonic() < until
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -10,6 +10,7 @@ import pytest
 from streaming.clients import deadlines, intake
 from streaming.clients.deadlines import Deadlines
 from streaming.clients.intake import GRACE, HASTE, HURRY, LOOK, RATE, Intake
+from tests.greenlets import is_green, run_file
 from tests.pairs import PAIRS
 from tests.polling import PATIENCE, wait_until
 from tests.sockets import tcp_pair
@@ -187,3 +188,8 @@ def test_where_no_thread_can_be_had_it_is_read_all_the_same(pair: Pair) -> None:
     with no_thread, Intake(wheel, pair[0]).wait():
         pair[1].sendall(b"x")
         assert pair[0].recv(1) == b"x"
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

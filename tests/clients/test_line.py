@@ -23,7 +23,7 @@ from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames
 from tests.broken_log import BrokenLog
-from tests.greenlets import in_greenlets
+from tests.greenlets import in_greenlets, is_green, run_file
 from tests.sites import wait_until
 from tests.sockets import cooperative, fill, read_exactly, tcp_pair
 
@@ -559,3 +559,8 @@ def test_a_direct_line_has_no_thread_of_its_own_while_its_client_reads() -> None
         assert threading.active_count() == before
         assert read_exactly(peer, 30) == b"".join(text(str(n)) for n in range(10))
         line.stop()
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -25,7 +25,7 @@ def at_work() -> int:
     return [thread.name for thread in threading.enumerate()].count(NAME)
 
 
-def test_it_all_holds_in_greenlets() -> None:
+def test_all_of_this_holds_in_greenlets() -> None:
     if not is_green():
         run_file(__file__)
 

@@ -15,6 +15,7 @@ from streaming.clients import inlet, line, outlet, sockets, websocket, websocket
 from streaming.clients.registry import Registry
 from streaming.settings import Settings
 from tests.clients.routes import app_of, echo, raw
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import PING, PONG, TEXT, encode
 from tests.polling import PATIENCE
 from tests.sites import serve, wait_until
@@ -206,3 +207,8 @@ def test_a_big_message_to_a_slow_reader_is_not_stuck_and_to_one_that_takes_nothi
 def _put(connection: Connection, text: str) -> None:
     with suppress(ConnectionClosed):
         connection.send(text)
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -10,6 +10,7 @@ from streaming.clients.client import Client
 from streaming.clients.registry import REMEMBERED, Registry
 from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
 from streaming.settings import Settings
+from tests.greenlets import is_green, run_file
 from tests.polling import wait_until
 
 
@@ -270,3 +271,8 @@ def test_a_client_that_nobody_can_look_at_as_another_object_is_not_kept() -> Non
     ):
         registry.replace(before, after)
     assert len(registry) == 0
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

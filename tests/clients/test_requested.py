@@ -20,6 +20,7 @@ from streaming.errors import ClientGone
 from streaming.hub.hub import Hub
 from streaming.logs import MemoryLog
 from streaming.settings import Settings
+from tests.greenlets import is_green, run_file
 from tests.pairs import PAIRS
 from tests.polling import PATIENCE, wait_until
 from tests.sites import certificate, trusting
@@ -599,3 +600,8 @@ def test_a_client_that_left_before_the_head_is_nobodys_error(pair: Pair) -> None
     wait_until(is_gone, "it is noticed")
     assert server.said == []
     client.leave()
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -32,7 +32,7 @@ from tests.polling import wait_until
 from tests.sockets import no_descriptor_left, open_descriptors, read_exactly
 
 
-def test_it_all_holds_in_greenlets() -> None:
+def test_all_of_this_holds_in_greenlets() -> None:
     if not is_green():
         run_file(__file__)
 

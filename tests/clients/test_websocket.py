@@ -29,6 +29,7 @@ from streaming.errors import ClientGone, UnsupportedMediaType
 from streaming.settings import Settings
 from tests.breaches import BREACHES
 from tests.clients.routes import app_of, echo, raw
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import (
     BINARY,
     CLOSE,
@@ -467,3 +468,8 @@ def test_what_is_to_be_done_at_the_end_is_done_once_and_one_failure_stops_nothin
         assert done == [f"{client} ConnectionClosed"]
     assert done == [f"{client} ConnectionClosed"]
     assert "ZeroDivisionError: at the end" in "\n".join(site.errors)
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from streaming import InvalidMessage
+from streaming.hub import orders as orders_module
 from streaming.hub.hub import Hub
 from streaming.hub.orders import CHANNEL, Order, Orders, give, order_of
 from streaming.logs import Log, MemoryLog, SqliteLog
@@ -75,8 +76,9 @@ def test_nobody_begins_to_listen_at_the_end(open_hub: Callable[[Log], Hub]) -> N
 
 
 def test_listening_ends_a_while_after_everybody_has_left_and_begins_again(
-    open_hub: Callable[[Log], Hub],
+    open_hub: Callable[[Log], Hub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(orders_module, "LINGER", 0.1)
     hub, here = open_hub(MemoryLog()), ["somebody"]
     heard: list[Order] = []
     orders = Orders(hub, heard.append, lambda: not here)

@@ -19,7 +19,7 @@ from streaming.hub.presence import Presence
 from streaming.hub.runs import Runs, id_of_key, new_id
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Gap, Message, Position
-from tests.greenlets import in_greenlets
+from tests.greenlets import in_greenlets, is_green, run_file
 from tests.homes import HOMES
 from tests.polling import PATIENCE, wait_until
 
@@ -532,3 +532,8 @@ def test_a_producer_may_speak_from_a_thread_of_the_system() -> None:
     assert engine.wait(id).text == "".join(f"{n} " for n in range(20))
     assert pool.apply(engine.runs.stop, (id,)).state == "done"
     engine.stop()
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

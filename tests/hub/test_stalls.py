@@ -28,7 +28,7 @@ from tests.hub.seats import SocketSink, encode
 from tests.hub.streams import FORMS, Chunks, reader
 from tests.polling import PATIENCE, wait_until
 
-ROUNDS = int(os.environ.get("STALL_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("STALL_ROUNDS", "1"))
 """How many storms, each with another seed."""
 
 CHANNELS = ("a", "b", "c")

@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from streaming import Connection, Gap, Lagged, Sock, Take, chat
 from streaming.message import Position
 from streaming.web.chat import CHAT, WELCOME
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode, handshake
 from tests.sites import Site, make_app, serve, wait_until
 
@@ -226,3 +227,8 @@ def test_the_pages_example_lets_nobody_into_a_room_that_its_authorize_forbids(pa
             assert ws.recv(10) == WELCOME
             ws.send("x")
             assert ws.recv(10) == "You said: x"
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -120,7 +120,8 @@ def test_a_route_is_on_the_app_or_a_blueprint_or_waits_for_init_app(
         app.register_blueprint(blueprint)
     if where == "init_app":
         sock.init_app(app)
-    with serve(app) as site, connect(f"{site.ws_url}/rooms/a?q=x") as ws:
+    address = "/rooms/a?q=x"
+    with serve(app) as site, connect(site.ws_url + address, close_timeout=0.3) as ws:
         assert ws.recv(10) == "a x"
 
 
@@ -547,6 +548,6 @@ def test_what_the_table_calls_the_same_is_there() -> None:
         assert hasattr(Connection, name) or hasattr(streaming.Sock, name), name
 
 
-def test_all_of_ours_holds_in_greenlets() -> None:
+def test_all_of_this_holds_in_greenlets() -> None:
     if not is_green():
         run_file(__file__, "-k", "ours or look_ahead or environ_is_gone")

@@ -1,5 +1,5 @@
 """What is promised on every way to a client: plain, TLS, HTTP/1.0, without direct writes, and
-behind middleware; here under threads, in ``tests/test_greenlets.py`` in greenlets."""
+behind middleware; here under threads, and once more in greenlets."""
 
 import threading
 import zlib
@@ -15,7 +15,7 @@ from streaming import NDJSON, SSE, Connection, Sock, stream
 from streaming.clients.formats import EventFormat
 from streaming.web import responses
 from streaming.web.state import State
-from tests.greenlets import is_green
+from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
 from tests.middleware import Watching, Wsgi, collecting, compressing
@@ -529,3 +529,8 @@ def test_a_body_that_nobody_reads_ends_no_stream(way: Way, size: int | None) -> 
         site.state.close()
         assert [event.event for event in client.events()] == ["restart"]
         sending.join(PATIENCE)
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

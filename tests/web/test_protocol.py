@@ -10,6 +10,7 @@ from websockets.sync.client import connect
 
 from streaming import Message
 from streaming.web.protocol import MAX_CHANNELS, PROTOCOL
+from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
 from tests.sites import Json, Site, make_app, serve, wait_until
 
@@ -461,3 +462,8 @@ def test_a_room_that_was_left_before_is_not_left_again_at_the_end(site: Site) ->
             client.ask(type="leave", channel="a")
     site.wait_empty()
     assert [item.event for item in held(site, "a:presence")] == ["join", "leave"] * 3
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -20,6 +20,7 @@ from streaming.message import Position
 from streaming.web import responses
 from streaming.web.origin import allow_origin
 from streaming.web.responses import choose_format
+from tests.greenlets import is_green, run_file
 from tests.hub.streams import reader
 from tests.live.clients import Event, RawClient
 from tests.polling import PATIENCE
@@ -895,3 +896,8 @@ def test_a_stream_of_events_cannot_be_read_as_a_whole_and_says_so_at_once() -> N
         assert "required the iterable to be a sequence" in "\n".join(site.errors)
         assert len(site.registry) == 0
         assert site.state.hub.subscribers("a") == 0
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

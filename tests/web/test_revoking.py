@@ -156,7 +156,6 @@ def test_who_is_about_to_be_connected_is_let_go_of_too(door: Door) -> None:
 
     state = door.app.extensions["streaming"]
     with serve(door.app) as site:
-        state.orders.listen()
         state.permissions._authorize = authorize
         with events(site, "a-1") as client:
             assert [event.event for event in client.events()][-1] == "close"

@@ -14,7 +14,7 @@ from flask import Flask, Response, request
 from streaming import Part, Streaming, current_run
 from streaming.hub import keeper
 from streaming.web import runs as web_runs
-from tests.greenlets import ROOT
+from tests.greenlets import ROOT, is_green, run_file
 from tests.hub.test_runs import Gate, Refusal
 from tests.live.clients import Event, RawClient
 from tests.polling import PATIENCE, wait_until
@@ -437,3 +437,8 @@ def test_what_the_page_about_runs_shows_works(page: str, text: str) -> None:
     wait_until(
         lambda: app.extensions["streaming"].runs.making.made == {}, "nothing is made any more"
     )
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

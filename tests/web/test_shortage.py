@@ -15,7 +15,8 @@ from flask import Flask
 
 from streaming import Connection, Sock
 from streaming.clients import sockets
-from tests.greenlets import is_green
+from streaming.hub import orders
+from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
 from tests.sites import Site, make_app, serve, wait_until
@@ -23,7 +24,8 @@ from tests.sockets import named_descriptors
 
 
 @pytest.fixture
-def app() -> Iterator[Flask]:
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    monkeypatch.setattr(orders, "LINGER", 0.1)  # no thread of it is left
     app = make_app(heartbeat=None)
     app.logger.disabled = True  # or records of refusals would refer to their frames
     sock = Sock(app)
@@ -216,3 +218,8 @@ def green_hundreds_that_leave_at_once_leave_nothing_behind(app: Flask, count: in
         for client in clients:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1" + b"\0" * 7)
             client.close()
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -11,6 +11,7 @@ from flask import request
 
 from streaming.clients import intake
 from streaming.web.requests import read_json
+from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient, read_head
 from tests.sites import PLAIN, Site, Way, make_app, serve, trusting
 
@@ -108,3 +109,8 @@ def test_a_connection_with_a_body_that_did_not_come_is_closed(hurry: None) -> No
                 pass
         with RawClient(f"{site.url}/streaming/health") as client:
             assert client.status == 200
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -22,7 +22,7 @@ from streaming.logs import MemoryLog
 from streaming.settings import Settings
 from streaming.web.handshake import prepare
 from streaming.web.state import State
-from tests.greenlets import in_greenlets
+from tests.greenlets import in_greenlets, is_green, run_file
 from tests.live.raw_websocket import handshake
 from tests.polling import wait_until
 from tests.sites import Site, make_app, serve
@@ -327,3 +327,8 @@ def test_a_connection_goes_on_although_an_extension_has_replaced_the_response(
         ws.send("x")
         assert wait_until(took, "the answer") == "took x"
     app.logger.disabled = False
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

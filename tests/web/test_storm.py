@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 
 from streaming import SSE, Sock, chat, stream
+from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, PING, PONG, TEXT, RawWebSocket
 from tests.polling import PATIENCE
@@ -117,3 +118,8 @@ def test_no_storm_leaves_anybody_or_anything_behind(number: int) -> None:
         return open_descriptors() <= before + 3  # the loop, and a peer that is gone
 
     wait_until(is_all_closed, "all is closed")
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)

@@ -10,6 +10,7 @@ from flask import request
 from streaming import NDJSON, SSE, stream
 from streaming.web.responses import choose_format, event_stream
 from streaming.web.state import current_state
+from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.talk import talk
 from tests.polling import PATIENCE
@@ -76,3 +77,8 @@ def test_what_is_left_of_a_body_is_no_talk(way: Way) -> None:
         read_until_has(client, b"still there")
         talk(client)
         site.wait_reason("talks where it has nothing to say")
+
+
+def test_all_of_this_holds_in_greenlets() -> None:
+    if not is_green():
+        run_file(__file__)
