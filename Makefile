@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
-SPREAD := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 NPM := tests/live/node/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 

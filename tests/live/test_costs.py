@@ -221,7 +221,7 @@ def test_many_that_never_stop_talking_keep_nobody_out(data: bytes) -> None:
         def attack() -> list[socket.socket]:
             sockets = [talk(server) for _ in range(100)]
             wait_until(lambda: clients(server) >= 100, "all are in", timeout=60)
-            flood(sockets, data, 4.0)
+            flood(sockets, data, 2.0)
             return sockets
 
         with attacked(server, attack, is_over=True):
@@ -240,7 +240,7 @@ def test_compressed_bombs_keep_nobody_out(bomb: str) -> None:
             path = "/streaming/ws"
             sockets = [connect(server, handshake(server, path, **opening)) for _ in range(50)]
             wait_until(lambda: clients(server) >= 50, "all are in", timeout=60)
-            flood(sockets, data, 4.0)
+            flood(sockets, data, 2.0)
             return sockets
 
         with attacked(server, attack, is_over=True):
