@@ -3,10 +3,12 @@ off for minutes."""
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
+from bench.beside import CROWD
 from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import PING, PONG, TEXT, RawWebSocket, encode
@@ -59,3 +61,23 @@ def test_a_flood_leaves_others_served_and_nothing_to_work_off(worker: str, kind:
             victim.report("after")
             if kind != UNANSWERED:  # what lies in the flooder's kernel is as good as a message
                 wait_until(lambda: clients(server) == 1, "only the victim is left", timeout=30)
+
+
+def test_who_is_there_does_not_wait_until_all_who_arrive_are_served() -> None:
+    """Of those who come nobody is before another; who is connected has a turn between them."""
+    path = "/streaming/events?channel=crowd"
+    with (
+        gunicorn(APP) as server,
+        RawWebSocket(server, "/echo", subprotocol=None, timeout=DEADLINE) as inside,
+    ):
+        command = [sys.executable, "-c", CROWD, str(server.port), "1500", path]
+        began = last = time.monotonic()
+        longest = 0.0
+        with subprocess.Popen(command) as crowd:
+            while crowd.poll() is None:
+                last = time.monotonic()
+                inside.send(TEXT, b"still there?")
+                assert inside.read_text() == "still there?"
+                longest = max(longest, time.monotonic() - last)
+        assert crowd.returncode == 0
+        assert longest < (last - began) / 3
