@@ -6,9 +6,12 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from streaming.clients import deadlines
 from streaming.web.state import states
 
 THREAD_DEADLINE = 20.0
+
+deadlines.LINGER = 0.0  # the thread does not stay in case others come
 
 
 @pytest.hookimpl(wrapper=True)
