@@ -88,6 +88,18 @@ class Forbidden(StreamingError):
     title = "Not allowed"
 
 
+class InvalidTicket(StreamingError):
+    """The client's: a ticket that is none, or is not good any more. Get another one."""
+
+    status = 401
+    close_code = 1008
+    title = "Ticket not valid"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": "Ticket"}  # RFC 9110 section 15.5.2
+
+
 class UnsupportedMediaType(InvalidRequest):
     """The client's: a request body in a format that is not read here."""
 

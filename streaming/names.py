@@ -21,7 +21,7 @@ _OWNED = "client:"
 END = "end"
 """The event name of a channel's last message."""
 
-RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open", END})
+RESERVED_EVENTS = frozenset({"ready", "gap", "restart", "close", "error", "open", "ticket", END})
 
 
 def check_channel(name: str) -> str:

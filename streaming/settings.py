@@ -25,6 +25,15 @@ _RUNS: Mapping[str, Any] = {
 }
 """What the channels of runs (``run:*``) keep where nothing else is said of them."""
 
+_OWN: Mapping[str, Any] = {
+    "messages": 10_000,  # as many as keys
+    "size": 8 * 1024 * 1024,
+    "age": 720.0,
+    "key_window": 660.0,
+}
+"""What the package's own channels keep: more than the life of a ticket, so that it is known which
+of them were used or taken back."""
+
 _NO_PAGES = frozenset({"ws", "wss", "ftp", "file"})
 """Schemes that no page's origin has."""
 
@@ -158,7 +167,7 @@ class Settings:
             key_window=self.key_window,
         )
         named = dict(self.retentions)
-        named["streaming:*"] = {"messages": 1000, "age": 60.0}
+        named["streaming:*"] = _OWN
         named["run:*"] = {**_RUNS, **named.get("run:*", {})}
         return replace(keep, named={name: replace(keep, **own) for name, own in named.items()})
 

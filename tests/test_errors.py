@@ -21,6 +21,7 @@ TRANSLATIONS = {
     "InvalidRequest": (400, 1008),
     "InvalidCursor": (400, 1008),
     "Forbidden": (403, 1008),
+    "InvalidTicket": (401, 1008),
     "UnsupportedMediaType": (415, 1003),
     "TooLarge": (413, 1009),
     "TooSlow": (408, 1008),

@@ -70,8 +70,9 @@ class Client:
         """The client's address, for people to read."""
         self.identity: Identity | None = None
         """Who it is, as the application says; None for a stranger."""
-        self.permit: Callable[[], None] | None = None
-        """Asks the application whether it still may be here; raises if not."""
+        self.permit: Callable[[], float] | None = None
+        """Asks the application whether it still may be here; raises if not. Returns the seconds
+        until it wants to be asked again."""
         self.is_checked = False
         """Whether the application was asked about each channel that it follows."""
         self.reason: StreamingError | None = None
@@ -107,6 +108,14 @@ class Client:
     def describe(self) -> Mapping[str, object]:
         """Channels, position and peer, for people to read."""
         return {"peer": self.peer}
+
+    def hand_ticket(self, ticket: Mapping[str, object]) -> None:
+        """Send what it is to come back with from now on, if its transport has a word for that.
+        Never blocks.
+
+        Raises:
+            ClientGone: If the connection is lost.
+        """
 
     def watch(self) -> None:
         """Be looked at from now on; those that came together are not all looked at together.

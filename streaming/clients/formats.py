@@ -202,6 +202,11 @@ def ready(form: EventFormat, channels: Sequence[str], id: str) -> bytes:
     return form.event("ready", compact({"channels": list(channels)}), id=id)
 
 
+def ticket_event(form: EventFormat, ticket: Mapping[str, object]) -> bytes:
+    """What a client is to come back with from now on. It moves no cursor."""
+    return form.event("ticket", compact(ticket))
+
+
 def farewell(form: EventFormat, reason: StreamingError, retry: int) -> bytes:
     """The last event of a stream that ends for ``reason``.
 

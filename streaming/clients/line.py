@@ -62,6 +62,7 @@ class Line(Outlet):
         "_over",
         "_ping",
         "_ping_due",
+        "_soon",
         "_turn",
         "bell",
         "pinged",
@@ -83,6 +84,7 @@ class Line(Outlet):
         """When the last heartbeat went out (``time.monotonic``)."""
         self._ping = ping
         self._ping_due = False
+        self._soon = b""  # what goes out beside the deliveries, as soon as the line is free
         self._end = end
         self._turn = threading.Lock()
         self._followed: tuple[tuple[Subscription, LineFormat], ...] = ()
@@ -92,7 +94,7 @@ class Line(Outlet):
 
     def start(self) -> None:
         """Let others write; called once, when the answer's head or the handshake is out."""
-        if self.phase is Writing.NEW and self.is_direct:
+        if self.phase is Writing.NEW and self.is_direct and not self._soon:
             self.move(Writing.OPEN)
         elif self.phase in (Writing.NEW, Writing.LAST):
             self._call_deliverer()
@@ -119,7 +121,7 @@ class Line(Outlet):
             self.finish()
             if frame:
                 self._say(frame)
-            self._send_due_ping()
+            self._send_due()
 
     def _say(self, frame: bytes) -> None:
         """Send whole frames; for the holder of the turn, behind what was begun."""
@@ -142,6 +144,21 @@ class Line(Outlet):
                 self._call_deliverer()
         else:
             self._ping_due = True
+            self.bell.ring()
+
+    def say_soon(self, frame: bytes) -> None:
+        """Send whole frames now, or as soon as the line is free: of those that wait the last ones.
+        Never blocks.
+
+        Raises:
+            ClientGone: If the connection is lost.
+        """
+        if self.phase is Writing.OPEN:
+            if not self.write(frame):
+                self._call_deliverer()
+        else:
+            with self.guard:
+                self._soon = frame
             self.bell.ring()
 
     def say_goodbye(self, last: bytes) -> None:
@@ -250,7 +267,7 @@ class Line(Outlet):
             if not self._read_on():
                 with self._turn:
                     self.finish()
-                    self._send_due_ping()
+                    self._send_due()
                 if self._park():
                     return True
                 self.bell.wait()
@@ -287,7 +304,7 @@ class Line(Outlet):
                         continue  # unfollowed while others had their turn
                     while said:
                         self.send(said.pop(0))
-                    self._send_due_ping()
+                    self._send_due()
             subscription.mark_sent()
         return found
 
@@ -317,7 +334,12 @@ class Line(Outlet):
             said.append(begin(sub.encodings, messages, form, self.client, others))
         return said
 
-    def _send_due_ping(self) -> None:
+    def _send_due(self) -> None:
+        """Send what has waited for the line to be free; for the holder of the turn."""
+        if self._soon:
+            with self.guard:
+                frame, self._soon = self._soon, b""
+            self._say(frame)
         if self._ping_due and self.phase in (Writing.BUSY, Writing.OPEN):
             self._ping_due = False
             self.pinged = time.monotonic()  # before: the answer may be read while we still send
@@ -330,7 +352,7 @@ class Line(Outlet):
         for subscription, form in self._followed:
             if subscription.phase is Reading.LAGGING and not subscription.park(form, self):
                 return False
-        if self.rest or self._turn.locked() or self.phase is not Writing.BUSY:
+        if self.rest or self._soon or self._turn.locked() or self.phase is not Writing.BUSY:
             return False
         self._delivers = False
         self.move(Writing.OPEN)

@@ -18,7 +18,7 @@ from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import sockets
 from .client import TALKS, Client, allowance
-from .formats import EventFormat
+from .formats import EventFormat, ticket_event
 from .registry import Registry
 
 Start = Callable[[], "Callable[[bytes], object] | None"]
@@ -43,6 +43,7 @@ class RequestStream(Client):
         "_is_due",
         "_registry",
         "_sock",
+        "_soon",
         "_writing",
         "aside",
         "bell",
@@ -70,6 +71,7 @@ class RequestStream(Client):
         self._sock = sock
         self._writing = 0.0
         self._is_due = False
+        self._soon = b""
 
     @property
     def transport(self) -> str:  # type: ignore[override]
@@ -110,7 +112,8 @@ class RequestStream(Client):
             raise self.reason
 
     def wait(self, seconds: float | None = None) -> bytes:
-        """Wait for a ring, at most ``seconds``; the heartbeat to send, if one is due.
+        """Wait for a ring, at most ``seconds``; what to send beside the messages, if anything is
+        due: a heartbeat, another ticket.
 
         Raises:
             StreamingError: The reason, as soon as the stream is ended.
@@ -118,7 +121,17 @@ class RequestStream(Client):
         self.bell.wait(seconds)
         self.check()
         is_due, self._is_due = self._is_due, False
-        return self._form.heartbeat if is_due and self._form else b""
+        return self.take_soon() or (self._form.heartbeat if is_due and self._form else b"")
+
+    def take_soon(self) -> bytes:
+        """What is to be sent as soon as the generator can; once."""
+        said, self._soon = self._soon, b""
+        return said
+
+    def hand_ticket(self, ticket: Mapping[str, object]) -> None:
+        if self.subscription is not None and self._form is not None:  # else nothing is resumed
+            self._soon = ticket_event(self._form, ticket)
+            self.bell.ring()
 
     # ---- how it ends, see ``Client``
 

@@ -96,6 +96,10 @@ class EventStream(Client):
         followed = self.subscription.describe() if self.subscription is not None else {}
         return {**super().describe(), **followed}
 
+    def hand_ticket(self, ticket: Mapping[str, object]) -> None:
+        if said := formats.ticket_event(self._form, ticket):
+            self.line.say_soon(self._form.frame(said))
+
     def _say_goodbye(self, reason: StreamingError) -> None:
         last = formats.farewell(self._form, reason, spread_retry())
         self.line.say_goodbye(self._form.frame(last) + _LAST_CHUNK)

@@ -50,7 +50,15 @@ class Connection(WebSocketClient):
         compressor, decompress: Both ends of permessage-deflate, if agreed on.
     """
 
-    __slots__ = ("_compressor", "_endings", "_environ", "_is_served", "_opening", "subprotocol")
+    __slots__ = (
+        "_compressor",
+        "_endings",
+        "_environ",
+        "_is_served",
+        "_opening",
+        "subprotocol",
+        "ticket_frame",
+    )
 
     def __init__(
         self,
@@ -69,6 +77,8 @@ class Connection(WebSocketClient):
         self._opening = None if answer is None else Opening(partial(answer, self))
         self.subprotocol: str | None = subprotocol
         """What the handshake agreed on."""
+        self.ticket_frame: Callable[[Mapping[str, object]], bytes] | None = None
+        """How its protocol says what it is to come back with, if it has a word for that."""
         self._compressor = compressor
         self._environ = environ
         self._is_served = False  # whether what comes is taken as it comes, and nobody looks ahead
@@ -263,6 +273,10 @@ class Connection(WebSocketClient):
     def owe(self, message: Message) -> None:
         """Remember what the client published last: it gets it back, even if it closes now."""
         self._farewell.owed = message
+
+    def hand_ticket(self, ticket: Mapping[str, object]) -> None:
+        if self.ticket_frame is not None:
+            self.line.say_soon(self.ticket_frame(ticket))
 
     def on_end(self, call: Callable[[], None]) -> None:
         """Have ``call()`` called once when the connection is over, whatever ended it.

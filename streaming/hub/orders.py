@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from ..errors import InvalidMessage, StreamingError
 from ..identity import Identity
-from ..message import Message
+from ..message import Message, Position
 from ..names import check_channel
 from ..own import Own, era, is_over
 from .hub import Hub
@@ -88,6 +88,25 @@ def order_of(
     if client is not None and not _CLIENT.fullmatch(client):
         raise InvalidMessage(f"{client!r:.60} is no client's id: 16 hexadecimal digits.")
     return Order(identity, channel, client, is_final)
+
+
+def given_since(hub: Hub, place: Position) -> tuple[list[Order], Position, bool]:
+    """What was ordered since the orders stood at ``place``, where they stand now, and whether that
+    is all there was. Of a log that has lost its past, what there has been since.
+
+    Raises:
+        LogUnavailable: If the log cannot be reached.
+    """
+    orders: list[Order] = []
+    is_whole, is_more = True, True
+    while is_more:
+        page = hub.log.read(CHANNEL, place, limit=1000, size=256 * 1024)
+        oldest = page.gap.oldest if page.gap is not None else None
+        is_whole = is_whole and (oldest is None or oldest.epoch != place.epoch)
+        parsed = [Order.parse(message.data) for message in page.messages]
+        orders += [order for order in parsed if order is not None]
+        place, is_more = page.position, page.more and bool(page.messages)
+    return orders, place, is_whole
 
 
 class Orders:

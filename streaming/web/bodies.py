@@ -159,8 +159,8 @@ def _follow(client: RequestStream, sub: Subscription, form: EventFormat) -> Iter
             yield client.hand(data)  # the end of the stream has to wait for that of an event
         if data is not None:
             client.is_taken()
-        elif beat := client.wait():
-            yield client.hand(beat)
+        if beside := client.wait() if data is None else client.take_soon():
+            yield client.hand(beside)
             client.is_taken()
 
 

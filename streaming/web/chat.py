@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+from flask import request
+
 from ..clients.formats import FrameFormat
 from ..clients.life import Bare, Take
 from ..clients.websocket import Connection
@@ -12,6 +14,7 @@ from ..hub.presence import presence_channel
 from ..message import Gap, Message
 from ..names import END
 from ..wire import frames
+from .admission import taken_ticket
 from .memberships import enter, leave
 from .state import current_state
 
@@ -67,6 +70,9 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     if check:
         state.check_allowed("subscribe", room)
         state.check_allowed("publish", room)
+    else:
+        state.check_ticket("subscribe", [room])
+        state.check_ticket("publish", [room])
     subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
     try:
         connection.send(WELCOME)
@@ -74,6 +80,8 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
         subscription.close()
         raise
     connection.is_checked = check
+    if taken_ticket() is not None:  # who it is stood there, not in the handshake
+        state.introduce(connection, state.arrive(request.environ))
     connection.follow(subscription, CHAT)
     connection.on_end(partial(leave, state.presence, room, connection))
     enter(state.presence, room, connection)

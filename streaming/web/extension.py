@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -23,7 +23,8 @@ from ..message import START, Message
 from ..names import check_channel
 from . import origin
 from .data import print_data
-from .permissions import Action, Authorize, Identify, Permissions
+from .issued import keys_of
+from .permissions import Action, Authorize, Identify, Permissions, as_identity
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import event_stream
@@ -31,6 +32,14 @@ from .routes import create_blueprint
 from .runs import Run, begin
 from .state import check_unset, create_state, current_state
 from .surroundings import look_at_publish, look_at_stream
+
+
+class _This:
+    def __repr__(self) -> str:
+        return "<the client of this request>"
+
+
+THIS: object = _This()
 
 
 class Streaming:
@@ -142,12 +151,51 @@ class Streaming:
             return user_channel(id)
 
     def identity(self) -> Identity | None:
-        """Who the client of this request is, as ``identify`` has said; None for a stranger.
+        """Who the client of this request is, as ``identify`` has said; None for a stranger. Or the
+        holder of its ticket, once ``check_allowed`` has looked at that.
 
         Raises:
             Forbidden: If ``identify`` refuses or fails.
         """
         return current_state().identity()
+
+    def ticket(
+        self,
+        *channels: str,
+        actions: Iterable[Action] = ("subscribe",),
+        seconds: int = 60,
+        once: bool = False,
+        identity: object = THIS,
+    ) -> str:
+        """A short text, signed, with which somebody may do ``actions`` in ``channels`` (names, or
+        patterns such as ``room:*``) for so many seconds, at most 600. For clients that can send no
+        header: it goes into the URL, ``?ticket=…``.
+
+        It says who that is: ``identity``, by default the client of this request; what ``identify``
+        may return, None for a stranger. Nobody is asked here whether that one may: giving a ticket
+        is the application's decision, as publishing is, ``private:`` and ``user:`` channels
+        included. A pattern means those only where it begins like them.
+
+        While its holder is connected it is renewed, for a day at most, as long as ``authorize``
+        says yes to that identity, if there is an ``authorize``, and nobody has said
+        ``revoke(identity=…)``, which takes back all that it was given before. With ``once`` the
+        first use is the last one.
+
+        Raises:
+            ConfigurationError: If the application has no ``SECRET_KEY``.
+            InvalidMessage: If no ticket says that, or it would not fit into a URL.
+            LogUnavailable: If the log cannot be reached.
+            TypeError: If ``identity`` is nobody.
+        """
+        state = current_state()
+        if identity is THIS:
+            who = state.identity() if has_request_context() else None
+        else:
+            who = as_identity(identity)
+        with _own_call():
+            return state.issued.give(
+                keys_of(current_app), channels, actions, who, seconds=seconds, is_once=once
+            )
 
     def disconnect(
         self,
@@ -214,6 +262,7 @@ class Streaming:
             InvalidMessage: If a channel name is not well formed.
             InvalidRequest: If there are no channels or more than 32, ``history`` is no number, or
                 the client's ``Last-Event-ID`` cannot be read.
+            Forbidden: If ``check_allowed`` has taken a ticket that is not good for them.
             TooManyClients: If this worker has as many as it takes, and the client wants NDJSON. One
                 that wants events is told in the stream.
         """
@@ -221,6 +270,7 @@ class Streaming:
             names = check_channels(map(check_channel, channels))
             _check_history(history)
         state, seen = current_state(), last_seen(request)
+        state.check_ticket("subscribe", names)
         after = seen or after if after == START else after or seen
         look_at_stream(request.environ, state)
         return in_stream(lambda: event_stream(request, state, names, after=after, history=history))
@@ -228,11 +278,13 @@ class Streaming:
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may ``"subscribe"`` or ``"publish"`` here.
 
-        Asks ``authorize``, as the package's own routes do. Needs a request.
+        Asks ``authorize``, as the package's own routes do, or looks at the ticket in the URL, if
+        there is one: then the client is who that says, and may do what that says. Needs a request.
 
         Raises:
             InvalidMessage: If no channel is called so.
             Forbidden: If it may not. A view that lets it pass is answered with 403.
+            InvalidTicket: If the ticket is not good, or not any more: 401.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
         current_state().check_allowed(action, channel)

@@ -145,13 +145,16 @@ class Permissions:
 
         return ask
 
-    def still(self, identity: Identity | None) -> Callable[[Check], None] | None:
+    def still(
+        self, identity: Identity | None, *, is_proven: bool = False
+    ) -> Callable[[Check], None] | None:
         """Asks about the client of this request, who is ``identity``, as if it made its request
         again: who it is, and then ``check``. None where the application has nothing to say.
 
-        What is returned raises ``Forbidden``.
+        ``is_proven``: who it is stands on a ticket, and is not asked. What is returned raises
+        ``Forbidden``.
         """
-        if self._authorize is None and self._identify is None:
+        if self._authorize is None and (is_proven or self._identify is None):
             return None
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         environ = request.environ
@@ -159,7 +162,7 @@ class Permissions:
         def ask(check: Check) -> None:
             fresh = {key: value for key, value in environ.items() if key != _FOUND}
             with self._again(app, fresh):
-                now = self.identity()
+                now = identity if is_proven else self.identity()
                 if (now and now.id) != (identity and identity.id):
                     raise Forbidden("It is somebody else by now.")
                 check(now)

@@ -79,6 +79,7 @@ def converse(connection: Connection, state: State) -> Take:
     ``error`` frame and changes nothing.
     """
     connection.is_checked = True
+    connection.ticket_frame = _ticket
     session = _Conversation(connection, state)
     session.send({"type": "welcome", "client": connection.id})
     return Bare(session.take)
@@ -241,6 +242,10 @@ def _room(request: Mapping[str, Any]) -> str:
     room = _text(request, "channel")
     presence_channel(room)  # checks the name
     return room
+
+
+def _ticket(ticket: Mapping[str, object]) -> bytes:
+    return _frame({"type": "ticket", **ticket})
 
 
 def _frame(value: Mapping[str, object]) -> bytes:

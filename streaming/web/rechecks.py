@@ -1,4 +1,5 @@
-"""Whether those who are connected still may be: asked again every so often, in one thread."""
+"""Whether those who are connected still may be: asked again every so often, in one thread, which
+renews tickets, too."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from weakref import ref
 
 from ..bell import Bell
 from ..clients.client import Client, spread
-from ..errors import Forbidden, Recalled
+from ..errors import ClientGone, Forbidden, LogUnavailable, Recalled, Revoked
 from ..own import Own, era, is_over
 from .permissions import Failed
 
@@ -19,35 +20,43 @@ _log = logging.getLogger(__name__)
 
 
 class Rechecks:
-    """Who is to be asked about again, and when. From any thread.
+    """Who is to be asked about again, and when. From any thread."""
 
-    Args:
-        every: Seconds between two looks at a client, a tenth more or less; None for never.
-    """
+    def __init__(self) -> None:
+        self._rounds = Own(_Rounds)
 
-    def __init__(self, every: float | None) -> None:
-        self.every = every
-        self._rounds = Own(lambda: _Rounds(every))
+    def add(self, client: Client, seconds: float) -> None:
+        """Ask the ``permit`` of ``client`` in so many seconds, a tenth more or less, and then when
+        it says, for as long as the client is there."""
+        self._rounds().add(client, seconds)
 
-    def add(self, client: Client) -> None:
-        """Look at ``client``, which has a ``permit``, for as long as it is there."""
-        if self.every is not None and client.permit is not None:
-            self._rounds().add(client)
+    def close(self) -> None:
+        """Ask nobody any more: all are about to leave. Idempotent."""
+        self._rounds().close()
 
 
 class _Rounds:
-    def __init__(self, every: float | None) -> None:
-        self._every = every
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._bell = Bell()
-        self._due: list[tuple[float, int, ref[Client]]] = []
+        self._due: list[tuple[float, int, ref[Client], float]] = []
         self._numbers = count()
         self._is_running = False
+        self._is_closed = False
         self._era = era()
 
-    def add(self, client: Client) -> None:
+    def close(self) -> None:
         with self._lock:
-            heapq.heappush(self._due, (spread(self._every), next(self._numbers), ref(client)))
+            self._is_closed = True
+            self._due.clear()
+        self._bell.ring()
+
+    def add(self, client: Client, seconds: float) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            entry = spread(seconds), next(self._numbers), ref(client), seconds
+            heapq.heappush(self._due, entry)
             start, self._is_running = not self._is_running, True
         if start:
             threading.Thread(target=self._run, name="streaming rechecks", daemon=True).start()
@@ -61,21 +70,27 @@ class _Rounds:
                     self._is_running = False
                     return
                 wait = self._due[0][0] - time.monotonic()
-                client = heapq.heappop(self._due)[2]() if wait <= 0 else None
+                _, _, found, seconds = self._due[0]
+                client = found() if wait <= 0 else None
+                if wait <= 0:
+                    heapq.heappop(self._due)
             if wait > 0:
                 self._bell.wait(wait)
             elif client is not None and not client.is_left and client.reason is None:
-                _look(client)
-                self.add(client)
+                self.add(client, _look(client, seconds))
 
 
-def _look(client: Client) -> None:
+def _look(client: Client, seconds: float) -> float:
+    """Ask; the seconds until it is to be asked again, as many as before if there is no answer."""
     try:
         if client.permit is not None:
-            client.permit()
-    except Failed as error:  # nobody has said no; it is asked again
+            return client.permit()
+    except (Failed, LogUnavailable) as error:  # nobody has said no; it is asked again
         _log.warning("Whether a client still may be here was not answered: %s", error)
+    except (Revoked, ClientGone) as error:
+        client.end(error)
     except Forbidden as error:
         client.end(Recalled(f"Connect again. {error}"))
     except Exception:
         _log.exception("Asking whether a client still may be here failed")
+    return seconds

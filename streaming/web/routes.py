@@ -12,6 +12,7 @@ from ..hub.presence import presence_channel, room_of
 from ..identity import sign
 from ..threads import note_greenlets
 from . import protocol
+from .admission import hide_ticket
 from .json_objects import parse_sparse_object
 from .origin import allow_origin
 from .owners import owner_of
@@ -24,9 +25,13 @@ from .state import current_state
 from .surroundings import look_at_config, look_at_publish, look_at_stream
 
 PARAMETERS = {
-    "events": ("channel", "history", "last_event_id"),
-    "presence": ("after",),
-    "join_run": ("last_event_id",),
+    "events": ("channel", "history", "last_event_id", "ticket"),
+    "presence": ("after", "ticket"),
+    "join_run": ("last_event_id", "ticket"),
+    "stop_run": ("ticket",),
+    "publish": ("ticket",),
+    "socket": ("ticket",),
+    "not_a_websocket": ("ticket",),
 }
 """What the URL of each route may say behind the question mark; nothing elsewhere."""
 
@@ -51,7 +56,9 @@ def create_blueprint() -> Blueprint:
 
 
 def look_at_request() -> None:
-    """See at the first request what was set too late, and what server a WebSocket meets."""
+    """See at the first request what was set too late, and what server a WebSocket meets; have no
+    log see a ticket."""
+    hide_ticket(request)
     state = current_state()
     if not state.unheard.is_heard:  # the first
         state.unheard.is_heard = True
@@ -62,10 +69,13 @@ def look_at_request() -> None:
 
 
 def check_url() -> None:
-    """Return if the URL's parameters mean something where they were sent."""
+    """Return if the URL's parameters mean something where they were sent; take its ticket."""
     name = (request.endpoint or "").rpartition(".")[2]
     if name != "static" and request.args and request.method != "OPTIONS":
-        check_parameters(request, PARAMETERS.get(name, ()), current_state().settings.parameters)
+        state, known = current_state(), PARAMETERS.get(name, ())
+        check_parameters(request, known, state.settings.parameters)
+        if "ticket" in known:
+            state.take_ticket(is_ours=True)
 
 
 def events() -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,9 +26,13 @@ from ..names import check_channel
 from ..own import Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
+from .admission import take_ticket, taken_ticket
 from .health import Health
+from .issued import Issued, keys_of
 from .permissions import Action, Authorize, Check, Identify, Permissions
 from .rechecks import Rechecks
+from .renewals import Ask, Renewal
+from .tickets import Keys, Ticket
 from .unheard import Unheard
 
 _ASKED = "streaming.asked"
@@ -48,6 +52,7 @@ class State:
     _registry: Own[Registry] = field(init=False)
     _runs: Own[Runs] = field(init=False)
     orders: Orders = field(init=False)
+    issued: Issued = field(init=False)
     _rechecks: Rechecks = field(init=False)
     health: Health = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
@@ -58,7 +63,8 @@ class State:
         self._registry = Own(lambda: Registry(self.settings.clients))
         self._runs = Own(self._make_runs)
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
-        self._rechecks = Rechecks(self.settings.recheck)
+        self.issued = Issued(self.hub)
+        self._rechecks = Rechecks()
         self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
 
     def _make_runs(self) -> Runs:
@@ -82,24 +88,24 @@ class State:
         """
         self.orders.listen()
         asked = environ.setdefault(_ASKED, time.monotonic())
-        identity = self.identity()
-        is_asked_again = self.settings.recheck is not None
-        return Arrival(
-            identity, asked, self.permissions.still(identity) if is_asked_again else None
-        )
+        identity, ticket = self.identity(), taken_ticket()
+        ask = None
+        if ticket is not None or self.settings.recheck is not None:
+            ask = self.permissions.still(identity, is_proven=ticket is not None)
+        return Arrival(identity, asked, ask, ticket, keys_of(current_app) if ticket else ())
 
     def introduce(self, client: Client, arrival: Arrival) -> None:
-        """Say to ``client`` who it is; from now on that is asked again, if the settings say so."""
-        client.identity, ask = arrival.identity, arrival.ask
-        if ask is not None:
-            client.permit = partial(ask, partial(self._check_followed, ref(client)))
-            self._rechecks.add(client)
-
-    def _check_followed(self, found: ref[Client], identity: Identity | None) -> None:
-        client = found()
-        if client is not None and client.is_checked:
-            for channel in client.channels:
-                self.permissions.check("subscribe", room_of(channel), identity)
+        """Say to ``client`` who it is; from now on that is asked again, if the settings say so, and
+        its ticket is renewed, if it came with one."""
+        client.identity, ask, ticket = arrival.identity, arrival.ask, arrival.ticket
+        check = self.permissions.check
+        if ticket is not None:
+            renewal = Renewal(self.issued, arrival.keys, ticket, client, ask, check)
+            client.permit = renewal
+            self._rechecks.add(client, renewal.wait)
+        elif ask is not None and (every := self.settings.recheck) is not None:
+            client.permit = partial(_ask_again, ask, check, ref(client), every)
+            self._rechecks.add(client, every)
 
     def welcome(self, client: Client, asked: float) -> None:
         """End a client, which is in the list, if somebody has ordered to let go of it since it was
@@ -120,19 +126,59 @@ class State:
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
+        ticket = None
         if has_request_context():
             request.environ.setdefault(_ASKED, time.monotonic())
         if action == "subscribe":
             self.orders.listen()  # who asks this is about to be connected
+        if has_request_context():
+            ticket = self.take_ticket()
+        if ticket is not None:
+            self._check(action, channel, partial(ticket.check, action))
+            return
         self._check(
             action, channel, lambda room: self.permissions.check(action, room, self.identity())
         )
 
     def checks_later(self, identity: Identity | None) -> Callable[[Action, str], None]:
         """``check_allowed`` for the client of this request, who is ``identity``, for as long as it
-        is connected. ``authorize`` is asked as if it had made its request again."""
-        later = self.permissions.later(identity)
+        is connected. ``authorize`` is asked as if it had made its request again; a ticket says what
+        it says."""
+        ticket = taken_ticket()
+        later = self.permissions.later(identity) if ticket is None else ticket.check
         return lambda action, channel: self._check(action, channel, partial(later, action))
+
+    def take_ticket(self, *, is_ours: bool = False) -> Ticket | None:
+        """The ticket of this request; from now on its client is who that says, and may do what that
+        says and nothing else. See ``admission.take_ticket``."""
+        return take_ticket(request, current_app, self._take, is_ours=is_ours)
+
+    def check_ticket(self, action: Action, channels: Iterable[str]) -> None:
+        """Return if this request has taken no ticket, or one that is good for these channels.
+
+        Raises:
+            Forbidden: If it is not.
+        """
+        if (ticket := taken_ticket()) is not None:
+            for channel in channels:
+                ticket.check(action, room_of(channel))
+
+    def _take(self, keys: Keys, text: str) -> Ticket:
+        request.environ.setdefault(_ASKED, time.monotonic())
+        self.orders.listen()  # before it is looked at what was taken back
+        if request.method != "GET":
+            return self.issued.take(keys, text)
+        return self.issued.take(keys, text, self._check_space)
+
+    def _check_space(self) -> None:
+        """Return if a stream can begin: what is good once is not used up where none can.
+
+        Raises:
+            HubClosed: If the server is about to stop.
+            TooManyClients: If this worker has as many as it takes.
+        """
+        self.registry.check_open()
+        self.registry.check_space()
 
     def _check(self, action: Action, channel: str, ask: Callable[[str], None]) -> None:
         """Return if nothing refuses. ``authorize`` is asked last, and for what can exist.
@@ -157,7 +203,8 @@ class State:
         Raises:
             Forbidden: If ``identify`` refuses or fails.
         """
-        return self.permissions.identity()
+        ticket = taken_ticket()
+        return self.permissions.identity() if ticket is None else ticket.identity
 
     @from_any_thread
     def close(self) -> None:
@@ -166,6 +213,7 @@ class State:
         self.hub.close()
         self.presence.close()
         self.registry.close(HubClosed())
+        self._rechecks.close()
 
 
 class Arrival(NamedTuple):
@@ -176,6 +224,23 @@ class Arrival(NamedTuple):
     """When we began to ask who it is and what it may do (``time.monotonic``)."""
     ask: Callable[[Check], None] | None
     """Asks the same again, if that is wanted."""
+    ticket: Ticket | None = None
+    """What it has shown."""
+    keys: Keys = ()
+    """Signs what that is renewed with."""
+
+
+def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], every: float) -> float:
+    """Ask the application about a client; see ``Client.permit``."""
+
+    def check_followed(identity: Identity | None) -> None:
+        client = found()
+        if client is not None and client.is_checked:
+            for channel in client.channels:
+                check("subscribe", room_of(channel), identity)
+
+    ask(check_followed)
+    return every
 
 
 def _obey(order: Order, client: Client) -> None:

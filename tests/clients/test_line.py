@@ -120,6 +120,41 @@ def test_frames_arrive_in_the_order_they_were_put(ends: Ends) -> None:
     assert ends.read_texts(100) == [str(n) for n in range(100)]
 
 
+def test_what_is_said_soon_goes_between_frames_and_is_never_forgotten(ends: Ends) -> None:
+    for n in range(100):
+        ends.line.put(text(f"before {n}"))
+        ends.line.say_soon(text(f"soon {n}"))
+        read = [""]
+        while read[-1] != f"soon {n}":
+            read += ends.read_texts(1)
+        assert set(read[1:]) <= {f"before {n}", f"soon {n}"}
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_what_is_said_soon_before_the_start_follows_it(may: bool) -> None:
+    with tcp_pair() as (server, peer), cooperative(server) as sock:
+        ends = Ends(make(sock, may=may), peer)
+        ends.line.say_soon(text("first"))
+        ends.line.say_soon(text("newest"))
+        ends.line.start()
+        assert ends.read_texts(1) == ["newest"]
+        wait_until(lambda: not may or ends.line.phase is Writing.OPEN, "a line that rests")
+        ends.line.stop()
+        ends.line.cut()
+
+
+def test_what_is_said_soon_waits_for_a_client_that_does_not_read(ends: Ends) -> None:
+    """Whoever says it does not."""
+    filled = fill(ends.line.sock)
+    for n in range(3):
+        ends.line.say_soon(text(f"{n}"))
+    read_exactly(ends.peer, filled)
+    read: list[str] = []
+    while read[-1:] != ["2"]:  # the newest comes in any case
+        read += ends.read_texts(1)
+    assert read == sorted(set(read))
+
+
 def test_frames_of_many_threads_are_never_spliced_and_keep_each_threads_order() -> None:
     sizes = random.Random(7)
     sent = [[f"{who}:{n}:" + "x" * sizes.randrange(300_000) for n in range(10)] for who in range(4)]

@@ -1,0 +1,67 @@
+"""Tickets on real servers: no log has one, and two workers know of each other's."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.live.clients import RawClient
+from tests.live.harness import flask_run, gunicorn
+from tests.live.server import Server
+from tests.polling import wait_until
+
+APP = "tests.live.tickets_app:app"
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Server]:
+    with gunicorn(APP, workers=2, extra_args=["--access-logfile", "-"]) as server:
+        yield server
+
+
+def ticket(server: Server, **how: object) -> str:
+    query = "&".join(f"{name}={value}" for name, value in how.items())
+    return httpx.post(f"{server.url}/ticket/ada?{query}").text
+
+
+def use(server: Server, text: str) -> int:
+    """What a stream is answered that comes with a ticket."""
+    address = f"{server.url}/streaming/events?channel=user:ada&ticket={text}"
+    with RawClient(address) as client:
+        if client.status == 200:
+            assert client.next_event() is not None
+        return client.status
+
+
+def check_log(server: Server) -> None:
+    good, once = ticket(server), ticket(server, once=1)
+    assert [use(server, text) for text in (good, once, once, good[:-4])] == [200, 200, 401, 401]
+    for path in ("missing", "nowhere"):
+        assert httpx.get(f"{server.url}/{path}?ticket={good}").status_code == 404
+    refused = RawClient(f"{server.url}/streaming/ws?ticket={good}")
+    refused.close()
+    assert refused.status == 426
+    lines = wait_until(
+        lambda: (log := server.log_text()).count("ticket=***") >= 7 and log, "a line for each"
+    )
+    for text in (good, once):
+        assert text.rpartition(".")[0] not in str(lines)
+
+
+def test_gunicorns_access_log_has_no_ticket(workers: Server) -> None:
+    check_log(workers)
+
+
+def test_the_log_of_flask_run_has_no_ticket() -> None:
+    with flask_run(APP) as server:
+        check_log(server)
+
+
+def test_each_worker_knows_what_was_used_or_taken_back(workers: Server) -> None:
+    for _ in range(6):  # by whichever of them
+        once = ticket(workers, once=1)
+        assert [use(workers, once) for _ in range(3)] == [200, 401, 401]
+    before = ticket(workers)
+    assert httpx.post(f"{workers.url}/revoke/ada").status_code == 204
+    assert [use(workers, before) for _ in range(6)] == [401] * 6
+    assert use(workers, ticket(workers)) == 200
