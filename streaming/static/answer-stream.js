@@ -142,7 +142,7 @@ export class AnswerStream extends SseConnection {
     }
     if (!this.#location) return this.close(); // nothing to stop but the connection
     if (this.#isAnswered) return;
-    await stopAnswer(this.#location, {
+    await stopAnswer(await this._admitted(this.#location), {
       init: this.#asking,
       fetch: this.#fetch,
       backoff: this.backoff,

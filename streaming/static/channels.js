@@ -1,4 +1,5 @@
 // @ts-check
+import { parsed } from "./ticket.js";
 
 /**
  * Which channel each event of a stream of ours is of. SSE has no field for it, and an event's name is
@@ -17,7 +18,7 @@ export class Channels {
   of({ event, data, lastEventId }) {
     if (event === "ready") this.#learn(data, lastEventId);
     if (event === "ready" || event === "restart" || event === "close") return "";
-    if (event === "gap") return parse(data)?.channel ?? "";
+    if (event === "gap") return parsed(data)?.channel ?? "";
     if (this.#names.length === 1) return this.#names[0];
     return this.#byTag.get(tags(lastEventId)[0]) ?? "";
   }
@@ -36,15 +37,6 @@ function tags(id) {
 
 /** @param {string} data @returns {string[]} */
 function named(data) {
-  const channels = parse(data)?.channels;
+  const channels = parsed(data)?.channels;
   return Array.isArray(channels) && channels.every((name) => typeof name === "string") ? channels : [];
-}
-
-/** @param {string} data */
-function parse(data) {
-  try {
-    return JSON.parse(data);
-  } catch {
-    return null; // not one of ours
-  }
 }

@@ -1,10 +1,14 @@
 // @ts-check
 import { meaning } from "./close-codes.js";
 import { absolute, Connection } from "./reconnect.js";
+import { parsed, Ticket } from "./ticket.js";
 import { Watchdog } from "./watchdog.js";
 
 /** WebSocket.OPEN, without asking which WebSocket. */
 const OPEN = 1;
+
+/** The protocol in which a server sends tickets, and how such a frame begins. */
+const TICKETS = { protocol: "streaming.v1.json", start: '{"type":"ticket"' };
 
 /** @typedef {import("./reconnect.js").Ending} Ending */
 
@@ -12,6 +16,7 @@ const OPEN = 1;
  * @typedef {object} ReconnectingSocketOptions
  * @property {string | string[]} [protocols]
  * @property {AbortSignal} [signal]
+ * @property {import("./ticket.js").TicketSource} [ticket]  shown with each attempt
  * @property {import("./backoff.js").Backoff | import("./backoff.js").BackoffOptions} [backoff]
  * @property {number} [queueLimit]  how many texts are kept while there is no connection
  * @property {number | null} [liveness]  reconnect after so many milliseconds without a message; off
@@ -38,6 +43,7 @@ export class ReconnectingSocket extends Connection {
   /** @type {typeof globalThis.WebSocket} */ #WebSocket;
   /** @type {WebSocket | null} */ #socket = null;
   /** @type {string[]} */ #queue = [];
+  /** @type {Ticket} */ #ticket;
   #released = false;
   #farewell = { code: 1000, reason: "", wasClean: true };
 
@@ -57,6 +63,7 @@ export class ReconnectingSocket extends Connection {
     this.#liveness = options.liveness;
     const { connectTimeout = 20_000 } = options;
     this.#connectTimeout = connectTimeout;
+    this.#ticket = new Ticket(options.ticket);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
   }
 
@@ -113,9 +120,23 @@ export class ReconnectingSocket extends Connection {
    * @param {(ending: Ending) => void} end
    */
   _connect(link, end) {
+    const url = this.#ticket.at(new URL(this.#url));
+    if (url instanceof URL) return this.#open(url, link, end);
+    const open = (/** @type {URL} */ url) => {
+      if (!link.signal.aborted) this.#open(url, link, end);
+    };
+    url.then(open).catch((error) => end({ kind: "network", reason: String(error) }));
+  }
+
+  /**
+   * @param {URL} url
+   * @param {AbortController} link
+   * @param {(ending: Ending) => void} end
+   */
+  #open(url, link, end) {
     const { signal } = link;
     const { random } = this.backoff;
-    const socket = new this.#WebSocket(this.#url, this.#protocols);
+    const socket = new this.#WebSocket(url.href, this.#protocols);
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     const origin = new URL(this.#url).origin;
@@ -146,6 +167,10 @@ export class ReconnectingSocket extends Connection {
       "message",
       ({ data }) => {
         watchdog.beat();
+        const { protocol, start } = TICKETS;
+        if (socket.protocol === protocol && typeof data === "string" && data.startsWith(start)) {
+          this.#ticket.take(parsed(data));
+        }
         this.dispatchEvent(new MessageEvent("message", { data, origin }));
       },
       { signal },
@@ -154,6 +179,7 @@ export class ReconnectingSocket extends Connection {
       "error",
       () => {
         // A browser adds a close event with 1006; Node may not, if there never was a connection.
+        if (!opened) this.#ticket.refused(); // a page cannot see why
         if (!opened) end(meaning(1006, "", opened, random));
       },
       { signal },

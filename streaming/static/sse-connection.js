@@ -3,6 +3,7 @@ import { mediaType, retryAfter, streamError, StreamError } from "./errors.js";
 import { Connection } from "./reconnect.js";
 import { MAX_EVENT_SIZE, SseParser } from "./sse-parser.js";
 import { passes } from "./sse-request.js";
+import { parsed, Ticket } from "./ticket.js";
 import { Watchdog } from "./watchdog.js";
 
 /** No wait that a server asks for is longer: a day. */
@@ -17,6 +18,7 @@ const LONGEST_WAIT = 86_400_000;
  * @property {import("./backoff.js").Backoff | import("./backoff.js").BackoffOptions} [backoff]
  * @property {number | null} [liveness]  reconnect after so many milliseconds without a byte
  * @property {number} [maxEventSize]  in characters
+ * @property {import("./ticket.js").TicketSource} [ticket]  shown with each request
  * @property {typeof globalThis.fetch} [fetch]
  */
 
@@ -28,6 +30,7 @@ export class SseConnection extends Connection {
   /** @type {number | null} */ #liveness;
   /** @type {typeof globalThis.fetch} */ #fetch;
   /** @type {SseParser} */ #parser;
+  /** @type {Ticket} */ #ticket;
   /** @type {Ending | null} */ #ending = null;
   #newest = "";
   #retry = 0;
@@ -43,6 +46,7 @@ export class SseConnection extends Connection {
     super(options.signal, options.backoff);
     this.#liveness = liveness;
     this.#fetch = fetch;
+    this.#ticket = new Ticket(options.ticket);
     this.#parser = new SseParser({
       lastEventId,
       maxEventSize,
@@ -54,6 +58,11 @@ export class SseConnection extends Connection {
   /** The id of the newest event that was taken. @protected */
   get _newestId() {
     return this.#parser.lastEventId;
+  }
+
+  /** An address with what lets us in there. @protected @param {URL} url */
+  _admitted(url) {
+    return this.#ticket.at(url);
   }
 
   /**
@@ -136,7 +145,7 @@ export class SseConnection extends Connection {
     const { signal } = link;
     const { url, init } = this._request();
     const fetch = this.#fetch;
-    const response = await fetch(url, { cache: "no-store", ...init, signal });
+    const response = await fetch(await this._admitted(url), { cache: "no-store", ...init, signal });
     watchdog.beat();
     const refusal = await this.#refusal(response, signal);
     if (refusal) return refusal;
@@ -175,7 +184,8 @@ export class SseConnection extends Connection {
     const { status, ok } = response;
     const type = mediaType(response);
     if (ok && status !== 204 && type === "text/event-stream") return null;
-    if (!ok && this._passes(response)) {
+    const isRenewable = status === 401 && this.#ticket.refused();
+    if (!ok && (isRenewable || this._passes(response))) {
       const { message } = new StreamError(status, null, response.statusText);
       void response.body?.cancel().catch(() => {});
       if (!signal.aborted) this._refusedForNow(status);
@@ -196,6 +206,7 @@ export class SseConnection extends Connection {
   /** @param {SseEvent} event */
   #take(event) {
     this.#newest = event.event;
+    if (event.event === "ticket") this.#ticket.take(parsed(event.data));
     const close = event.event === "close" ? finished("the server closed the stream") : null;
     this.#ending = this._take(event) ?? close;
     // What follows the end is not part of the stream.

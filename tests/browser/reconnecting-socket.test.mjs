@@ -52,6 +52,37 @@ function socketTests() {
     return Object.assign(server, { late: () => held.forEach((args) => onUpgrade(...args)) });
   });
 
+  test("it comes back with the ticket that it was sent, or another one of the page", async (t) => {
+    const frame = (n) => JSON.stringify({ type: "ticket", ticket: `sent ${n}`, seconds: 60 });
+    const server = await socketServer(t, (peer, number) => {
+      peer.send(frame(number));
+      if (number < 3) peer.close(1011);
+    });
+    server.url += "?x=1";
+    const shown = () => server.requests.map(({ url }) => url.replaceAll("+", " "));
+    const protocols = "streaming.v1.json";
+    const socket = open(t, server, { protocols, ticket: async () => "asked" });
+    const seen = record(socket, "message");
+    await until(() => seen.length === 3);
+    assert.deepEqual(shown(), [
+      "/?x=1&ticket=asked",
+      "/?x=1&ticket=sent 1",
+      "/?x=1&ticket=sent 2",
+    ]);
+  });
+
+  test("what looks like a ticket in another protocol is none", async (t) => {
+    const server = await socketServer(t, (peer, number) => {
+      peer.send('{"type":"ticket","ticket":"theirs","seconds":60}');
+      if (number < 2) peer.close(1011);
+    });
+    server.url += "?ticket=own";
+    const socket = open(t, server);
+    await until(() => server.requests.length === 2);
+    assert.equal(server.requests[1].url, "/?ticket=own");
+    socket.close();
+  });
+
   test("messages go both ways", async (t) => {
     const server = await socketServer(t, (peer) => peer.send("Welcome! 你好"));
     const socket = open(t, server);
