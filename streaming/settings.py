@@ -37,6 +37,9 @@ of them were used or taken back."""
 _NO_PAGES = frozenset({"ws", "wss", "ftp", "file"})
 """Schemes that no page's origin has."""
 
+_HEADER = re.compile(r"[!#$%&'+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110 section 5.1); a star means all of them to browsers, but not always."""
+
 _NAMES = "channel names or patterns such as 'job:*'"
 
 _PASSWORD = re.compile(r"(://[^/@]*:).*@")
@@ -115,8 +118,11 @@ class Settings:
     which lets it grow to megabytes."""
 
     origins: Collection[str] = ()
-    """Origins (``https://example.org``) besides the own host whose pages may open WebSockets and
-    read streams; ``*`` for all."""
+    """Origins (``https://example.org``, ``https://*.example.org`` for its sub-domains) besides the
+    own host whose pages may open WebSockets and read streams; ``*`` for all, without cookies."""
+
+    headers: Collection[str] = ()
+    """Names of headers of the application's own (``X-Api-Key``) that those pages may send."""
 
     public: Collection[str] = ()
     """Channels, or patterns of them (``ticker:*``), that strangers may read where the application
@@ -190,6 +196,10 @@ class Settings:
             isinstance(name, str) and name for name in self.parameters
         ):
             self._refuse("parameters", "a list of names such as ['token']")
+        if not isinstance(self.headers, list | tuple | set | frozenset) or not all(
+            isinstance(name, str) and _HEADER.fullmatch(name) for name in self.headers
+        ):
+            self._refuse("headers", "a list of names of headers such as ['X-Api-Key']")
         self._check_log()
         self._check_origins()
         self._check_public()
@@ -216,7 +226,8 @@ class Settings:
                 raise ConfigurationError(
                     f"STREAMING_ORIGINS has {origin!r:.100}; an origin is scheme, host and port as "
                     "browsers send them, such as 'https://example.org' or 'http://localhost:3000': "
-                    "no path, no user, no wildcard but '*' alone, for all."
+                    "no path, no user. A star stands alone, for all, or for the sub-domains of a "
+                    "domain with a dot: 'https://*.example.org'."
                 )
 
     def _check_public(self) -> None:
@@ -287,6 +298,16 @@ def _is_pattern(name: object) -> bool:
 
 
 def _is_origin(text: object) -> bool:
-    """Whether a page's browser may send it; a slash behind it is forgiven."""
+    """Whether a page's browser may send it, or what ``*.`` in it stands for; a slash behind it is
+    forgiven."""
     origin = parse_origin(text.removesuffix("/")) if isinstance(text, str) else None
-    return origin is not None and "*" not in origin.host and origin.scheme not in _NO_PAGES
+    if origin is None or origin.scheme in _NO_PAGES:
+        return False
+    domain = origin.host.removeprefix("*.")
+    return "*" not in domain and (domain == origin.host or _is_domain(domain))
+
+
+def _is_domain(name: str) -> bool:
+    """Whether all below it may be one's own: not a whole ``org``, and no part of an address."""
+    *first, last = name.split(".")
+    return name == "localhost" or (all((*first, last)) and bool(first) and not last.isdigit())

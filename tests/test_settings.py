@@ -182,7 +182,14 @@ def test_a_buffer_that_the_kernel_cannot_be_told_is_refused() -> None:
         "https://example.org/app",
         "https://example.org?x",
         "https://me@example.org",
-        "https://*.example.org",
+        "https://*",
+        "https://*.org",
+        "https://*.*.example.org",
+        "https://a*.example.org",
+        "https://*example.org",
+        "https://example.*",
+        "https://*.0.0.1",
+        "https://*.",
         "wss://example.org",
         "ftp://example.org",
         "https://example.org:port",
@@ -205,10 +212,19 @@ def test_an_origin_that_no_page_can_have_is_refused_instead_of_never_matching(or
         ("https://example.org", "http://localhost:3000"),
         frozenset({"https://example.org/"}),
         {"capacitor://localhost", "chrome-extension://abcdefgh"},
+        ["https://*.example.org", "http://*.localhost:3000", "https://*.a.example.org:8443"],
     ],
 )
 def test_origins_of_pages_are_taken(origins: Any) -> None:
     assert Settings.from_config({"STREAMING_ORIGINS": origins}).origins == origins
+
+
+def test_headers_are_names() -> None:
+    names = ["X-Api-Key", "x_team"]
+    assert Settings.from_config({"STREAMING_HEADERS": names}).headers == names
+    for wrong in ("X-Api-Key", ["*"], ["a b"], ["X:"], [""], [7], None, ["é"]):
+        with pytest.raises(ConfigurationError, match="STREAMING_HEADERS"):
+            Settings.from_config({"STREAMING_HEADERS": wrong})
 
 
 def test_a_policy_that_is_none_is_named_with_its_channel() -> None:

@@ -404,11 +404,13 @@ class Streaming:
         return current_state().hub.closed
 
     def allow_origin(self, response: Response) -> Response:
-        """``response``, readable by the pages of ``STREAMING_ORIGINS`` (CORS), without cookies.
+        """``response``, readable by the pages of ``STREAMING_ORIGINS`` (CORS): with cookies and the
+        headers of ``STREAMING_HEADERS``, but for ``*``, without cookies.
 
         For ``app.after_request``; the package's own routes have it.
         """
-        return origin.allow_origin(request, response, current_state().settings.origins)
+        settings = current_state().settings
+        return origin.allow_origin(request, response, settings.origins, settings.headers)
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         name = f"{setup.name_prefix}.{setup.name}".strip(".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from flask import Request, Response
 from werkzeug.datastructures import HeaderSet
@@ -13,8 +13,11 @@ from ..wire.origins import parse_host, parse_origin
 EXPOSED = ("Location", "Retry-After")
 """The headers that scripts of listed pages may read: where a run is, when to come again."""
 
-SENT = "Content-Type, Idempotency-Key, Last-Event-ID"
-"""The headers that they may send: to begin a run once, and to resume."""
+SENT = ("Content-Type", "Idempotency-Key", "Last-Event-ID", "Authorization")
+"""The headers that they may send: to begin a run once, to resume, to say who they are."""
+
+KEPT = 600
+"""Seconds for which a browser need not ask again what it may send."""
 
 
 def check_origin(request: Request, allowed: Collection[str]) -> None:
@@ -50,22 +53,38 @@ def check_origin(request: Request, allowed: Collection[str]) -> None:
 
 def is_listed(origin: str, allowed: Collection[str]) -> bool:
     """Whether ``origin`` is one of ``allowed``, or ``allowed`` has ``*``."""
-    if "*" in allowed:
-        return True
+    return "*" in allowed or is_named(origin, allowed)
+
+
+def is_named(origin: str, allowed: Collection[str]) -> bool:
+    """Whether ``origin`` is one of ``allowed``, or a sub-domain where that says ``*.``."""
     page = parse_origin(origin)
-    return page is not None and any(page == parse_origin(o.removesuffix("/")) for o in allowed)
+    if page is None:
+        return False
+    listed = (parse_origin(text.removesuffix("/")) for text in allowed)
+    return any(each is not None and each.covers(page) for each in listed)
 
 
-def allow_origin(request: Request, response: Response, allowed: Collection[str]) -> Response:
-    """``response``, readable by pages of listed origins (Fetch standard, section 3.2: CORS)."""
+def allow_origin(
+    request: Request, response: Response, allowed: Collection[str], headers: Iterable[str] = ()
+) -> Response:
+    """``response``, readable by pages of listed origins (Fetch standard, section 3.2: CORS), which
+    may send ``headers`` besides those that we read.
+
+    With cookies for those that are named. ``*`` lists pages that nobody knows: they read what a
+    stranger reads.
+    """
     origin = request.headers.get("Origin")
     response.vary.add("Origin")
     if origin and is_listed(origin, allowed):
         response.headers["Access-Control-Allow-Origin"] = origin
+        if is_named(origin, allowed):
+            response.headers["Access-Control-Allow-Credentials"] = "true"
         exposed = response.access_control_expose_headers or HeaderSet()
         exposed.update(EXPOSED)
         response.access_control_expose_headers = exposed
         if request.method == "OPTIONS":
-            response.headers["Access-Control-Allow-Headers"] = SENT
+            response.headers["Access-Control-Allow-Headers"] = ", ".join((*SENT, *headers))
+            response.headers["Access-Control-Max-Age"] = str(KEPT)
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
     return response

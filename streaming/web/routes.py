@@ -51,7 +51,7 @@ def create_blueprint() -> Blueprint:
     blueprint.before_app_request(look_at_request)
     blueprint.before_request(check_url)
     blueprint.app_errorhandler(StreamingError)(answer_error)
-    blueprint.after_request(lambda r: allow_origin(request, r, current_state().settings.origins))
+    blueprint.after_request(allow_listed)
     return blueprint
 
 
@@ -76,6 +76,12 @@ def check_url() -> None:
         check_parameters(request, known, state.settings.parameters)
         if "ticket" in known:
             state.take_ticket(is_ours=True)
+
+
+def allow_listed(response: Response) -> Response:
+    """``response``, readable by the pages that the settings list."""
+    settings = current_state().settings
+    return allow_origin(request, response, settings.origins, settings.headers)
 
 
 def events() -> Response:

@@ -28,6 +28,15 @@ class Origin:
     host: str
     port: int | None
 
+    def covers(self, page: Origin) -> bool:
+        """Whether ``page`` is it or, where its host begins with ``*.``, one of the sub-domains of
+        what follows, at any depth: not that itself."""
+        if not self.host.startswith("*."):
+            return self == page
+        start = page.host.removesuffix(self.host[1:])
+        is_below = start not in ("", page.host) and "*" not in start
+        return is_below and (self.scheme, self.port) == (page.scheme, page.port)
+
     def __str__(self) -> str:
         port = "" if self.port == _PORTS.get(self.scheme) else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}"

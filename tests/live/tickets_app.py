@@ -2,7 +2,7 @@
 
 import os
 
-from flask import Flask, abort, request
+from flask import Flask, abort, request, session
 
 from streaming import Streaming
 
@@ -10,9 +10,35 @@ app = Flask(__name__)
 app.config.update(
     SECRET_KEY="live",
     STREAMING_LOG=os.environ.get("STREAMING_LOG", "memory:"),
+    STREAMING_ORIGINS=os.environ.get("ORIGINS", "").split(),
+    STREAMING_HEADERS=["X-Team"],
 )
-streaming = Streaming(app)
+
+
+def identify() -> str | None:
+    bearer = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return session.get("user") or bearer or None
+
+
+streaming = Streaming(app, identify=identify)
 app.after_request(streaming.allow_origin)
+
+
+@app.get("/")
+def page() -> str:
+    return "<!doctype html><title>a page</title><link rel=icon href=data:,>"
+
+
+@app.post("/login/<id>")
+def login(id: str) -> tuple[str, int]:
+    session["user"] = id
+    return "", 204
+
+
+@app.post("/disconnect/<id>")
+def disconnect(id: str) -> tuple[str, int]:
+    streaming.disconnect(identity=id)
+    return "", 204
 
 
 @app.post("/ticket/<id>")

@@ -165,10 +165,37 @@ def test_a_listed_origin_may_be_written_in_any_way_that_means_it() -> None:
     assert is_listed("capacitor://localhost", ["capacitor://localhost"])
 
 
-def allowed(origin: str | None, method: str = "GET", listed: list[str] = LISTED) -> Response:
+def test_sub_domains_are_listed_with_a_star_in_front() -> None:
+    for listed in (["https://*.a.example"], ["https://other.example", "https://*.a.example/"]):
+        assert is_listed("https://x.a.example", listed)
+        assert not is_listed("https://a.example", listed)
+        assert not is_listed("https://evil-a.example", listed)
+
+
+def allowed(
+    origin: str | None, method: str = "GET", listed: list[str] = LISTED, own: tuple[str, ...] = ()
+) -> Response:
     headers = {} if origin is None else {"Origin": origin}
     with Flask("x").test_request_context("/", method=method, headers=headers):
-        return allow_origin(request, Response(), listed)
+        return allow_origin(request, Response(), listed, own)
+
+
+def test_pages_that_are_listed_may_send_cookies_and_those_of_a_star_may_not() -> None:
+    header = "Access-Control-Allow-Credentials"
+    assert allowed("https://listed.example").headers[header] == "true"
+    assert allowed("https://a.b.example", listed=["https://*.b.example"]).headers[header] == "true"
+    both = ["*", "https://listed.example"]
+    assert allowed("https://listed.example", listed=both).headers[header] == "true"
+    assert header not in allowed("https://any.example", listed=both).headers
+    assert header not in allowed("null", listed=both).headers
+    assert header not in allowed("https://evil.example").headers
+
+
+def test_a_preflight_allows_a_login_and_the_applications_own_headers() -> None:
+    answer = allowed("https://listed.example", "OPTIONS", own=("X-Api-Key", "X-Team"))
+    sent = [n.strip() for n in answer.headers["Access-Control-Allow-Headers"].split(",")]
+    assert sent[-3:] == ["Authorization", "X-Api-Key", "X-Team"]
+    assert int(answer.headers["Access-Control-Max-Age"]) > 60
 
 
 def test_pages_of_listed_origins_may_read_an_answer_and_no_others() -> None:

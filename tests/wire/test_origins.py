@@ -6,6 +6,31 @@ from streaming.wire.origins import Origin, parse_host, parse_origin
 
 
 @pytest.mark.parametrize(
+    ("page", "is_covered"),
+    [
+        ("https://a.example.org", True),
+        ("https://A.Example.ORG:443", True),
+        ("https://b.a.example.org", True),
+        ("https://example.org", False),
+        ("https://.example.org", False),
+        ("https://evil-example.org", False),
+        ("https://evilexample.org", False),
+        ("https://a.example.org.evil.example", False),
+        ("https://*.example.org", False),
+        ("http://a.example.org", False),
+        ("https://a.example.org:8443", False),
+        ("https://a.example.com", False),
+    ],
+)
+def test_a_star_in_front_means_the_sub_domains_and_nobody_else(page: str, is_covered: bool) -> None:
+    listed, origin = parse_origin("https://*.example.org"), parse_origin(page)
+    assert listed is not None
+    assert origin is not None
+    assert listed.covers(origin) == is_covered
+    assert origin.covers(origin) == ("*" not in page)
+
+
+@pytest.mark.parametrize(
     ("text", "origin"),
     [
         ("http://example.org", Origin("http", "example.org", 80)),
