@@ -1,13 +1,14 @@
 """Pages of other origins in a real browser: those that are listed are served, others are not."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
 from tests.live.browser import Windows
-from tests.live.harness import gunicorn
+from tests.live.clients import RawClient
+from tests.live.harness import flask_run, gunicorn
 from tests.live.server import Server
 
 APP = "tests.live.tickets_app:app"
@@ -25,6 +26,34 @@ def server(pages: Server) -> Iterator[Server]:
     """Whom they ask."""
     with gunicorn(APP, extra_env={"ORIGINS": f"http://127.0.0.1:{pages.port}"}) as server:
         yield server
+
+
+def statuses(server: Server, host: str) -> list[int]:
+    """What a page of ``host`` is answered, which it has made to mean the server's address."""
+    page = {"Host": host, "Origin": f"http://{host}"}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Protocol": "streaming.v1.json",
+    }
+    asked = (("/streaming/health", page), ("/streaming/ws", {**page, **upgrade}), ("/", page))
+    found = []
+    for path, headers in asked:
+        with RawClient(server.url + path, headers=headers) as client:
+            found.append(client.status)
+    return found
+
+
+@pytest.mark.parametrize("start", [gunicorn, flask_run])
+def test_a_name_that_others_have_made_to_mean_our_address_is_refused(
+    start: Callable[..., Server],
+) -> None:
+    with start(APP, extra_env={"HOSTS": "127.0.0.1 .example.org"}) as server:
+        assert statuses(server, "evil.example:8000") == [400, 400, 400]
+        assert statuses(server, "127.0.0.1.evil.example") == [400, 400, 400]
+        assert statuses(server, "app.example.org") == [200, 101, 200]
 
 
 LISTEN = """

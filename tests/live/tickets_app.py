@@ -12,6 +12,7 @@ app.config.update(
     STREAMING_LOG=os.environ.get("STREAMING_LOG", "memory:"),
     STREAMING_ORIGINS=os.environ.get("ORIGINS", "").split(),
     STREAMING_HEADERS=["X-Team"],
+    TRUSTED_HOSTS=os.environ.get("HOSTS", "").split() or None,
 )
 
 

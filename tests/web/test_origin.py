@@ -4,7 +4,7 @@ import pytest
 from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from streaming import Forbidden, InvalidRequest
+from streaming import Forbidden, InvalidRequest, Sock, Streaming
 from streaming.web.origin import allow_origin, check_origin, is_listed
 from tests.live.raw_websocket import handshake
 from tests.sites import make_app, serve
@@ -240,3 +240,43 @@ def test_a_preflight_allows_to_ask_once_and_to_stop_the_answer() -> None:
     answer = allowed("https://listed.example", "OPTIONS")
     assert "Idempotency-Key" in answer.headers["Access-Control-Allow-Headers"]
     assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
+
+
+ADDRESSES = [
+    "/streaming/events?channel=news",
+    "/streaming/presence/news",
+    "/streaming/health",
+    "/streaming/ws",
+    "/echo",
+    "/mine",
+]
+
+
+def statuses(host: str, trusted: list[str] | None) -> set[int]:
+    """What pages of ``host`` are answered, which they have made to mean our address."""
+    app = Flask("x")
+    app.config["TRUSTED_HOSTS"] = trusted
+    streaming = Streaming(app, authorize=lambda action, channel: True)
+    Sock(app).route("/echo", endpoint="echo")(lambda ws: lambda message: ws.send(message))
+    app.add_url_rule("/mine", "mine", lambda: streaming.events("news"))
+    found = set()
+    with serve(app) as site:
+        for path in ADDRESSES:
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            is_socket = path in ("/streaming/ws", "/echo")
+            if is_socket:
+                ask = handshake(site, path, **headers)  # type: ignore[arg-type]
+            else:
+                lines = [f"GET {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+                ask = "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+            found.add(site.raw(ask)[0])
+        site.wait_empty()
+    return found
+
+
+def test_a_name_that_others_have_made_to_mean_our_address_is_refused_everywhere() -> None:
+    hosts = ["app.example", ".of.example"]
+    assert statuses("evil.example:8000", None) == {200, 101}  # nobody has said what we are called
+    assert statuses("evil.example:8000", hosts) == {400}
+    assert statuses("app.example.evil.example", hosts) == {400}
+    assert statuses("app.example:8000", hosts) == statuses("a.of.example", hosts) == {200, 101}
