@@ -2,12 +2,16 @@
 # make dev    the same, reloading     make lint   check style and types
 # make test-versions  the tests that other versions of Flask, gunicorn, Python … could break
 # make docs-api  write docs/api.md from the docstrings
+# make soak   what peers may say, a million times      make fuzz   the same, guided by atheris
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
 PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the soak begins with (another one each time), and seconds for each property of the fuzzing.
+SEED ?= $(shell date +%s)
+SECONDS ?= 10
 # Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
 SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 NPM := tests/live/node/node_modules
@@ -15,7 +19,7 @@ APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test test-python test-browser-client test-versions lint docs-api bench tools node clean
+.PHONY: run dev test test-python test-browser-client test-versions soak fuzz lint docs-api bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -37,6 +41,13 @@ test-browser-client: node
 
 test-versions: $(VENV)/.python tools
 	@.ci/versions
+
+soak: $(VENV)/.installed-test
+	@echo "SEED=$(SEED)"
+	FUZZ=soak $(BIN)/python -m pytest $(SPREAD) --hypothesis-seed=$(SEED) tests/fuzz
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz.coverage_guided $(SECONDS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

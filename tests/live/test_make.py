@@ -11,6 +11,9 @@ import pytest
 from tests.live.clients import RawClient, post_json
 from tests.live.server import ROOT, Server, environment, free_port, wait_until
 
+CONFTEST = ROOT / "tests/fuzz/conftest.py"
+FUZZED = sorted(CONFTEST.parent.glob("test_*.py"))
+
 
 def commands(target: str, *arguments: str) -> str:
     """What `make` would run, if everything had to be installed first."""
@@ -52,6 +55,27 @@ def test_make_test_installs_what_it_needs_and_runs_all() -> None:
     assert "pytest" in said
     assert "tests/live" in said
     assert "node --test" in said
+
+
+def test_make_soak_tries_a_million_inputs_from_a_seed_that_is_said() -> None:
+    said = commands("soak", "SEED=7")
+    assert 'echo "SEED=7"' in said
+    assert "FUZZ=soak" in said
+    assert "--hypothesis-seed=7" in said
+    properties = [file.read_text("utf-8").count("@given") for file in FUZZED]
+    (each,) = re.findall(r"^CI, SOAK = .*, ([\d_]+)$", CONFTEST.read_text("utf-8"), re.MULTILINE)
+    assert sum(properties) * int(each) >= 1_000_000
+
+
+def test_make_fuzz_says_what_to_install_where_atheris_is_not() -> None:
+    assert "-m tests.fuzz.coverage_guided 3" in commands("fuzz", "SECONDS=3")
+    hidden = "import sys; sys.modules['atheris'] = None; sys.argv = ['x', '1']; import runpy; "
+    hidden += "runpy.run_module('tests.fuzz.coverage_guided', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "pip install atheris" in done.stderr
 
 
 def test_a_tool_that_cannot_be_installed_is_named() -> None:

@@ -1,0 +1,1 @@
+"""Properties that hold for whatever a peer, a file or a configuration says."""
