@@ -52,11 +52,15 @@ def client_of(sender: str | None) -> str | None:
 
 
 def identity_of(sender: str | None) -> Identity | None:
-    """Who it is, in what ``sign`` has made; None for strangers, and for the application itself."""
+    """Who it is, in what ``sign`` has made; None for strangers, for the application itself, and
+    where somebody else has written into the log."""
     if sender is None or " " not in sender:
         return None
-    id, name = json.loads(sender.partition(" ")[2])
-    return Identity(id, name)
+    try:
+        id, name = json.loads(sender.partition(" ")[2])
+        return Identity(id, name)
+    except (ValueError, TypeError, RecursionError, InvalidMessage):
+        return None
 
 
 USERS = "user:"

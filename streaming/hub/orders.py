@@ -65,8 +65,10 @@ class Order:
     def parse(cls, text: str) -> Order | None:
         """The order that a message is; None if it is none, as from another version."""
         try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError):
+            said = cls(**json.loads(text))
+            is_final = said.is_final is True
+            return order_of(said.identity, said.channel, said.client, is_final=is_final)
+        except (TypeError, ValueError, RecursionError, InvalidMessage):
             return None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 from ..errors import InvalidMessage, ProducerFailed
 from ..message import Gap, Message
 from ..names import END
-from ..wire.compact import compact
+from ..wire.compact import compact, parse
 
 TEXTS = frozenset({"text", "reasoning", "error"})
 """Kinds whose data is text; that of all others is JSON."""
+
+STATES = frozenset({"queued", "running", "done", "stopped", "failed", "interrupted"})
+"""How far a run may have come."""
 
 MERGED = frozenset({"text", "reasoning"})
 """Kinds of which several in a row say the same as one."""
@@ -27,6 +30,9 @@ _KINDS = {_EVENTS.get(kind, kind): kind for kind in KINDS}
 
 LOST = "The beginning of the answer is no longer held."
 """What is said where an answer cannot be given for whole."""
+
+
+_HEADER = re.compile(r"[!-~](?:[ -~]{0,58}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +78,15 @@ class Part:
 
     @classmethod
     def of(cls, message: Message) -> Part | None:
-        """The part that ``message`` holds; None for the others of a run's channel."""
+        """The part that ``message`` holds; None for the others of a run's channel, and for what no
+        producer can have said."""
         kind = _KINDS.get(message.event)
         if kind is None:
             return None
-        return cls(kind, message.data if kind in TEXTS else json.loads(message.data))
+        try:
+            return cls(kind, message.data if kind in TEXTS else parse(message.data))
+        except ValueError:
+            return None
 
 
 @dataclass(slots=True)
@@ -174,13 +184,40 @@ class Answer:
             pieces.clear()
 
     def _note(self, message: Message) -> None:
-        said = json.loads(message.data)
+        said = _Said(message.data)
         if message.event == "start":
-            self.state, self.started = said["state"], said["started"]
-            self.about = said.get("about", {})
+            self.state, self.started = said.state(self.state), said.text("started")
+            self.about = said.object("about")
         elif message.event == "running":
             self.state = "running"
         elif message.event == END:
-            self.state = said.get("state", "done")
-            self.ended, self.detail = said.get("ended"), said.get("detail", "")
-            self.failure = {k: said[k] for k in ("status", "retry_after") if k in said}
+            self.state, self.ended = said.state("done"), said.text("ended") or None
+            self.detail, self.failure = said.text("detail"), said.failure()
+
+
+class _Said:
+    """What a message says of its run, as far as it is what we would have said: whoever may write
+    into the log may have put it there."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self, text: str) -> None:
+        try:
+            said = parse(text)
+        except ValueError:
+            said = {}
+        self._said: Mapping[str, Any] = said if isinstance(said, dict) else {}
+
+    def text(self, name: str) -> str:
+        return value if isinstance(value := self._said.get(name), str) else ""
+
+    def object(self, name: str) -> Mapping[str, Any]:
+        return value if isinstance(value := self._said.get(name), dict) else {}
+
+    def state(self, otherwise: str) -> str:
+        return value if (value := self.text("state")) in STATES else otherwise
+
+    def failure(self) -> Mapping[str, Any]:
+        status, after = self._said.get("status"), self.text("retry_after")
+        found: dict[str, Any] = {"retry_after": after} if _HEADER.fullmatch(after) else {}
+        return found | ({"status": status} if status in range(400, 600) else {})

@@ -17,7 +17,7 @@ from .arrival import Arrival, alone
 from .checkpoints import CHECKPOINT, LEFT_OVER, TRIES, Checkpoints, TooMuch
 from .files import Change, Files, FilesChanged, allow, hold, release
 from .pauses import forget_lost, join, lost_at, paused, start_over
-from .schema import Lost, prepare
+from .schema import Lost, damage, prepare
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -39,6 +39,9 @@ _AGAIN = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 _CALLERS = (sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.IntegrityError)
 """Errors of what was to be written, not of the file."""
+
+_FOREIGN = (TypeError, ValueError, OverflowError)
+"""Errors where text, numbers and their tables are not what was written there."""
 
 
 class Connection:
@@ -200,6 +203,8 @@ class Connection:
             db.execute("COMMIT")
         except BaseException as error:
             self._undo(error)
+            if isinstance(error, _FOREIGN) and not isinstance(error, UnicodeEncodeError):
+                raise damage(f"what is in its tables nobody wrote: {error!r:.100}") from error
             raise
         self.commits += 1
         if is_write:  # what readers cannot find is not acknowledged

@@ -163,7 +163,7 @@ class History:
             if total > size and messages:
                 break
             position = Position(place.epoch, row - place.row(0))
-            messages.append(Message(channel, data, position, event, sender, key, length))
+            messages.append(_held(channel, data, position, event, sender, key, length))
         rows.close()  # an unfinished statement would keep the snapshot
         end = start - 1 + len(messages)
         more = end < place.newest
@@ -286,7 +286,29 @@ def _repeated(db: sqlite3.Connection, place: Place, draft: Message, offset: int)
     if found is None:  # no longer held; the repetition says the same
         return _placed(draft, position)
     data, event, sender, size = found
-    return Message(draft.channel, data, position, event, sender, draft.key, size)
+    return _held(draft.channel, data, position, event, sender, draft.key, size)
+
+
+_TEXT = (str, type(None))
+
+
+def _held(
+    channel: str,
+    data: str,
+    position: Position,
+    event: str,
+    sender: str | None,
+    key: str | None,
+    size: int,
+) -> Message:
+    """A message that the tables hold.
+
+    Raises:
+        TypeError: If it is not of texts: the file is damaged.
+    """
+    if not (type(data) is type(event) is str and type(sender) in _TEXT and type(key) in _TEXT):
+        raise TypeError(f"a message of {channel} is not of texts")
+    return Message(channel, data, position, event, sender, key, size)
 
 
 def _find(db: sqlite3.Connection, channel: str) -> Place | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..contract import Member
@@ -93,7 +94,19 @@ def has(db: sqlite3.Connection, room: str, member: str, worker: str) -> Member |
         "SELECT id, info, name, connections FROM seats WHERE room = ? AND id = ? AND worker = ?",
         (room, member, worker),
     ).fetchone()
-    return None if found is None else Member(*found)
+    return None if found is None else _member(found)
+
+
+def _member(row: Sequence[object]) -> Member:
+    """A member that the tables hold.
+
+    Raises:
+        TypeError: If it is not of texts: the file is damaged.
+    """
+    id, info, name, connections = row
+    if not (type(id) is type(info) is type(name) is str and isinstance(connections, int)):
+        raise TypeError("a member is not of texts")
+    return Member(id, info, name, connections)
 
 
 def leave(db: sqlite3.Connection, room: str, member: str, worker: str) -> bool:
@@ -118,13 +131,13 @@ _LISTED = (
 def find(db: sqlite3.Connection, room: str, member: str, since: float) -> Member | None:
     """A member as processes seen ``since`` then have it."""
     found = db.execute(f"{_LISTED} AND id = ? GROUP BY id", (room, since, member)).fetchone()
-    return None if found is None else Member(*found)
+    return None if found is None else _member(found)
 
 
 def members(db: sqlite3.Connection, room: str, since: float) -> list[Member]:
     """Members of processes seen ``since`` then, in the order they came."""
     found = db.execute(f"{_LISTED} GROUP BY id ORDER BY place", (room, since))
-    return [Member(*row) for row in found]
+    return [_member(row) for row in found]
 
 
 def reap(db: sqlite3.Connection, since: float) -> list[tuple[str, str]]:

@@ -175,10 +175,15 @@ def _read_life(db: sqlite3.Connection) -> _Life:
             raise
         row = None  # no such table, or no such column
     if row is None or [*map(type, row)] != [str, float, str, str]:
-        damage = sqlite3.DatabaseError("the table 'life' is not as it was written")
-        damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        raise damage
+        raise damage("the table 'life' is not as it was written")
     return _Life(*row)
+
+
+def damage(what: str) -> sqlite3.DatabaseError:
+    """The error that SQLite would raise, for what only we can see to be wrong."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def _is_over(known: str, place: str, lost: Lost | None) -> bool:
