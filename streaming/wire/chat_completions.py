@@ -46,8 +46,8 @@ class ChatCompletion:
         elif kind == "reasoning":
             self._reasoning.append(data)
             yield self._chunk({"reasoning_content": data})
-        elif kind == "tool-call":
-            call = {"id": data["id"], "type": "function", "function": function_of(data)}
+        elif kind == "tool-call" and is_call(data):
+            call = {"id": str(data["id"]), "type": "function", "function": function_of(data)}
             self._calls.append(call)
             yield self._chunk({"tool_calls": [{"index": len(self._calls) - 1, **call}]})
         elif kind == "usage":
@@ -86,6 +86,11 @@ class ChatCompletion:
 _CHUNK = "chat.completion.chunk"
 
 
+def is_call(data: Any) -> bool:
+    """Whether a ``tool-call`` says what is called; of others these APIs have nothing to say."""
+    return isinstance(data, Mapping) and "id" in data and "name" in data
+
+
 def function_of(call: Mapping[str, Any]) -> dict[str, str]:
     """The function that a ``tool-call`` names; its arguments are JSON in a text."""
     arguments = call.get("arguments", "")
@@ -94,9 +99,14 @@ def function_of(call: Mapping[str, Any]) -> dict[str, str]:
     return {"name": str(call["name"]), "arguments": arguments}
 
 
-def usage_of(usage: Mapping[str, Any], sent: str, made: str) -> dict[str, int]:
-    """Tokens by the names of an API: those of the question, those of the answer, all."""
-    question, answer = int(usage.get("input", 0)), int(usage.get("output", 0))
+def usage_of(usage: Any, sent: str, made: str) -> dict[str, int]:
+    """Tokens by the names of an API: those of the question, those of the answer, all. What is no
+    number counts as none."""
+    said = usage if isinstance(usage, Mapping) else {}
+    question, answer = (
+        int(value) if isinstance(value := said.get(name), int | float) else 0
+        for name in ("input", "output")
+    )
     return {sent: question, made: answer, "total_tokens": question + answer}
 
 

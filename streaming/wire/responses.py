@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .chat_completions import error_of, function_of, usage_of
+from .chat_completions import error_of, function_of, is_call, usage_of
 
 Event = Mapping[str, Any]
 """``type`` is its name, too; ``sequence_number`` counts from 0."""
@@ -76,7 +76,7 @@ class ResponseEvents:
             self._pieces.append(data)
             name = "output_text" if kind == "text" else "reasoning_text"
             yield self._inside(f"response.{name}.delta", delta=data, **self._logprobs(kind))
-        elif kind == "tool-call":
+        elif kind == "tool-call" and is_call(data):
             yield from self._close()
             yield from self._call(data)
         elif kind == "usage":
@@ -159,7 +159,12 @@ class ResponseEvents:
         function = function_of(call)
         index = len(self._output)
         id = f"fc_{self._id}_{index}"
-        item = {"id": id, "type": "function_call", "call_id": call["id"], "name": function["name"]}
+        item = {
+            "id": id,
+            "type": "function_call",
+            "name": function["name"],
+            "call_id": str(call["id"]),
+        }
         self._output.append({**item, "arguments": "", "status": "in_progress"})
         yield self._added()
         place = {"item_id": id, "output_index": index}

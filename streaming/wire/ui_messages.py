@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .chat_completions import is_call
+
 HEADER = ("x-vercel-ai-ui-message-stream", "v1")
 """What the answer has to say of itself."""
 
@@ -45,10 +47,10 @@ class UiMessage:
             yield {"type": f"{kind}-delta", "id": self._part, "delta": data}
             return
         yield from self._close()
-        if kind == "tool-call":
+        if kind == "tool-call" and is_call(data):
             call = {"toolCallId": data["id"], "toolName": data["name"]}
             yield {"type": "tool-input-available", **call, "input": data.get("arguments")}
-        elif kind == "tool-result":
+        elif kind == "tool-result" and isinstance(data, Mapping) and "id" in data:
             result = {"toolCallId": data["id"], "output": data.get("result")}
             yield {"type": "tool-output-available", **result}
         elif kind == "data":
