@@ -184,7 +184,8 @@ class State:
         """Return if nothing refuses. ``authorize`` is asked last, and for what can exist.
 
         Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
-        a presence channel no client publishes, or it could forge who is there.
+        a presence channel no client publishes, or it could forge who is there; nor to that of a
+        run, or it could forge an answer.
         """
         room = check_channel(room_of(check_channel(channel)))  # ":presence" has none
         if room.startswith(RESERVED):
@@ -195,6 +196,8 @@ class State:
             )
         if action == "publish" and is_presence_channel(channel):
             raise Forbidden(f"Nobody publishes to {channel!r:.100}: only joining and leaving does.")
+        if action == "publish" and room.startswith(PREFIX):
+            raise Forbidden(f"Nobody publishes to {channel!r:.100}: only the run's producer does.")
         ask(room)
 
     def identity(self) -> Identity | None:

@@ -51,6 +51,18 @@ def test_it_is_not_asked_for_what_is_no_name(door: Door, action: Any, name: Any)
     assert door.asked == []
 
 
+def test_nobody_says_what_is_in_somebodys_answer_but_its_producer(site: Site, door: Door) -> None:
+    client, path = site.app.test_client(), "/streaming/channels/run:abc"
+    refused = client.post(path, json={"data": "forged", "event": "text"})
+    assert refused.status_code == 403
+    assert "producer" in refused.get_json()["detail"]
+    with site.json() as socket:
+        answer = socket.ask(type="publish", channel="run:abc", data="forged", event="text")
+    assert (answer["type"], answer["status"]) == ("error", 403)
+    assert door.asked == []
+    assert site.state.hub.log.channels("run:", 9) == []
+
+
 def test_it_is_not_asked_over_http_for_requests_that_are_refused_anyway(door: Door) -> None:
     client = make_app(authorize=door).test_client()
     many = "&".join(f"channel=c{n}" for n in range(400))

@@ -207,6 +207,9 @@ def test_it_is_read_over_a_websocket_too_which_goes_on_behind_its_end(asker: Any
         assert again["type"] == "ready", "it is followed no longer"
         assert ws.recv() == {"type": "ended", "channel": channel}
         refused = ws.ask(type="publish", channel=channel, data="more")
+        assert (refused["type"], refused["status"]) == ("error", 403)
+        asker.site.state.hub.end("job")
+        refused = ws.ask(type="publish", channel="job", data="more")
         assert (refused["type"], refused["status"]) == ("error", 409)
 
 
