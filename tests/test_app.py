@@ -25,8 +25,9 @@ from tests.sites import drained, serve
 
 PAGES = ["/", "/sse", "/typewriter", "/chat"]
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 
 
@@ -419,9 +420,36 @@ def test_an_error_of_the_demo_itself_is_a_problem_without_its_secrets(app: Flask
     assert "secret" not in answer.text
 
 
-def test_every_answer_forbids_sniffing(client: FlaskClient) -> None:
-    for path in ("/", "/nothing", "/clients", "/streaming/events"):
-        assert client.get(path).headers["X-Content-Type-Options"] == "nosniff"
+SAFE = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+}
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/nothing", "/clients", "/events", "/ws", "/static/icon.svg"]
+)
+def test_every_answer_says_what_a_browser_may_do_with_it(client: FlaskClient, path: str) -> None:
+    with client.get(path) as answer:
+        assert {name: answer.headers[name] for name in SAFE} == SAFE
+
+
+def test_the_packages_answers_in_the_demo_say_so_too(client: FlaskClient) -> None:
+    for path in ("/streaming/events", "/streaming/health", "/streaming/static/index.js"):
+        with client.get(path) as answer:
+            assert {name: answer.headers[name] for name in SAFE} == SAFE
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_cookie_is_for_no_script_and_over_tls_for_nothing_else(
+    client: FlaskClient, scheme: str
+) -> None:
+    flags = client.get("/?lang=zh", base_url=f"{scheme}://localhost").headers["Set-Cookie"]
+    assert "; HttpOnly" in flags
+    assert "; SameSite=Lax" in flags
+    assert ("; Secure" in flags) == (scheme == "https")
 
 
 def test_the_clients_are_told_in_plain_data(app: Flask) -> None:

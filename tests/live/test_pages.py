@@ -92,6 +92,37 @@ def test_a_page_forbids_foreign_and_inline_script(demo: Server, path: str) -> No
     assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", html)
 
 
+HEAR_VIOLATIONS = """
+window.violations = [];
+addEventListener("securitypolicyviolation", (event) =>
+  violations.push(`${event.effectiveDirective} ${event.blockedURI}`));
+"""
+
+
+@pytest.mark.parametrize("locale", LANGUAGES)
+def test_no_page_violates_its_own_policy_and_a_violation_would_be_heard(
+    demo: Server, open_windows: Windows, locale: str
+) -> None:
+    page = open_windows.open(locale=locale)
+    page.add_init_script(HEAR_VIOLATIONS)
+    for path in PAGES:
+        page.goto(demo.url + path)
+        if path in {"/sse", "/chat"}:
+            expect_state(page, "open")
+        if path == "/typewriter":
+            page.locator("textarea").fill(MARKUP)
+            page.locator("form button").first.click()
+            expect(page.locator("main")).to_contain_text("alert(1)")
+        assert page.evaluate("violations") == [], path
+    open_windows.expect("Content Security Policy", "TrustedHTML")
+    foreign = "() => { new Image().src = 'http://127.0.0.2/x.png'; }"
+    page.evaluate(foreign)
+    page.wait_for_function("() => violations.length === 1")
+    assert page.evaluate("violations") == ["img-src http://127.0.0.2/x.png"]
+    markup = "() => { try { document.body.innerHTML = '<b>x</b>'; } catch (e) { return e.name; } }"
+    assert page.evaluate(markup) == "TypeError"
+
+
 def test_the_sse_page_shows_ticks_and_published_news(demo: Server, open_windows: Windows) -> None:
     anna = open_windows.open(demo.url + "/sse")
     ben = open_windows.open(demo.url + "/sse", locale="zh-CN")
