@@ -1,6 +1,7 @@
 # make run    serve the demo          make test   run every test
 # make dev    the same, reloading     make lint   check style and types
 # make test-versions  the tests that other versions of Flask, gunicorn, Python … could break
+# make audit  what is known of the versions that are needed
 # make docs-api  write docs/api.md from the docstrings
 # make soak   what peers may say, a million times      make fuzz   the same, guided by atheris
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
@@ -19,7 +20,7 @@ APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run dev test test-python test-browser-client test-versions soak fuzz lint docs-api bench tools node clean
+.PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs-api bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -54,6 +55,9 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 
+audit: $(VENV)/.installed-audit
+	@$(BIN)/python .ci/audit.py
+
 docs-api: $(VENV)/.installed
 	$(BIN)/python docs/write_api.py > docs/api.md
 
@@ -87,6 +91,10 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[lint]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[audit,demo,openai,redis]'
 	@touch $@ $(VENV)/.installed
 
 # The AI SDK, whose own parser reads our streams in the tests.
