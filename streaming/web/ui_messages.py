@@ -10,6 +10,7 @@ from flask import Blueprint, Response, request
 
 from ..errors import InvalidRequest
 from ..hub.making import PREFIX, OnDisconnect
+from ..hub.orders import RESERVED
 from ..wire.ui_messages import DONE, HEADER, UiMessage
 from .bodies import Begun
 from .conversations import Answerer, encoded, event_of, event_response, read_body, turns_of
@@ -69,8 +70,9 @@ def ui_messages_api(answer: Answerer, *, on_disconnect: OnDisconnect = "continue
 
 
 def _channel(chat: str) -> str:
-    """The channel that names the runs of a chat; ids of chats may be any text."""
-    return f"ui:{blake2s(chat.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
+    """The channel that names the runs of a chat; ids of chats may be any text. No client may write
+    there, or it could pass another run for the answer."""
+    return f"{RESERVED}ui:{blake2s(chat.encode('utf-8', 'replace'), digest_size=16).hexdigest()}"
 
 
 def _running(state: State, chat: str) -> str | None:

@@ -10,7 +10,11 @@ from websockets.sync.client import connect
 from werkzeug.exceptions import Unauthorized
 
 from streaming import ConfigurationError, Forbidden, InvalidMessage, LogUnavailable, Sock, chat
-from tests.sites import Site, make_app, serve
+from streaming.hub.orders import give, order_of
+from streaming.web.state import State
+from streaming.web.ui_messages import ui_messages_api
+from tests.polling import wait_until
+from tests.sites import Site, drained, make_app, serve
 
 BAD_NAMES = ["", "private-1\n", "a b", "x" * 300_000, "ä", ":presence", None, 7]
 
@@ -49,6 +53,24 @@ def test_it_is_not_asked_for_what_is_no_name(door: Door, action: Any, name: Any)
     with pytest.raises(InvalidMessage):
         state.check_allowed(action, name)
     assert door.asked == []
+
+
+def test_to_no_channel_that_the_package_has_made_for_itself_anybody_publishes() -> None:
+    app = make_app(authorize=Door())
+    state: State = app.extensions["streaming"]
+    app.register_blueprint(ui_messages_api(lambda *asked: ["hi"]), url_prefix="/chat")
+    with drained(app):
+        client = app.test_client()
+        turns = [{"role": "user", "content": "hello"}]
+        asked = client.post("/chat", json={"id": "c", "messages": turns})
+        assert asked.status_code == 200
+        asked.close()
+        state.presence.join("room", "somebody")
+        give(state.hub, order_of("ada", None, None))
+        wait_until(lambda: len(state.hub.log.channels("", 99)) == 4, "all have been used")
+        for name in state.hub.log.channels("", 99):
+            refused = client.post(f"/streaming/channels/{name}", json={"data": "forged"})
+            assert refused.status_code == 403, name
 
 
 def test_nobody_says_what_is_in_somebodys_answer_but_its_producer(site: Site, door: Door) -> None:
