@@ -17,6 +17,7 @@ from streaming.hub.orders import Order, order_of
 from streaming.hub.parts import KINDS, TEXTS, Answer, Part
 from streaming.logs import Member, SqliteLog
 from streaming.logs.redis.messages import announced, stored
+from streaming.logs.redis.rooms import _parse as parse_seat
 from streaming.message import Message, Position
 from tests.fuzz.strategies import (
     anything,
@@ -142,6 +143,28 @@ def test_an_entry_of_a_stream_is_a_message_or_somebody_elses(
     else:
         assert message.id == Position("e", offset)
         assert message.size == len(message.data.encode())
+
+
+_seats = json_like | st.tuples(st.integers(), clients, words).map(json.dumps)
+_more = json_like | st.tuples(words, st.dictionaries(clients, json_values)).map(json.dumps)
+
+
+@given(
+    words.filter(bool), _seats | json_values.map(json.dumps), st.none() | _more, st.sets(clients)
+)
+def test_a_member_in_redis_is_of_texts_or_somebody_elses(
+    id: str, row: str, more: str | None, workers: set[str]
+) -> None:
+    try:
+        placed = parse_seat(id, row, more, workers)
+    except LogUnavailable:
+        return
+    if placed is not None:
+        place, member = placed
+        assert isinstance(place, int)
+        assert isinstance(member.info, str)
+        assert isinstance(member.name, str)
+        assert member.connections > 0
 
 
 # ---- SQLite

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from operator import itemgetter
 
 from ...errors import LogUnavailable
+from ...wire.compact import parse
 from ..contract import Member
 from .commands import Commands
 from .seats import (
@@ -32,14 +32,23 @@ KEPT = 3600
 
 
 def _parse(id: str, row: str, more: str | None, workers: set[str]) -> tuple[int, Member] | None:
-    """A member as it is written there, as far as these workers have it, and its place."""
-    place, worker, info = json.loads(row)
-    if more is None:
-        return (place, Member(id, info)) if worker in workers else None
-    name, held = json.loads(more)
-    held.setdefault(worker, 1)
-    connections = sum(number for worker, number in held.items() if worker in workers)
-    return (place, Member(id, info, name, connections)) if connections else None
+    """A member as it is written there, as far as these workers have it, and its place.
+
+    Raises:
+        LogUnavailable: If it is none of ours.
+    """
+    try:
+        place, worker, info = parse(row)
+        name, held = ("", {}) if more is None else parse(more)
+        connections = sum(number for it, number in {worker: 1, **held}.items() if it in workers)
+    except (ValueError, TypeError) as error:
+        raise LogUnavailable(_FOREIGN) from error
+    if not (type(info) is type(name) is str and type(place) is type(connections) is int):
+        raise LogUnavailable(_FOREIGN)
+    return (place, Member(id, info, name, connections)) if connections > 0 else None
+
+
+_FOREIGN = "Redis has what somebody else put among the members of a room."
 
 
 class Rooms:
