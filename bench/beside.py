@@ -1,8 +1,8 @@
-"""How long others wait while thousands arrive at once: ``python -m bench.beside``.
+"""How long others wait beside an attack: ``python -m bench.beside``.
 
-Two clients are measured in turns, quiet and beside the crowd: one that is connected (a WebSocket
-whose message comes back), and one that comes anew each time (the head of an event stream). The
-server has one CPU, all clients another. Prints a table in Markdown.
+Two victims are measured, one after the other, quiet and beside each attack: one that is connected
+(a WebSocket whose message comes back), and one that comes anew each time (the head of an event
+stream). The server has one CPU, all clients another. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,18 @@ for one in crowd:
 PATH = "/events?channel=crowd"
 
 QUIET = 500
-"""How often each is measured before the crowd comes."""
+"""How often each is measured before the attack."""
+
+FLOOD = [sys.executable, "-m", "bench.flooder", "{port}", "/echo", "100", "5"]
+"""100 WebSockets that send without end, for 5 s."""
+
+ATTACKS = {
+    "3,000 arrive": [sys.executable, "-c", CROWD, "{port}", "3000", PATH],
+    "100 send pongs": [*FLOOD, b"\x8a\x80\0\0\0\0".hex()],
+    "100 send messages": [*FLOOD, frame(b"x").hex()],
+    "100 send one message in fragments": [*FLOOD, b"\0\x81\0\0\0\0x".hex()],
+}
+"""Programs that end by themselves; ``{port}`` is filled in."""
 
 PAUSE = 0.002
 """Seconds between two, so that it is the crowd that keeps the server busy."""
@@ -75,17 +86,19 @@ def newcomer(port: int) -> Callable[[], float]:
     return ask
 
 
-def measure(port: int, many: int, victim: Callable[[int], Callable[[], float]]) -> dict[str, float]:
-    """Milliseconds, quiet and beside ``many`` who arrive."""
+def measure(
+    port: int, attack: str, victim: Callable[[int], Callable[[], float]]
+) -> dict[str, float]:
+    """Milliseconds, quiet and beside an attack."""
     ask = victim(port)
     quiet = [again(ask) for _ in range(QUIET)]
-    command = [sys.executable, "-c", CROWD, str(port), str(many), PATH]
-    with subprocess.Popen(command) as crowd:
-        beside = []
-        while crowd.poll() is None:
+    command = [part.format(port=port) if part == "{port}" else part for part in ATTACKS[attack]]
+    with subprocess.Popen(command, cwd=servers.ROOT, stdout=subprocess.DEVNULL) as attackers:
+        beside = [again(ask)]
+        while attackers.poll() is None:
             beside.append(again(ask))
-    if crowd.returncode:
-        raise RuntimeError("the crowd was not served")
+    if attackers.returncode:
+        raise RuntimeError(f"nothing was measured: {attack} did not succeed")
     return {
         f"{when} {share}": 1000 * percentile(run, share / 100)
         for when, run in (("quiet", quiet), ("beside", beside))
@@ -98,9 +111,28 @@ def again(ask: Callable[[], float]) -> float:
     return ask()
 
 
+def row(server: servers.Server, attack: str, cpu: int, repeat: int) -> str:
+    """What came of it for both victims."""
+    cells = []
+    for victim in (connected, newcomer):
+        runs = []
+        for _ in range(repeat):
+            with servers.running(server, "ws", cpu) as (_, port):
+                try:
+                    runs.append(measure(port, attack, victim))
+                except OSError as error:
+                    return f"| {attack} | {server.title} | {error or 'no answer'} | |"
+        value = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        times = statistics.median(run["beside 99"] / run["quiet 99"] for run in runs)
+        cells.append(
+            f"{value['quiet 50']:.1f} / {value['quiet 99']:.1f} → {value['beside 50']:.1f} / "
+            f"{value['beside 99']:.1f} ms ({times:.1f})"
+        )
+    return f"| {attack} | {server.title} | {' | '.join(cells)} |"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.beside", description=__doc__)
-    parser.add_argument("--many", type=int, default=3000, help="how many arrive")
     parser.add_argument("--repeat", type=int, default=3)
     given = parser.parse_args()
     machine.raise_file_limit()
@@ -108,21 +140,12 @@ def main() -> int:
     if len(cpus) < 2:
         raise SystemExit("two CPUs are needed: one for the server, one for the clients")
     os.sched_setaffinity(0, {cpus[1]})
-    print(f"| {given.many} arrive | quiet p50 / p99 | beside p50 / p99 | p99, times the quiet |")
+    print("p50 / p99 quiet → beside the attack, and the p99 in times of the quiet one", end="\n\n")
+    print("| attack | server | who is connected | who comes |")
     print("|---|---|---|---|")
-    for server in (servers.PROJECT, servers.peers()[0]):
-        for victim, title in ((connected, "who is there"), (newcomer, "who comes")):
-            runs = []
-            for _ in range(given.repeat):
-                with servers.running(server, "ws", cpus[0]) as (_, port):
-                    runs.append(measure(port, given.many, victim))
-            value = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-            times = statistics.median(run["beside 99"] / run["quiet 99"] for run in runs)
-            print(
-                f"| {server.title}, {title} | {value['quiet 50']:.1f} / {value['quiet 99']:.1f} ms "
-                f"| {value['beside 50']:.1f} / {value['beside 99']:.1f} ms | {times:.1f} |",
-                flush=True,
-            )
+    for attack in ATTACKS:
+        for server in (servers.PROJECT, servers.peers()[0]):
+            print(row(server, attack, cpus[0], given.repeat), flush=True)
     return 0
 
 

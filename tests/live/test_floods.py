@@ -46,7 +46,7 @@ def test_a_flood_leaves_others_served_and_nothing_to_work_off(worker: str, kind:
     with gunicorn(APP, extra_args=WORKERS[worker]) as server:
         victim = Victim(server)
         with RawWebSocket(server, "/echo", subprotocol=None, timeout=DEADLINE) as inside:
-            command = [sys.executable, "-m", "tests.live.flooder", str(server.port), path]
+            command = [sys.executable, "-m", "bench.flooder", str(server.port), path]
             command += [str(MANY), str(SECONDS), frame.hex()]
             with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as flooder:
                 assert flooder.stdout is not None

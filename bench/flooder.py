@@ -1,6 +1,6 @@
 """Many WebSockets that send without end, as fast as they are read, and then are gone.
 
-    python -m tests.live.flooder PORT PATH CONNECTIONS SECONDS FRAME
+    python -m bench.flooder PORT PATH CONNECTIONS SECONDS FRAME
 
 ``FRAME`` is one frame in hexadecimal digits. Says ``ready`` when all are connected, and at the end
 how many bytes were taken, and how many connections the server has ended. A process of its own, so
