@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from ..errors import ConfigurationError, InvalidTicket
+from ..errors import ConfigurationError, InvalidTicket, Recalled
 from ..hub.hub import Hub
 from ..hub.orders import CHANNEL, RESERVED, Order, given_since
 from ..identity import Identity
@@ -91,7 +91,10 @@ class Issued:
             InvalidTicket: If it is none or not good any more, was taken back, or used before.
             LogUnavailable: If the log cannot be reached.
         """
-        ticket = parse_ticket(text, keys, self._clock())
+        now = self._clock()
+        ticket = parse_ticket(text, keys, now)
+        if now - ticket.first > CHAIN:
+            raise InvalidTicket("The ticket was renewed for a day. Get another one.")
         self._place_now(ticket)
         if ticket.is_once:
             check()
@@ -105,12 +108,13 @@ class Issued:
         """Another one that says the same, for as many seconds from now on; and its text.
 
         Raises:
-            InvalidTicket: If it was taken back, or was renewed for a day.
+            InvalidTicket: If it was taken back.
+            Recalled: If it was renewed for a day.
             LogUnavailable: If the log cannot be reached.
         """
         now = round(self._clock(), 3)
         if now - ticket.first > CHAIN:
-            raise InvalidTicket("The ticket was renewed for a day. Get another one.")
+            raise Recalled("Connect again, with another ticket.")
         fresh = replace(
             ticket,
             id=secrets.token_hex(8),

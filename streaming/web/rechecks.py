@@ -87,7 +87,7 @@ def _look(client: Client, seconds: float) -> float:
             return client.permit()
     except (Failed, LogUnavailable) as error:  # nobody has said no; it is asked again
         _log.warning("Whether a client still may be here was not answered: %s", error)
-    except (Revoked, ClientGone) as error:
+    except (Revoked, Recalled, ClientGone) as error:
         client.end(error)
     except Forbidden as error:
         client.end(Recalled(f"Connect again. {error}"))

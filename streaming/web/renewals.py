@@ -59,6 +59,7 @@ class Renewal:
 
         Raises:
             Revoked: If the holder may not be here any more.
+            Recalled: If it has to come back with another ticket, of the application.
             Failed: If the application could not say so.
             LogUnavailable: If the log cannot be reached.
             ClientGone: If the connection is lost.

@@ -8,8 +8,15 @@ from unittest import mock
 
 import pytest
 
-from streaming.errors import InvalidTicket
+from streaming import Identity
+from streaming.errors import InvalidTicket, Recalled
+from streaming.hub.hub import Hub
+from streaming.hub.orders import give, order_of
+from streaming.logs import MemoryLog, Retention
+from streaming.logs.contract import MAX_KEYS
+from streaming.settings import Settings
 from streaming.web.issued import Issued
+from streaming.web.tickets import CHAIN, LIFE
 from tests.greenlets import is_green, run_file
 from tests.house import House, url
 from tests.live.clients import RawClient
@@ -146,14 +153,53 @@ def test_what_cannot_be_asked_now_is_asked_later(house: House) -> None:
 
 
 def test_after_a_day_another_has_to_be_given(house: House) -> None:
-    issued = house.app.extensions["streaming"].issued
+    state, clock = house.app.extensions["streaming"], [time.time()]
+    issued = state.issued = Issued(state.hub, lambda: clock[0])
     ticket = issued.take(["secret"], house.ticket("news"))
-    clock = [time.time() + 24 * 3600 - 5]
-    later = Issued(house.app.extensions["streaming"].hub, lambda: clock[0])
-    fresh, _ = later.renew(["secret"], ticket)
+    clock[0] += CHAIN - 5
+    fresh, text = issued.renew(["secret"], ticket)
     clock[0] += 10
+    with pytest.raises(Recalled):
+        issued.renew(["secret"], fresh)
     with pytest.raises(InvalidTicket, match="for a day"):
-        later.renew(["secret"], fresh)
+        issued.take(["secret"], text)
+
+
+def test_who_is_connected_then_comes_back_to_hear_it(house: House) -> None:
+    house.open = {"news"}
+    state, clock = house.app.extensions["streaming"], [time.time()]
+    state.issued = Issued(state.hub, lambda: clock[0])
+    with (
+        serve(house.app) as site,
+        site.get(url("news", house.ticket("news", seconds=1))) as client,
+    ):
+        client.next_event()
+        clock[0] += CHAIN + 5
+        assert [event.event for event in client.events()][-1] == "restart"
+
+
+def test_a_log_that_cannot_tell_what_was_taken_back_has_all_of_it_taken_back() -> None:
+    """But one that has lost its past, as with a restart in memory, has taken back nothing."""
+    keys, of = ["secret"], {"streaming:*": Retention(messages=2)}
+    hub, other = (Hub(MemoryLog(Retention(named=of))) for _ in range(2))
+    said: Any = {"seconds": 60, "is_once": False}
+    give(hub, order_of("eve", None, None, is_final=True))
+    ticket = Issued(hub).give(keys, ["news"], ["subscribe"], Identity("ada"), **said)
+    assert Issued(hub).take(keys, ticket).identity == Identity("ada")
+    give(other, order_of("eve", None, None, is_final=True))
+    assert Issued(other).take(keys, ticket).identity == Identity("ada")
+    for _ in range(3):
+        give(hub, order_of("eve", None, None, is_final=True))
+    with pytest.raises(InvalidTicket, match="taken back"):
+        Issued(hub).take(keys, ticket)
+
+
+def test_what_was_used_or_taken_back_is_kept_for_longer_than_tickets_live() -> None:
+    keep = Settings().retention.of("streaming:orders")
+    assert keep.age is not None
+    assert LIFE < keep.key_window < keep.age
+    assert keep.messages >= MAX_KEYS
+    assert keep.size > MAX_KEYS * 32
 
 
 def test_all_of_this_holds_in_greenlets() -> None:
