@@ -30,11 +30,15 @@ _DERIVED = ("args", "values", "url", "full_path")
 """What a request has worked out of its URL."""
 
 
-def hide_ticket(asking: Request) -> None:
-    """Take a ticket of ours out of the URL of a request: servers write it into their logs, and so
-    does whoever reports errors. A parameter of the application's own that is called so stays."""
-    if b"ticket" not in asking.query_string:
-        return
+def hide(app: Flask, **_: object) -> None:
+    """Take a ticket of ours out of the URL of the request that begins: servers write it into their
+    logs, and so does whoever reports errors. A parameter of the application's own that is called so
+    stays. A receiver of Flask's signal, which comes before all hooks."""
+    if b"ticket" in request.query_string:
+        _hide(request)
+
+
+def _hide(asking: Request) -> None:
     sent = asking.args.getlist(PARAMETER)
     if not any(text.startswith(PREFIX) for text in sent):
         return

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import cast
 
-from flask import Blueprint, Flask, Response, current_app, has_request_context, request
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    current_app,
+    has_request_context,
+    request,
+    request_started,
+)
 from flask.blueprints import BlueprintSetupState
 
 from ..errors import ConfigurationError, InvalidMessage, InvalidRequest, UnknownRun
@@ -22,6 +30,7 @@ from ..logs import Member, MemoryLog
 from ..message import START, Message
 from ..names import check_channel
 from . import origin
+from .admission import hide
 from .data import print_data
 from .issued import keys_of
 from .permissions import Action, Authorize, Identify, Permissions, as_identity
@@ -415,6 +424,7 @@ class Streaming:
     def _set_up(self, setup: BlueprintSetupState) -> None:
         name = f"{setup.name_prefix}.{setup.name}".strip(".")
         create_state(cast(Flask, setup.app), self._authorize, self._identify, name)
+        request_started.connect(hide, setup.app)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from ..hub.presence import presence_channel, room_of
 from ..identity import sign
 from ..threads import note_greenlets
 from . import protocol
-from .admission import hide_ticket
 from .json_objects import parse_sparse_object
 from .origin import allow_origin
 from .owners import owner_of
@@ -56,9 +55,7 @@ def create_blueprint() -> Blueprint:
 
 
 def look_at_request() -> None:
-    """See at the first request what was set too late, and what server a WebSocket meets; have no
-    log see a ticket."""
-    hide_ticket(request)
+    """See at the first request what was set too late, and what server a WebSocket meets."""
     state = current_state()
     if not state.unheard.is_heard:  # the first
         state.unheard.is_heard = True

@@ -249,6 +249,16 @@ def test_no_log_has_a_ticket_and_no_answer_either(
     assert "ticket=***" in "".join(seen)
 
 
+def test_who_answers_before_us_does_not_see_it_either() -> None:
+    app, seen = Flask("x"), []
+    app.before_request(lambda: (seen.append(request.url), ("closed", 503))[1])
+    app.after_request(lambda response: seen.append(str(request.environ)) or response)
+    Streaming(app)
+    with drained(app):
+        assert app.test_client().get("/?ticket=st1.a.b").status_code == 503
+    assert "st1.a.b" not in "".join(seen)
+
+
 @pytest.mark.parametrize(
     ("sent", "masked"),
     [
