@@ -1,13 +1,15 @@
 """Tickets on real servers: no log has one, and two workers know of each other's."""
 
+import re
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from tests.live.browser import Windows
 from tests.live.clients import RawClient
 from tests.live.harness import flask_run, gunicorn
-from tests.live.server import Server
+from tests.live.server import ROOT, Server
 from tests.polling import wait_until
 
 APP = "tests.live.tickets_app:app"
@@ -65,3 +67,34 @@ def test_each_worker_knows_what_was_used_or_taken_back(workers: Server) -> None:
     assert httpx.post(f"{workers.url}/revoke/ada").status_code == 204
     assert [use(workers, before) for _ in range(6)] == [401] * 6
     assert use(workers, ticket(workers)) == 200
+
+
+WATCHED = """async () => {
+  window.ticket = await (await fetch("/ticket/ada?once=1", { method: "POST" })).text();
+  window.got = [];
+  window.EventSource = class extends EventSource {
+    constructor(address) {
+      super(address);
+      this.addEventListener("ticket", () => (window.isRenewed = true));
+      this.addEventListener("message", ({ data }) => got.push(data));
+    }
+  };
+}"""
+
+
+def test_the_pages_way_with_an_event_source_misses_nothing(
+    workers: Server, open_windows: Windows
+) -> None:
+    text = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
+    (shown,) = re.findall(r"^(    let newest = ticket.*?^    }\n)", text, re.MULTILINE | re.DOTALL)
+    page = open_windows.open(f"{workers.url}/")
+    page.evaluate(WATCHED)
+    page.add_script_tag(content=f"{shown}; open();")
+    page.wait_for_function("window.isRenewed")
+    open_windows.expect("status of 401")  # its address has a ticket that is used up
+    for said in ("one", "two"):
+        assert httpx.post(f"{workers.url}/news", content=said).status_code == 204
+        if said == "one":
+            assert httpx.post(f"{workers.url}/disconnect/ada").status_code == 204
+    page.wait_for_function("got.length === 2")
+    assert page.evaluate("got") == ["one", "two"]
