@@ -242,6 +242,23 @@ def test_a_preflight_allows_to_ask_once_and_to_stop_the_answer() -> None:
     assert "DELETE" in answer.headers["Access-Control-Allow-Methods"]
 
 
+@pytest.mark.parametrize("is_passed", [True, False])
+def test_a_login_that_every_request_needs_keeps_pages_of_other_hosts_out(is_passed: bool) -> None:
+    """A browser asks first without one, and wants a good status (Fetch standard, section 4.9)."""
+    app = make_app(origins=["https://listed.example"])
+
+    @app.before_request
+    def check() -> tuple[str, int] | None:
+        is_asked = is_passed and request.method == "OPTIONS"
+        return None if is_asked or "Authorization" in request.headers else ("Log in first.", 401)
+
+    headers = {"Origin": "https://listed.example", "Access-Control-Request-Method": "GET"}
+    headers["Access-Control-Request-Headers"] = "authorization"
+    answer = app.test_client().options("/streaming/events?channel=news", headers=headers)
+    assert (answer.status_code == 200) == is_passed
+    assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+
+
 ADDRESSES = [
     "/streaming/events?channel=news",
     "/streaming/presence/news",
