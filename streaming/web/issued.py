@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from flask import Flask
 
-from ..errors import ConfigurationError, InvalidTicket, Recalled
+from ..errors import ConfigurationError, InvalidMessage, InvalidTicket, Recalled
 from ..hub.hub import Hub
 from ..hub.orders import CHANNEL, RESERVED, Order, given_since
+from ..hub.presence import room_of
 from ..identity import Identity
 from ..message import Position
 from ..threads import from_any_thread
@@ -78,9 +79,8 @@ class Issued:
             first=now,
             place=_NOWHERE,
         )
-        if identity is not None:  # nobody orders anything of strangers
-            ticket = replace(ticket, place=self._hub.log.tail(CHANNEL))
-        return print_ticket(replace(ticket, until=now + ticket.seconds), keys)
+        place = self._hub.log.tail(CHANNEL)
+        return print_ticket(replace(ticket, until=now + ticket.seconds, place=place), keys)
 
     @from_any_thread
     def take(self, keys: Keys, text: str, check: Callable[[], None] = lambda: None) -> Ticket:
@@ -95,7 +95,7 @@ class Issued:
         ticket = parse_ticket(text, keys, now)
         if now - ticket.first > CHAIN:
             raise InvalidTicket("The ticket was renewed for a day. Get another one.")
-        self._place_now(ticket)
+        ticket = self._as_of_now(ticket)
         if ticket.is_once:
             check()
             mine = secrets.token_hex(8)
@@ -104,39 +104,45 @@ class Issued:
                 raise InvalidTicket("The ticket was used already. Get another one.")
         return ticket
 
-    def renew(self, keys: Keys, ticket: Ticket) -> tuple[Ticket, str]:
-        """Another one that says the same, for as many seconds from now on; and its text.
+    def renew(
+        self, keys: Keys, ticket: Ticket, ask: Callable[[], None] = lambda: None
+    ) -> tuple[Ticket, str]:
+        """Another one that says the same, for as many seconds from now on; and its text. ``ask`` is
+        called before; what is ordered later counts for the new one.
 
         Raises:
             InvalidTicket: If it was taken back.
-            Recalled: If it was renewed for a day.
+            Recalled: If it was renewed for a day, or has grown too long.
             LogUnavailable: If the log cannot be reached.
+            StreamingError: What ``ask`` raises.
         """
-        now = round(self._clock(), 3)
-        if now - ticket.first > CHAIN:
+        if self._clock() - ticket.first > CHAIN:
             raise Recalled("Connect again, with another ticket.")
-        fresh = replace(
-            ticket,
-            id=secrets.token_hex(8),
-            until=now + ticket.seconds,
-            place=self._place_now(ticket),
-        )
-        return fresh, print_ticket(fresh, keys)
+        ticket = self._as_of_now(ticket)
+        ask()
+        until = round(self._clock(), 3) + ticket.seconds
+        fresh = replace(ticket, id=secrets.token_hex(8), until=until)
+        try:
+            return fresh, print_ticket(fresh, keys)
+        except InvalidMessage as error:
+            raise Recalled("Connect again, with another ticket.") from error
 
     def left(self, ticket: Ticket) -> float:
         """Seconds for which it is still good."""
         return ticket.until - self._clock()
 
-    def _place_now(self, ticket: Ticket) -> Position:
-        """Where the orders stand; none of them has taken the ticket back."""
-        if ticket.identity is None:
-            return ticket.place
+    def _as_of_now(self, ticket: Ticket) -> Ticket:
+        """``ticket`` behind all that was ordered since it was given, and which did not take it
+        back."""
+        who = None if ticket.identity is None else ticket.identity.id
         orders, place, is_whole = given_since(self._hub, ticket.place)
-        if not is_whole or any(_takes_back(order, ticket.identity) for order in orders):
+        if not is_whole or any(_is_meant(order, who) for order in orders):
             raise InvalidTicket("The ticket was taken back. Get another one.")
-        return place
+        rooms = [room_of(o.channel) for o in orders if o.channel and o.identity in (None, who)]
+        doubted = dict.fromkeys((*ticket.doubted, *filter(ticket.covers, rooms)))
+        return replace(ticket, place=place, doubted=tuple(doubted))
 
 
-def _takes_back(order: Order, who: Identity) -> bool:
+def _is_meant(order: Order, who: str | None) -> bool:
     is_all = order.channel is None and order.client is None
-    return order.is_final and is_all and order.identity == who.id
+    return order.is_final and is_all and who is not None and order.identity == who

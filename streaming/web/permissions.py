@@ -78,6 +78,11 @@ class Permissions:
         self._public = Patterns(dict.fromkeys(public, True))
         self._failed = float("-inf")
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether the application has an answer of its own."""
+        return self._authorize is not None
+
     # ---- who
 
     def identity(self) -> Identity | None:

@@ -68,15 +68,19 @@ class Renewal:
         if client is None:
             return LEAST
         try:
-            if self._again is not None:
-                self._again(partial(self._check_all, client))
-            self._ticket, text = self._issued.renew(self._keys, self._ticket)
+            self._ticket, text = self._issued.renew(
+                self._keys, self._ticket, partial(self._ask, client)
+            )
         except Failed:
             raise
         except (Forbidden, InvalidTicket) as error:
             raise Revoked(str(error)) from error
         client.hand_ticket({"ticket": text, "seconds": self._ticket.seconds})
         return max(self._ticket.seconds / 2, LEAST)
+
+    def _ask(self, client: Client) -> None:
+        if self._again is not None:
+            self._again(partial(self._check_all, client))
 
     def _check_all(self, client: Client, identity: Identity | None) -> None:
         """Ask for what is named in the ticket, and what is followed by a pattern of it."""

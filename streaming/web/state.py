@@ -133,20 +133,28 @@ class State:
             self.orders.listen()  # who asks this is about to be connected
         if has_request_context():
             ticket = self.take_ticket()
-        if ticket is not None:
-            self._check(action, channel, partial(ticket.check, action))
-            return
-        self._check(
-            action, channel, lambda room: self.permissions.check(action, room, self.identity())
-        )
+
+        def ask(room: str) -> None:
+            if ticket is not None:
+                ticket.check(action, room)
+            if ticket is None or (self.permissions.is_asked and room in ticket.doubted):
+                self.permissions.check(action, room, self.identity())
+
+        self._check(action, channel, ask)
 
     def checks_later(self, identity: Identity | None) -> Callable[[Action, str], None]:
         """``check_allowed`` for the client of this request, who is ``identity``, for as long as it
         is connected. ``authorize`` is asked as if it had made its request again; a ticket says what
         it says."""
-        ticket = taken_ticket()
-        later = self.permissions.later(identity) if ticket is None else ticket.check
-        return lambda action, channel: self._check(action, channel, partial(later, action))
+        ticket, later = taken_ticket(), self.permissions.later(identity)
+
+        def ask(action: Action, room: str) -> None:
+            if ticket is not None:
+                ticket.check(action, room)
+            if ticket is None or (self.permissions.is_asked and room in ticket.doubted):
+                later(action, room)
+
+        return lambda action, channel: self._check(action, channel, partial(ask, action))
 
     def take_ticket(self, *, is_ours: bool = False) -> Ticket | None:
         """The ticket of this request; from now on its client is who that says, and may do what that

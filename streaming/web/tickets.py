@@ -17,7 +17,7 @@ from ..errors import Forbidden, InvalidCursor, InvalidMessage, InvalidTicket
 from ..hub.hub import MAX_CHANNELS
 from ..identity import USERS, Identity
 from ..message import Position
-from ..names import check_pattern
+from ..names import check_channel, check_pattern
 from .permissions import PRIVATE, Action
 
 PREFIX = "st1."
@@ -65,6 +65,8 @@ class Ticket:
     """When the first of those was given that it was renewed from (``time.time``)."""
     place: Position
     """Where in the log the orders stood when it was given: later ones may take it back."""
+    doubted: tuple[str, ...] = ()
+    """Channels whose followers have had to come again since: there it is not enough."""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.channels) <= MAX_CHANNELS:
@@ -94,10 +96,14 @@ class Ticket:
         Raises:
             Forbidden: If it is not.
         """
-        if action not in self.actions or not any(_covers(n, channel) for n in self.channels):
+        if action not in self.actions or not self.covers(channel):
             raise Forbidden(
                 f"You may not {action} here (channel {channel!r:.100}). It is not in your ticket."
             )
+
+    def covers(self, channel: str) -> bool:
+        """Whether it names the channel, or has a pattern of it."""
+        return any(_covers(name, channel) for name in self.channels)
 
 
 def _covers(name: str, channel: str) -> bool:
@@ -126,6 +132,7 @@ def print_ticket(ticket: Ticket, keys: Keys) -> str:
         ticket.until,
         ticket.first,
         str(ticket.place),
+        ticket.doubted,
     ]
     value = PREFIX + base64_encode(json.dumps(said, separators=(",", ":"))).decode()
     text = _signer(keys).sign(value).decode()
@@ -159,7 +166,7 @@ def parse_ticket(text: str, keys: Keys, now: float) -> Ticket:
 
 
 def _ticket(said: Any) -> Ticket:
-    id, channels, actions, who, seconds, is_once, until, first, place = said
+    id, channels, actions, who, seconds, is_once, until, first, place, doubted = said
     return Ticket(
         str(id),
         tuple(channels),
@@ -170,6 +177,7 @@ def _ticket(said: Any) -> Ticket:
         float(until),
         float(first),
         Position.parse(place),
+        tuple(map(check_channel, doubted)),
     )
 
 

@@ -115,6 +115,46 @@ def test_who_was_revoked_is_let_go_of_and_gets_no_other(house: House) -> None:
         assert [event.event for event in client.events()] == ["close"]
 
 
+@pytest.mark.parametrize("whom", [{}, {"identity": "ada"}, {"identity": "eve"}])
+def test_who_has_to_come_again_for_a_channel_is_asked_about_it(
+    house: House, whom: dict[str, str]
+) -> None:
+    """Not half a minute later, when the ticket is renewed."""
+    is_meant = whom.get("identity") != "eve"
+    before = house.ticket("news", "other")
+    with serve(house.app) as site:
+        with site.get(url("news", before)) as client:
+            client.next_event()
+            house.revoke(channel="news", **whom)
+            if is_meant:
+                assert [event.event for event in client.events()] == ["restart"]
+        after, ws = house.ticket("news"), f"/streaming/ws?ticket={before}"
+        for shown, channel, code in (
+            (before, "news", 403 if is_meant else 200),
+            (before, "news:presence", 403 if is_meant else 200),
+            (before, "other", 200),
+            (after, "news", 200),
+        ):
+            with site.get(url(channel, shown)) as client:
+                assert client.status == code, channel
+        with site.json(ws) as socket:
+            kind = "error" if is_meant else "ready"
+            assert socket.ask(type="subscribe", channel="news")["type"] == kind
+            assert socket.ask(type="subscribe", channel="other")["type"] == "ready"
+        house.open = {"news"}
+        with site.get(url("news", before)) as client:
+            assert client.status == 200
+
+
+def test_where_nobody_can_be_asked_about_a_channel_the_ticket_stands() -> None:
+    house = House(authorize=False)
+    with drained(house.app):
+        ticket = house.ticket("private:a")
+        house.revoke(channel="private:a")
+        with house.app.test_client().get(url("private:a", ticket)) as answer:
+            assert answer.status_code == 200
+
+
 def test_who_is_revoked_while_it_comes_is_let_go_of_too(house: House) -> None:
     issued = house.app.extensions["streaming"].issued
     take = issued.take

@@ -26,6 +26,7 @@ TICKET = Ticket(
     until=NOW + 60,
     first=NOW,
     place=Position("n1c0ffee5", 1764167000000),
+    doubted=("room:7",),
 )
 
 
@@ -58,7 +59,7 @@ def signed(said: object, salt: bytes = b"streaming.ticket") -> str:
     return signer.sign(value).decode()
 
 
-GOOD = ["1", ["a"], ["subscribe"], None, 60, False, NOW + 60, NOW, "0-0"]
+GOOD = ["1", ["a"], ["subscribe"], None, 60, False, NOW + 60, NOW, "0-0", []]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,9 @@ GOOD = ["1", ["a"], ["subscribe"], None, 60, False, NOW + 60, NOW, "0-0"]
         signed([*GOOD[:3], ["", ""], *GOOD[4:]]),
         signed([*GOOD[:4], 10**9, *GOOD[5:]]),
         signed([*GOOD[:6], "soon", *GOOD[7:]]),
-        signed([*GOOD[:8], "nowhere"]),
+        signed([*GOOD[:8], "nowhere", []]),
+        signed([*GOOD[:9], ["a b"]]),
+        signed(GOOD[:9]),
     ],
 )
 def test_what_is_no_ticket_is_refused_and_not_said_back(text: str) -> None:
