@@ -70,9 +70,10 @@ def check_url() -> None:
     name = (request.endpoint or "").rpartition(".")[2]
     if name != "static" and request.args and request.method != "OPTIONS":
         state, known = current_state(), PARAMETERS.get(name, ())
-        check_parameters(request, known, state.settings.parameters)
+        own = state.settings.parameters
+        check_parameters(request, known, own)
         if "ticket" in known:
-            state.take_ticket(is_ours=True)
+            state.take_ticket(is_ours="ticket" not in own)
 
 
 def allow_listed(response: Response) -> Response:

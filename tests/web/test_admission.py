@@ -132,6 +132,14 @@ def test_in_a_view_of_ones_own_it_counts_where_check_allowed_asks(house: House) 
         assert answer.status_code == 200  # a parameter of the application's own
 
 
+def test_an_application_may_have_tickets_of_its_own_on_our_addresses() -> None:
+    house = House(STREAMING_PARAMETERS=["ticket"])
+    house.open = {"news"}
+    with drained(house.app):
+        assert [status(house, "news", t) for t in ("4711", "", "st1.x.y")] == [200, 200, 401]
+        assert status(house, "private:a", house.ticket("private:a")) == 200
+
+
 def test_it_is_given_to_the_client_of_the_request_unless_said_otherwise() -> None:
     app = Flask("x")
     app.config["SECRET_KEY"] = "secret"
