@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Flask, request
 
-from streaming import Identity, Sock, Streaming, chat
+from streaming import Connection, Identity, Sock, Streaming, chat
 
 ADA = Identity("ada", "Ada")
 
@@ -21,11 +21,17 @@ class House:
         )
         sock = Sock(app)
         sock.route("/talk", endpoint="talk")(lambda ws: chat(ws, "room"))
+        sock.route("/echo", endpoint="echo")(self.echo)
         app.add_url_rule("/mine/<name>", view_func=self.mine)
         app.add_url_rule("/whoami", view_func=self.whoami)
 
     def authorize(self, action: str, channel: str, identity: Identity | None) -> bool:
         return channel in self.open
+
+    def echo(self, ws: Connection) -> None:
+        self.streaming.check_allowed("subscribe", "news")
+        for message in ws:
+            ws.send(message)
 
     def mine(self, name: str) -> Any:
         self.streaming.check_allowed("subscribe", "news")

@@ -80,7 +80,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
         subscription.close()
         raise
     connection.is_checked = check
-    if taken_ticket() is not None:  # who it is stood there, not in the handshake
+    if (ticket := taken_ticket()) is not None and connection.identity is not ticket.identity:
         state.introduce(connection, state.arrive(request.environ))
     connection.follow(subscription, CHAT)
     connection.on_end(partial(leave, state.presence, room, connection))

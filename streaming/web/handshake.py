@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from functools import partial
 
-from flask import Request, current_app
+from flask import Request, current_app, request
 
 from ..clients import sockets
 from ..clients.life import Life
@@ -19,6 +19,7 @@ from ..errors import ClientGone, HandshakeError, TooManyClients
 from ..settings import Settings
 from ..wire.deflate import Deflate
 from ..wire.handshake import check_handshake, choose_subprotocol
+from .admission import taken_ticket
 from .ahead import take_ahead
 from .origin import check_origin
 from .outcomes import explain
@@ -115,6 +116,8 @@ def _answer(
         except OSError as error:
             state.registry.remove(connection, str(error))
             raise TooManyClients("The server has no file descriptor left. Try again.") from error
+    if taken_ticket() is not None:  # the handler has asked for it since
+        arrival = state.arrive(request.environ)
     if ahead := take_ahead(environ, servers):
         connection.inlet.feed(ahead)
     state.introduce(connection, arrival)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, abort, request
+from websockets.sync.client import connect
 
 from streaming import ConfigurationError, InvalidMessage, Streaming
 from streaming.web.admission import mask
@@ -115,6 +116,17 @@ def test_a_chat_of_ones_own_takes_it(house: House) -> None:
             assert ws.recv() == "You said: hello"
             (row,) = site.registry.snapshot()["clients"]
             assert row["identity"] == "ada"
+
+
+def test_a_websocket_of_ones_own_is_its_holders(house: House) -> None:
+    ticket = house.ticket("news")
+    with serve(house.app) as site, connect(f"{site.ws_url}/echo?ticket={ticket}") as ws:
+        ws.send("hello")
+        assert ws.recv() == "hello"
+        (row,) = site.registry.snapshot()["clients"]
+        assert row["identity"] == "ada"
+        house.revoke(identity="ada")
+        site.wait_empty()
 
 
 def test_in_a_view_of_ones_own_it_counts_where_check_allowed_asks(house: House) -> None:
