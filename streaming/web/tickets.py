@@ -39,6 +39,12 @@ Keys = Sequence[str | bytes]
 
 _SALT = b"streaming.ticket"
 
+_NONE = (
+    *(BadData, ValueError, TypeError, OverflowError, RecursionError),
+    *(InvalidMessage, InvalidCursor),
+)
+"""What reading a text raises that is no ticket; what was signed with our key elsewhere, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -156,7 +162,7 @@ def parse_ticket(text: str, keys: Keys, now: float) -> Ticket:
         try:
             value = _signer(keys).unsign(text)
             ticket = _ticket(json.loads(base64_decode(value[len(PREFIX) :])))
-        except (BadData, ValueError, TypeError, InvalidMessage, InvalidCursor):
+        except _NONE:
             pass
     if ticket is None:
         raise InvalidTicket("The ticket is not one of this application. Get another one.")

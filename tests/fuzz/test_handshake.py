@@ -82,6 +82,18 @@ def test_two_origins_are_equal_only_if_they_look_the_same(one: str, other: str) 
         assert _plain(one) == _plain(other)
 
 
+@given(origins, hosts, st.sampled_from(["http", "https"]))
+def test_an_origin_covers_itself_or_with_a_star_what_is_below_it(
+    page: str, host: str, scheme: str
+) -> None:
+    listed, found = parse_origin(f"{scheme}://{host}"), parse_origin(page)
+    if listed is not None and found is not None and listed.covers(found):
+        assert (listed.scheme, listed.port) == (found.scheme, found.port)
+        if listed != found:
+            assert found.host.endswith(listed.host.removeprefix("*"))
+            assert "*" not in found.host
+
+
 def _plain(text: str) -> str:
     """An origin without what browsers leave out."""
     scheme, _, rest = text.lower().partition("://")
