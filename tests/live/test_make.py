@@ -119,6 +119,6 @@ def test_every_command_of_the_readme_is_there(page: str) -> None:
     named = re.findall(
         r"^(?:    |\| `)make ([\w-]+)", (ROOT / page).read_text("utf-8"), re.MULTILINE
     )
-    assert {"run", "test", "test-versions", "dev", "lint"} == set(named)
+    assert {"run", "test", "test-versions", "soak", "fuzz", "audit", "dev", "lint"} == set(named)
     for name in named:
         assert commands(name)
