@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn, Self
 from .errors import ConfigurationError, InvalidMessage
 from .logs import Retention
 from .names import check_pattern
+from .wire.addresses import Proxies
 from .wire.origins import parse_origin
 
 Policy = Literal["replay", "latest", "disconnect"]
@@ -117,6 +118,10 @@ class Settings:
     """Bytes the kernel keeps for a client that does not take them; None leaves it to the kernel,
     which lets it grow to megabytes."""
 
+    trusted_proxies: Collection[str] = ()
+    """Whose ``X-Forwarded-For`` says where a client is: addresses, networks (``10.0.0.0/8``), and
+    ``unix`` for whoever comes over a Unix socket."""
+
     origins: Collection[str] = ()
     """Origins (``https://example.org``, ``https://*.example.org`` for its sub-domains) besides the
     own host whose pages may open WebSockets and read streams; ``*`` for all, without cookies."""
@@ -202,6 +207,7 @@ class Settings:
         ):
             self._refuse("headers", "a list of names of headers such as ['X-Api-Key']")
         self._check_log()
+        self._check_trusted_proxies()
         self._check_origins()
         self._check_public()
         self._check_policies()
@@ -217,6 +223,18 @@ class Settings:
                 "a log URL: 'memory:', 'sqlite:///streaming.db' (three slashes and a path) or "
                 "'redis://host:6379'",
             )
+
+    def _check_trusted_proxies(self) -> None:
+        wanted = "a list of addresses and networks such as ['127.0.0.1', '10.0.0.0/8', 'unix']"
+        if not isinstance(self.trusted_proxies, list | tuple | set | frozenset):
+            self._refuse("trusted_proxies", wanted)
+        for name in self.trusted_proxies:
+            try:
+                Proxies([name])
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"STREAMING_TRUSTED_PROXIES has {name!r:.100}: {error}. It must be {wanted}."
+                ) from error
 
     def _check_origins(self) -> None:
         wanted = "a list of origins such as ['https://example.org']"

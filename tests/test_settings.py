@@ -154,6 +154,14 @@ def test_a_log_is_a_url_and_nothing_near_one(value: object) -> None:
         assert Settings.from_config({"STREAMING_LOG": url}).log == url
 
 
+@pytest.mark.parametrize("value", ["10.0.0.1", None, ["10.0.0.1/8"], ["0.0.0.0/0"], [7], ["lan"]])
+def test_trusted_proxies_are_a_list_of_networks_and_never_everybody(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"STREAMING_TRUSTED_PROXIES .*'10\.0\.0\.0/8'"):
+        Settings.from_config({"STREAMING_TRUSTED_PROXIES": value})
+    proxies = ("127.0.0.1", "fd00::/8", "unix")
+    assert Settings.from_config({"STREAMING_TRUSTED_PROXIES": proxies}).trusted_proxies == proxies
+
+
 @pytest.mark.parametrize("value", ["token", None, [1], [""], {"token": 1}])
 def test_the_applications_own_parameters_are_a_list_of_names(value: object) -> None:
     with pytest.raises(ConfigurationError, match=r"STREAMING_PARAMETERS is .*'token'"):

@@ -66,7 +66,6 @@ class EventBody:
         self._after = after
         self._history = history
         self._opening = opening
-        self._peer = str(environ.get("REMOTE_ADDR", ""))
         self._arrival = state.arrive(environ)
         self._is_checked = is_checked
         self._sock = sockets.client_socket(environ, settings.send_buffer)
@@ -115,7 +114,12 @@ class EventBody:
         state, sock = self._state, self._sock
         if self._may and sock is not None and sockets.is_direct(sock):
             stream = EventStream(
-                state.registry, state.settings, sock, self._form, peer=self._peer, body=self._unread
+                state.registry,
+                state.settings,
+                sock,
+                self._form,
+                peer=self._arrival.address.text,
+                body=self._unread,
             )
             return self._known(stream)
         return self._request_stream()
@@ -135,7 +139,7 @@ class EventBody:
             self._state.settings,
             self._sock,
             self._form,
-            peer=self._peer,
+            peer=self._arrival.address.text,
             body=self._unread,
         )
         return self._known(stream)
@@ -246,15 +250,15 @@ class PieceBody:
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         self._source = texts(pieces)
         self._first: str | None = ""
+        self._arrival = state.arrive(environ)
         self._client = RequestStream(
             state.registry,
             settings,
             self._sock,
             form,
-            peer=str(environ.get("REMOTE_ADDR", "")),
+            peer=self._arrival.address.text,
             body=unread_body(request),
         )
-        self._arrival = state.arrive(environ)
         state.introduce(self._client, self._arrival)
         if isinstance(pieces, Followed):
             pieces.client = self._client

@@ -77,7 +77,7 @@ def prepare(
         state.registry.deadlines,
         settings,
         sock,
-        peer=request.remote_addr or "",
+        peer=arrival.address.text,
         environ=environ,
         subprotocol=protocol,
         compressor=agreed[0].compressor() if agreed else None,

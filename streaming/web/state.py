@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from ..names import check_channel
 from ..own import Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
+from ..wire.addresses import Address, Proxies
 from .admission import take_ticket, taken_ticket
 from .health import Health
 from .issued import Issued, keys_of
@@ -55,11 +56,13 @@ class State:
     issued: Issued = field(init=False)
     _rechecks: Rechecks = field(init=False)
     health: Health = field(init=False)
+    _proxies: Proxies = field(init=False)
     unheard: Unheard = field(default_factory=Unheard)
 
     def __post_init__(self) -> None:
         self.presence = Presence(self.hub)
         self.health = Health(self.hub.log)
+        self._proxies = Proxies(self.settings.trusted_proxies)
         self._registry = Own(lambda: Registry(self.settings.clients))
         self._runs = Own(self._make_runs)
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
@@ -92,7 +95,13 @@ class State:
         ask = None
         if ticket is not None or self.settings.recheck is not None:
             ask = self.permissions.still(identity, is_proven=ticket is not None)
-        return Arrival(identity, asked, ask, ticket, keys_of(current_app) if ticket else ())
+        keys = keys_of(current_app) if ticket else ()
+        return Arrival(identity, asked, ask, self.address(environ), ticket, keys)
+
+    def address(self, environ: Mapping[str, Any]) -> Address:
+        """Where the client of a request is, as far as that is known."""
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR")
+        return self._proxies.address(str(environ.get("REMOTE_ADDR", "")), forwarded)
 
     def introduce(self, client: Client, arrival: Arrival) -> None:
         """Say to ``client`` who it is; from now on that is asked again, if the settings say so, and
@@ -235,6 +244,7 @@ class Arrival(NamedTuple):
     """When we began to ask who it is and what it may do (``time.monotonic``)."""
     ask: Callable[[Check], None] | None
     """Asks the same again, if that is wanted."""
+    address: Address
     ticket: Ticket | None = None
     """What it has shown."""
     keys: Keys = ()
