@@ -32,6 +32,7 @@ from .errors import (
     TooLarge,
     TooManyClients,
     TooManyRuns,
+    TooMuch,
     UnknownRun,
 )
 from .hub.generation import Generation, current_run
@@ -95,6 +96,7 @@ __all__ = [
     "LogUnavailable",
     "HubClosed",
     "TooManyClients",
+    "TooMuch",
     "Lagged",
     "ConnectionClosed",
 ]

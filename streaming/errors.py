@@ -7,6 +7,8 @@ happened and what to do about it, written for the person who reads it.
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -241,7 +243,26 @@ class TooManyClients(StreamingError):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        return {"Retry-After": "5"}
+        return {"Retry-After": str(random.randint(5, 8))}  # they do not come all at once
+
+
+class TooMuch(StreamingError):
+    """The client's: more than one may have, at once or in a time. Try again in a moment.
+
+    ``wait``: seconds after which there is room again, as far as is known.
+    """
+
+    status = 429
+    close_code = 1013
+    title = "Too much"
+
+    def __init__(self, detail: str, wait: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = math.ceil(wait * random.uniform(1.0, 1.5)) or 1
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after)}
 
 
 class UnknownRun(StreamingError):

@@ -93,6 +93,13 @@ class Settings:
     """Streams and WebSockets that one worker holds; more are answered with 503, or told to come
     back in the stream."""
 
+    clients_per_identity: int | None = 100
+    """How many of them one identity may have."""
+
+    clients_per_address: int | None = 1000
+    """How many of them may come from one address, of IPv6 from one network (/64). Not counted is
+    who may be a proxy that ``trusted_proxies`` does not name: whoever has no public address."""
+
     runs: int = 100
     """Producers of ``Streaming.run`` that one worker has at work at the same time, and as many that
     wait for their turn; more are refused with 503."""
@@ -188,7 +195,8 @@ class Settings:
             self._check(name, int, optional=False)
         for name in ("retention_messages", "retention_size", "retention_channels", "runs"):
             self._check(name, int, optional=False)
-        self._check("clients", int, optional=True)
+        for name in ("clients", "clients_per_identity", "clients_per_address"):
+            self._check(name, int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)
         for name in ("retention_age", "retention_after_end"):

@@ -30,6 +30,7 @@ TRANSLATIONS = {
     "LogUnavailable": (503, 1013),
     "TooManyClients": (503, 1013),
     "TooManyRuns": (503, 1013),
+    "TooMuch": (429, 1013),
     "UnknownRun": (404, 1008),
     "RunStopped": (409, 1011),
     "StreamEnded": (410, 1000),
@@ -88,7 +89,7 @@ def test_a_long_detail_is_cut_for_clients_and_whole_for_the_log() -> None:
 @pytest.mark.parametrize("kind", CLASSES)
 def test_whoever_is_asked_to_come_back_is_told_when(kind: type[StreamingError]) -> None:
     error = kind("why")
-    if error.status == 503 and not isinstance(error, errors.Lagged):
+    if error.status in (429, 503) and not isinstance(error, errors.Lagged):
         assert int(error.headers["Retry-After"]) > 0
     else:
         assert "Retry-After" not in error.headers

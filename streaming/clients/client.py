@@ -13,6 +13,7 @@ from ..errors import ClientGone, Recalled, StreamingError
 from ..identity import USERS, Identity, sign
 from ..settings import Settings
 from . import sockets
+from .budgets import NOBODY
 from .deadlines import Deadlines
 from .outlet import FAREWELL
 
@@ -47,6 +48,7 @@ class Client:
         "_settings",
         "_taken",
         "_waits",
+        "holder",
         "id",
         "identity",
         "is_checked",
@@ -70,6 +72,8 @@ class Client:
         """The client's address, for people to read."""
         self.identity: Identity | None = None
         """Who it is, as the application says; None for a stranger."""
+        self.holder = NOBODY
+        """Whom it counts for; does not change while it is in the registry."""
         self.permit: Callable[[], float] | None = None
         """Asks the application whether it still may be here; raises if not. Returns the seconds
         until it wants to be asked again."""

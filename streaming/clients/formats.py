@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
-from ..errors import HubClosed, StreamEnded, StreamingError
+from ..errors import HubClosed, StreamEnded, StreamingError, TooMuch
 from ..hub.sink import Format
 from ..message import Encoder, Gap, Message, print_place
 from ..wire import frames, ndjson, sse
@@ -210,12 +210,12 @@ def ticket_event(form: EventFormat, ticket: Mapping[str, object]) -> bytes:
 def farewell(form: EventFormat, reason: StreamingError, retry: int) -> bytes:
     """The last event of a stream that ends for ``reason``.
 
-    ``restart`` if that passes (status 503: the server stops, the client was too slow): come back
-    after ``retry`` milliseconds and resume. Otherwise ``close``: do not come back.
+    ``restart`` if that passes (status 503: the server stops, the client was too slow; or it wants
+    too much): come back after ``retry`` milliseconds and resume. Otherwise ``close``: do not.
     """
     if isinstance(reason, StreamEnded):
         return close(form)
-    if reason.status != 503:
+    if reason.status != 503 and not isinstance(reason, TooMuch):
         return close(form, reason.problem())
     problem = {} if isinstance(reason, HubClosed) else reason.problem()
     return form.event("restart", compact(problem), retry=retry)

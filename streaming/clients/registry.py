@@ -7,6 +7,7 @@ import time
 from collections import deque
 
 from ..errors import HubClosed, StreamingError, TooManyClients
+from .budgets import NOBODY, Holder, Places, Refusals
 from .client import Client
 from .deadlines import Deadlines
 from .poller import Poller
@@ -19,31 +20,34 @@ class Registry:
     """Who is connected to this worker, over which transport, since when, and why the last left.
 
     Args:
-        limit: How many clients ``check_space`` lets in; None for any number.
+        places: How many clients there may be; any number by default.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, places: Places | None = None) -> None:
         self.deadlines = Deadlines()
         """When each client has to be looked at."""
         self.poller = Poller()
         """Who of those at rest has said something."""
-        self._limit = limit
+        self.refusals = Refusals()
+        """How often a client was refused something, and why."""
+        self._places = places or Places()
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
 
-    def check_space(self) -> None:
-        """Return if another client may come.
+    def check_space(self, holder: Holder = NOBODY) -> None:
+        """Return if another client of ``holder`` may come.
 
         Raises:
-            TooManyClients: If ``limit`` are here.
+            TooManyClients: If this worker has as many as it takes.
+            TooMuch: If ``holder`` has.
         """
-        if self._limit is not None and len(self._clients) >= self._limit:
-            raise TooManyClients(
-                f"This worker has {len(self._clients)} clients, all that it takes "
-                "(STREAMING_CLIENTS). Try again in a moment."
-            )
+        with self._lock:
+            refusal = self._places.refusal(holder)
+        if refusal is not None:
+            self.refusals.note(*refusal, holder)
+            raise refusal[1]
 
     def check_open(self) -> None:
         """Return if the registry still takes clients.
@@ -59,12 +63,20 @@ class Registry:
 
         Raises:
             HubClosed: If the registry was closed.
-            TooManyClients: If the system has no thread left to look at it.
+            TooManyClients: If this worker has as many as it takes, or the system has no thread left
+                to look at it.
+            TooMuch: If its holder has as many as it may have.
         """
         with self._lock:
             if self._closed is not None:
                 raise self._closed
-            self._clients[client.id] = client
+            refusal = self._places.refusal(client.holder)
+            if refusal is None:
+                self._clients[client.id] = client
+                self._places.take(client.holder)
+        if refusal is not None:
+            self.refusals.note(*refusal, client.holder)
+            raise refusal[1]
         self._watch(client)
 
     def replace(self, before: Client, client: Client) -> None:
@@ -76,10 +88,31 @@ class Registry:
         with self._lock:
             if self._clients.pop(before.id, None) is not None:
                 self._clients[client.id] = client
+                self._places.give_back(before.holder)
+                self._places.take(client.holder)
         self._watch(client)
         before.leave()
         if reason := before.reason or self._closed:
             client.end(reason)
+
+    def count_for(self, client: Client, holder: Holder) -> None:
+        """Count ``client`` for ``holder`` from now on; it is found out late who it is.
+
+        Raises:
+            TooMuch: If ``holder`` has as many as it may have; nothing has changed.
+        """
+        with self._lock:
+            is_here = client.id in self._clients
+            if is_here:
+                self._places.give_back(client.holder)
+            refusal = self._places.refusal(holder) if is_here else None
+            if refusal is None:
+                client.holder = holder
+            if is_here:
+                self._places.take(client.holder)
+        if refusal is not None:
+            self.refusals.note(*refusal, holder)
+            raise refusal[1]
 
     def _watch(self, client: Client) -> None:
         try:
@@ -95,6 +128,7 @@ class Registry:
         client.leave()
         with self._lock:
             if self._clients.pop(client.id, None) is not None:
+                self._places.give_back(client.holder)
                 self._ended.append(
                     {
                         "id": client.id,
@@ -118,10 +152,16 @@ class Registry:
             return tuple(self._clients.values())
 
     def snapshot(self) -> dict[str, list[dict[str, object]]]:
-        """``clients`` and ``ended`` as plain data, for a page or a test."""
+        """``clients``, ``ended`` and ``refused`` as plain data, for a page or a test."""
         with self._lock:
             clients, ended = tuple(self._clients.values()), list(self._ended)
-        return {"clients": [_row(client) for client in clients], "ended": ended}
+        return {
+            "clients": [_row(client) for client in clients],
+            "ended": ended,
+            "refused": [
+                {"reason": reason, "times": times} for reason, times in self.refusals.read().items()
+            ],
+        }
 
     def __len__(self) -> int:
         """How many clients are connected."""

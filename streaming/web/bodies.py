@@ -25,6 +25,7 @@ from ..errors import (
     Revoked,
     StreamingError,
     TooManyClients,
+    TooMuch,
 )
 from ..hub.encodings import LARGE, LargeMessage
 from ..hub.pieces import texts
@@ -66,7 +67,7 @@ class EventBody:
         self._after = after
         self._history = history
         self._opening = opening
-        self._arrival = state.arrive(environ)
+        self._arrival = state.admit(environ)
         self._is_checked = is_checked
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
@@ -250,7 +251,7 @@ class PieceBody:
         self._sock = sockets.client_socket(environ, settings.send_buffer)
         self._source = texts(pieces)
         self._first: str | None = ""
-        self._arrival = state.arrive(environ)
+        self._arrival = state.admit(environ)
         self._client = RequestStream(
             state.registry,
             settings,
@@ -313,7 +314,7 @@ class PieceBody:
             reason = "The end."
             if form and (last := formats.close(form)):
                 yield client.hand(last)
-        except (HubClosed, TooManyClients, ProducerFailed, Recalled, Revoked) as refusal:
+        except (HubClosed, TooManyClients, TooMuch, ProducerFailed, Recalled, Revoked) as refusal:
             reason = refusal
             yield from self._give_up(refusal)
         except ClientGone as gone:

@@ -76,12 +76,12 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
     try:
         connection.send(WELCOME)
+        connection.is_checked = check
+        if (ticket := taken_ticket()) is not None and connection.identity is not ticket.identity:
+            state.introduce(connection, state.arrive(request.environ))
     except BaseException:
         subscription.close()
         raise
-    connection.is_checked = check
-    if (ticket := taken_ticket()) is not None and connection.identity is not ticket.identity:
-        state.introduce(connection, state.arrive(request.environ))
     connection.follow(subscription, CHAT)
     connection.on_end(partial(leave, state.presence, room, connection))
     enter(state.presence, room, connection)

@@ -43,18 +43,18 @@ def prepare(
         Forbidden: If the page's origin is not allowed.
         HubClosed: If the server is about to stop.
         TooManyClients: If this worker has as many as it takes.
+        TooMuch: If its identity or address has as many as it may have.
     """
     environ = request.environ
     answer = check_handshake(
         request.method, environ.get("SERVER_PROTOCOL", ""), dict(request.headers)
     )
     check_origin(request, settings.origins)
-    arrival = state.arrive(environ)
+    arrival = state.admit(environ)
     protocol = choose_subprotocol(request.headers.get("Sec-WebSocket-Protocol"), subprotocols)
     if must_agree and protocol is None:
         raise HandshakeError(f"Ask for the subprotocol {' or '.join(map(repr, subprotocols))}.")
     state.registry.check_open()
-    state.registry.check_space()
     sock = client_socket(environ, None)
     if sock is None:
         raise HandshakeError(
@@ -86,7 +86,7 @@ def prepare(
             _answer, state, settings, arrival, "\r\n".join([*head, "", ""]).encode("latin-1")
         ),
     )
-    connection.identity = arrival.identity
+    connection.identity, connection.holder = arrival.identity, arrival.holder
     return Life(
         connection,
         state.registry,
@@ -105,9 +105,9 @@ def _answer(
         HubClosed: If the server is about to stop.
         TooManyClients: If this worker has as many as it takes, or the system has no thread or no
             file descriptor left.
+        TooMuch: If its identity or address has as many as it may have.
     """
     environ, line = connection.environ, connection.line
-    state.registry.check_space()  # others have come since
     state.registry.add(connection)  # until here, and if it fails, the server can answer
     servers = client_socket(environ, settings.send_buffer) or line.sock
     if not isinstance(servers, ssl.SSLSocket):

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from flask import Request, Response, current_app, request
 
 from ..clients.formats import SSE, farewell
-from ..errors import HubClosed, LogUnavailable, StreamingError, TooManyClients
+from ..errors import HubClosed, LogUnavailable, StreamingError, TooManyClients, TooMuch
 from ..wire.compact import compact
 from .responses import HEADERS, choose_format
 
-PASSING = (TooManyClients, HubClosed, LogUnavailable)
+PASSING = (TooManyClients, TooMuch, HubClosed, LogUnavailable)
 """What is over in a moment: the client should come back."""
 
 

@@ -63,11 +63,11 @@ def event_stream(
         InvalidRequest: If there are no channels or too many.
         InvalidCursor: If ``after`` cannot be read.
         TooManyClients: If this worker has as many as it takes.
+        TooMuch: If this client's identity or address has as many as it may have.
     """
     names = check_channels(channels)
     if after is not None:
         Cursor.parse(after)
-    state.registry.check_space()
     form = form or choose_format(request) or SSE
     body = EventBody(request, state, form, names, after, history, opening, is_checked)
     response = StreamResponse(body, form.mimetype)
@@ -98,10 +98,10 @@ def stream_response(
 
     Raises:
         TooManyClients: If this worker has as many as it takes.
+        TooMuch: If this client's identity or address has as many as it may have.
         TypeError: If ``pieces`` is no iterable of text or bytes.
     """
     check_pieces(pieces)
-    state.registry.check_space()
     body = PieceBody(request, state, pieces, every, form, raises_errors())
     return StreamResponse(body, form.mimetype if form else "text/plain")
 

@@ -11,6 +11,7 @@ from weakref import WeakSet, ref
 
 from flask import Flask, current_app, has_request_context, request
 
+from ..clients.budgets import Holder, Places
 from ..clients.client import Client
 from ..clients.registry import Registry
 from ..clients.upstreams import hang_up
@@ -63,7 +64,7 @@ class State:
         self.presence = Presence(self.hub)
         self.health = Health(self.hub.log)
         self._proxies = Proxies(self.settings.trusted_proxies)
-        self._registry = Own(lambda: Registry(self.settings.clients))
+        self._registry = Own(lambda: Registry(_places(self.settings)))
         self._runs = Own(self._make_runs)
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
         self.issued = Issued(self.hub)
@@ -98,6 +99,18 @@ class State:
         keys = keys_of(current_app) if ticket else ()
         return Arrival(identity, asked, ask, self.address(environ), ticket, keys)
 
+    def admit(self, environ: dict[str, Any]) -> Arrival:
+        """``arrive``, if there is room for another client.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+            TooManyClients: If this worker has as many as it takes.
+            TooMuch: If this client's identity or address has as many as it may have.
+        """
+        arrival = self.arrive(environ)
+        self.registry.check_space(arrival.holder)
+        return arrival
+
     def address(self, environ: Mapping[str, Any]) -> Address:
         """Where the client of a request is, as far as that is known."""
         forwarded = environ.get("HTTP_X_FORWARDED_FOR")
@@ -105,8 +118,16 @@ class State:
 
     def introduce(self, client: Client, arrival: Arrival) -> None:
         """Say to ``client`` who it is; from now on that is asked again, if the settings say so, and
-        its ticket is renewed, if it came with one."""
-        client.identity, ask, ticket = arrival.identity, arrival.ask, arrival.ticket
+        its ticket is renewed, if it came with one.
+
+        Raises:
+            TooMuch: If it is in the list, and is somebody else now who has as many connections as
+                it may have.
+        """
+        if client.holder != arrival.holder:
+            self.registry.count_for(client, arrival.holder)
+        client.identity = arrival.identity
+        ask, ticket = arrival.ask, arrival.ticket
         check = self.permissions.check
         if ticket is not None:
             renewal = Renewal(self.issued, arrival.keys, ticket, client, ask, check)
@@ -250,6 +271,12 @@ class Arrival(NamedTuple):
     keys: Keys = ()
     """Signs what that is renewed with."""
 
+    @property
+    def holder(self) -> Holder:
+        """Whom it counts for."""
+        who = self.identity.id if self.identity is not None else None
+        return Holder(who, self.address.group, self.address.is_own)
+
 
 def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], every: float) -> float:
     """Ask the application about a client; see ``Client.permit``."""
@@ -262,6 +289,10 @@ def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], eve
 
     ask(check_followed)
     return every
+
+
+def _places(settings: Settings) -> Places:
+    return Places(settings.clients, settings.clients_per_identity, settings.clients_per_address)
 
 
 def _obey(order: Order, client: Client) -> None:

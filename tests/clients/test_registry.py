@@ -6,6 +6,7 @@ from unittest import mock
 
 import pytest
 
+from streaming.clients.budgets import Places
 from streaming.clients.client import Client
 from streaming.clients.registry import REMEMBERED, Registry
 from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
@@ -75,6 +76,7 @@ def test_a_client_is_there_until_it_is_removed_and_then_remembered() -> None:
                 }
             ],
             "ended": [],
+            "refused": [],
         }
     finally:
         registry.remove(client, ClientGone("The client left."))
@@ -112,7 +114,7 @@ def test_only_the_last_endings_are_remembered() -> None:
 
 
 def test_there_is_space_for_as_many_as_are_allowed() -> None:
-    registry, clients = Registry(limit=2), []
+    registry, clients = Registry(Places(2)), []
     for _ in range(2):
         registry.check_space()
         clients.append(FakeClient(registry))

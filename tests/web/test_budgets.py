@@ -1,9 +1,13 @@
 """What one may do at once and in a time: whom it counts for, and how more of it is refused."""
 
+import pytest
+from flask import Flask, abort, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from streaming import stream
-from tests.sites import Site, make_app, serve
+from streaming import Connection, Sock, Streaming, stream
+from streaming.errors import Revoked
+from tests.live.raw_websocket import handshake
+from tests.sites import WAYS, Site, Way, make_app, serve, wait_until
 
 EVENTS = "/streaming/events?channel=a"
 BEHIND = {"X-Forwarded-For": "1.1.1.1, 198.51.100.7"}
@@ -35,3 +39,126 @@ def test_the_word_of_a_proxy_that_nobody_named_does_not_count_but_proxy_fix_does
     both = make_app(trusted_proxies=["127.0.0.1"])
     with serve(both, wrap=ProxyFix) as site, site.json(headers=BEHIND):
         assert peers(site) == ["198.51.100.7"]
+
+
+# how many connections one may have
+
+
+def answer_of(site: Site, path: str, address: str, **headers: str) -> tuple[int, str, str]:
+    """Status, type and text of an answer that ends."""
+    with site.get(path, headers={"X-Forwarded-For": address, **headers}) as client:
+        return client.status, client.headers["content-type"], client.read_all().decode()
+
+
+def counted(**settings: object) -> Flask:
+    """An application behind a proxy that it knows, which says who is who."""
+    app = Flask("counted")
+    app.config["STREAMING_TRUSTED_PROXIES"] = ["127.0.0.1"]
+    app.config.update({f"STREAMING_{name.upper()}": value for name, value in settings.items()})
+    Streaming(app, authorize=lambda *_: True, identify=lambda: request.headers.get("X-User"))
+    app.add_url_rule("/answer", view_func=lambda: stream(iter(["a", "b"]), every=60))
+    Sock(app).route("/echo", endpoint="echo")(lambda ws: ws.send)
+    return app
+
+
+LINES = "application/x-ndjson"
+ONE, OTHER = "198.51.100.1", "198.51.100.2"
+
+
+def test_who_has_all_connections_it_may_have_is_refused_in_the_words_of_each_transport() -> None:
+    with serve(counted(clients_per_address=1)) as site:
+        with site.get(EVENTS, headers={"X-Forwarded-For": ONE}) as first:
+            assert first.next_event()
+            for path, accept in ((EVENTS, LINES), ("/answer", "text/plain")):
+                status, kind, text = answer_of(site, path, ONE, Accept=accept)
+                assert (status, kind) == (429, "application/problem+json")
+                assert "STREAMING_CLIENTS_PER_ADDRESS" in text
+            status, _, text = answer_of(site, EVENTS, ONE)
+            assert (status, text.count("event: restart")) == (200, 1)
+            assert int(text.partition("retry: ")[2].split()[0]) >= 2500
+            for path in ("/streaming/ws", "/echo"):
+                head = handshake(site, path, X_Forwarded_For=ONE)  # type: ignore[arg-type]
+                status, headers, _ = site.raw(head)
+                assert status == 429
+                assert int(headers["retry-after"]) >= 5
+            with site.get(EVENTS, headers={"X-Forwarded-For": OTHER}) as other:
+                assert other.next_event()
+            refused = site.registry.snapshot()["refused"]
+            assert refused == [{"reason": "clients_per_address", "times": 5}]
+        site.wait_empty()
+        with site.json(headers={"X-Forwarded-For": ONE}) as again:
+            assert again.ask(type="subscribe", channel="a")["type"] == "ready"
+
+
+def test_an_identity_has_its_own_number_wherever_it_comes_from() -> None:
+    with serve(counted(clients_per_identity=1)) as site:
+        with site.json(headers={"X-Forwarded-For": ONE, "X-User": "ada"}):
+            who = {"Accept": LINES, "X-User": "ada"}
+            assert answer_of(site, EVENTS, OTHER, **who)[0] == 429
+            with site.get(EVENTS, headers={"X-Forwarded-For": ONE, "X-User": "bob"}) as bob:
+                assert bob.next_event()
+        site.wait_empty()
+        with site.json(headers={"X-User": "ada"}) as ada:
+            assert ada.ask(type="subscribe", channel="a")["type"] == "ready"
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_connection_counts_until_its_end_whatever_that_is(way: Way) -> None:
+    app = counted(clients_per_address=1, clients_per_identity=1, **dict(way.settings))
+    who = {"X-Forwarded-For": ONE, "X-User": "ada"}
+
+    def abort_at_once(ws: Connection) -> None:
+        abort(403)
+
+    def fail_when_open(ws: Connection) -> None:
+        ws.send("hi")
+        raise LookupError("the handler's own")
+
+    sock = Sock(app)
+    sock.route("/abort", endpoint="abort")(abort_at_once)
+    sock.route("/fail", endpoint="fail")(fail_when_open)
+    app.add_url_rule("/broken", "broken", lambda: stream(map(int, ["x"])))  # type: ignore[arg-type]
+    with serve(app, way=way, expect_errors=True) as site:
+
+        def is_free() -> bool:
+            places = site.registry._places
+            return (places.taken, places._counts) == (0, {})
+
+        for path in (EVENTS, "/answer"):
+            for end in ("leaves", "resets", "is ended"):
+                with site.get(path, headers=who) as client:
+                    assert client.read(1)
+                    assert site.registry._places._counts
+                    if end == "is ended":
+                        for each in site.registry.clients():
+                            each.end(Revoked("Go."))
+                        client.read_all()
+                    elif end == "resets":
+                        client.reset()
+                wait_until(is_free, f"{path} is over: it {end}")
+            with site.get(path, method="HEAD", headers=who):
+                pass
+        with site.get("/broken", headers=who) as client:
+            client.read_all()
+        wait_until(is_free, "an answer has failed")
+        if way.version == "1.1" and not way.tls:
+            for path in ("/echo", "/fail"):
+                with site.chat(path, header=who) as ws:
+                    if path == "/fail":
+                        assert ws.recv() == "hi"
+                    assert site.registry._places._counts or path == "/fail"
+                wait_until(is_free, f"{path} is over")
+            refused = handshake(site, "/abort", X_Forwarded_For=ONE, X_User="ada")  # type: ignore[arg-type]
+            assert site.raw(refused)[0] == 403
+            wait_until(is_free, "a refused handshake")
+        assert site.registry.refusals.read() == {}
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-Forwarded-For": ONE}])
+def test_behind_a_proxy_that_nobody_named_all_the_world_is_not_one_client(
+    headers: dict[str, str],
+) -> None:
+    with serve(make_app(clients_per_address=1)) as site, site.json(headers=headers) as first:
+        assert first.ask(type="subscribe", channel="a")["type"] == "ready"
+        with site.json(headers=headers) as second:
+            assert second.ask(type="subscribe", channel="a")["type"] == "ready"

@@ -78,7 +78,7 @@ def test_what_flask_takes_from_a_view_is_the_answer_until_the_101(
 ) -> None:
     with serve(app_of(lambda ws: make())) as site:
         assert answer(site)[0] == status
-        assert site.registry.snapshot() == {"clients": [], "ended": []}
+        assert site.registry.snapshot() == {"clients": [], "ended": [], "refused": []}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from httpx_sse import connect_sse
 
 from streaming import NDJSON, SSE, Forbidden, StreamingError, stream
 from streaming.clients.formats import EventFormat
-from streaming.errors import TooManyClients
+from streaming.errors import TooManyRuns
 from streaming.message import Position
 from streaming.web import responses
 from streaming.web.origin import allow_origin
@@ -679,7 +679,7 @@ REFUSALS: list[tuple[Callable[[], Iterator[str]], int, str | None, bool]] = [
     (lambda: abort_with(403), 403, None, False),
     (lambda: fail_with(Own("Wait for it.")), 409, None, False),
     (lambda: fail_with(Forbidden("Not you.")), 403, None, False),
-    (lambda: fail_with(TooManyClients("Later.")), 503, "5", False),
+    (lambda: fail_with(TooManyRuns("Later.")), 503, "5", False),
 ]
 
 
