@@ -100,6 +100,11 @@ class Settings:
     """How many of them may come from one address, of IPv6 from one network (/64). Not counted is
     who may be a proxy that ``trusted_proxies`` does not name: whoever has no public address."""
 
+    commands: float | None = 100.0
+    """What a client may ask for in a second: frames of ``streaming.v1.json``, messages of ``chat``;
+    ten seconds' worth at once. Ten times as much over all connections of an identity, or of the
+    strangers at one address, and with what they publish over HTTP."""
+
     runs: int = 100
     """Producers of ``Streaming.run`` that one worker has at work at the same time, and as many that
     wait for their turn; more are refused with 503."""
@@ -203,6 +208,7 @@ class Settings:
             self._check(name, (int, float), optional=True)
         for name in ("heartbeat", "pong_timeout", "send_timeout", "lifetime", "recheck"):
             self._check(name, (int, float), optional=True)
+        self._check("commands", (int, float), optional=True, unit="number")
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "True or False, not a text or a number")
@@ -288,8 +294,16 @@ class Settings:
                 if better := _better(value, kind, optional=kind is not int):
                     self._refuse_of("retentions", name, {key: value}, f"{better} for {key!r}")
 
-    def _check(self, name: str, kind: Any, *, optional: bool, most: int | None = None) -> None:
-        if wanted := _better(getattr(self, name), kind, optional=optional, most=most):
+    def _check(
+        self,
+        name: str,
+        kind: Any,
+        *,
+        optional: bool,
+        most: int | None = None,
+        unit: str = "number of seconds",
+    ) -> None:
+        if wanted := _better(getattr(self, name), kind, optional=optional, most=most, unit=unit):
             self._refuse(name, wanted)
 
     @staticmethod
@@ -303,11 +317,18 @@ class Settings:
         raise ConfigurationError(f"STREAMING_{name.upper()} is {value:.100}; it must be {wanted}.")
 
 
-def _better(value: object, kind: Any, *, optional: bool, most: int | None = None) -> str:
+def _better(
+    value: object,
+    kind: Any,
+    *,
+    optional: bool,
+    most: int | None = None,
+    unit: str = "number of seconds",
+) -> str:
     """What would be right in place of a number; nothing if this one is."""
     if value is None and optional:
         return ""
-    what, bound = ("whole number", 2**53) if kind is int else ("number of seconds", 10**9)
+    what, bound = ("whole number", 2**53) if kind is int else (unit, 10**9)
     bound = most or bound
     if not isinstance(value, bool) and isinstance(value, kind) and 0 < value <= bound:
         return ""

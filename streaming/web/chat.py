@@ -6,6 +6,7 @@ from functools import partial
 
 from flask import request
 
+from ..clients.commands import Allowance
 from ..clients.formats import FrameFormat
 from ..clients.life import Bare, Take
 from ..clients.websocket import Connection
@@ -58,7 +59,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
     others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
-    return.
+    return. Who sends more than ``STREAMING_COMMANDS`` allows is ended with 1013.
 
     Raises:
         StreamingError: What ends the connection: a room that is none or is not for this client, a
@@ -86,7 +87,11 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     connection.on_end(partial(leave, state.presence, room, connection))
     enter(state.presence, room, connection)
 
+    allowance = Allowance(state.commands, connection.holder)
+
     def take(data: str | bytes) -> None:
+        if (refusal := allowance.ask()) is not None:
+            raise refusal
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
         connection.owe(state.hub.publish(room, text, sender=connection.sender))
 

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..clients.commands import Allowance
 from ..clients.formats import FrameFormat
 from ..clients.life import Bare, Take
 from ..clients.websocket import Connection
-from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError
+from ..errors import HubClosed, InvalidRequest, ProtocolError, StreamingError, TooMuch
 from ..hub.hub import MAX_CHANNELS
 from ..hub.presence import presence_channel
 from ..message import Cursor, Gap, Message
@@ -91,6 +92,7 @@ class _Conversation:
         self._state = state
         self._check_allowed = state.checks_later(connection.identity)
         self._rooms: tuple[str, ...] = ()
+        self._allowance = Allowance(state.commands, connection.holder)
 
     def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
         if request is not None and "ref" in request:
@@ -101,7 +103,10 @@ class _Conversation:
         """Follow one frame, or say what is wrong with it."""
         request: Mapping[str, Any] = {}
         try:
+            refusal = self._allowance.ask()
             request = _parse(data)
+            if refusal is not None:
+                raise refusal
             verb = _VERBS.get(request["type"])
             if verb is None:
                 raise InvalidRequest(
@@ -115,7 +120,10 @@ class _Conversation:
                 raise
             if error.status >= 500:
                 _log.warning("%s: %s", error.title, error)
-            self.send({**error.problem(), "type": "error"}, request)
+            said = {**error.problem(), "type": "error"}
+            if isinstance(error, TooMuch):
+                said["retry_after"] = error.retry_after
+            self.send(said, request)
 
     def _subscribe(self, request: Mapping[str, Any]) -> None:
         channel, line = check_channel(_text(request, "channel")), self._connection.line

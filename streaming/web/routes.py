@@ -103,6 +103,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     """``POST /channels/<channel>``: publish one message."""
     state = current_state()
     state.check_allowed("publish", channel)
+    state.check_command(request.environ)
     look_at_publish(request.environ, state)
     most = 6 * state.settings.message_size + 4096  # "\u0041" is one byte
     body = read_json(request, most, parse=parse_sparse_object)
@@ -124,6 +125,7 @@ def presence(room: str) -> Response:
     """``GET /presence/<room>``: who is in a room, over all workers; the page after ``?after=``."""
     state = current_state()
     presence_channel(room)  # checks the name
+    state.check_command(request.environ)
     state.check_allowed("subscribe", room)
     page = state.presence.roster(room).page(request.args.get("after"))
     text = f'{{"room":"{room}",{page}}}'

@@ -13,6 +13,7 @@ from flask import Flask, current_app, has_request_context, request
 
 from ..clients.budgets import Holder, Places
 from ..clients.client import Client
+from ..clients.commands import Commands
 from ..clients.registry import Registry
 from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
@@ -53,6 +54,7 @@ class State:
     presence: Presence = field(init=False)
     _registry: Own[Registry] = field(init=False)
     _runs: Own[Runs] = field(init=False)
+    _commands: Own[Commands] = field(init=False)
     orders: Orders = field(init=False)
     issued: Issued = field(init=False)
     _rechecks: Rechecks = field(init=False)
@@ -66,6 +68,7 @@ class State:
         self._proxies = Proxies(self.settings.trusted_proxies)
         self._registry = Own(lambda: Registry(_places(self.settings)))
         self._runs = Own(self._make_runs)
+        self._commands = Own(lambda: Commands(self.settings.commands, self.registry.refusals))
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
@@ -83,6 +86,20 @@ class State:
     def runs(self) -> Runs:
         """The answers of the log, and those that this process makes."""
         return self._runs()
+
+    @property
+    def commands(self) -> Commands:
+        """What clients of this process may ask in a time."""
+        return self._commands()
+
+    def check_command(self, environ: Mapping[str, Any]) -> None:
+        """Count what the client of this request asks for, and return.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+            TooMuch: If it was one too many.
+        """
+        self.commands.check(_holder(self.identity(), self.address(environ)))
 
     def arrive(self, environ: dict[str, Any]) -> Arrival:
         """Note who is about to be connected, in its request; see ``welcome``.
@@ -274,8 +291,12 @@ class Arrival(NamedTuple):
     @property
     def holder(self) -> Holder:
         """Whom it counts for."""
-        who = self.identity.id if self.identity is not None else None
-        return Holder(who, self.address.group, self.address.is_own)
+        return _holder(self.identity, self.address)
+
+
+def _holder(identity: Identity | None, address: Address) -> Holder:
+    who = identity.id if identity is not None else None
+    return Holder(who, address.group, address.is_own)
 
 
 def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], every: float) -> float:

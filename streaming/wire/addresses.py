@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -13,6 +14,9 @@ from ipaddress import (
     ip_network,
 )
 from typing import NamedTuple
+
+LONGEST = 60
+"""Characters of the longest address that is read: of IPv6 45, and the name of an interface."""
 
 UNIX = "unix"
 """What stands for whoever comes over a Unix socket."""
@@ -93,6 +97,11 @@ def _read(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    return _parse_short(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(1000)
+def _parse_short(text: str) -> IPv4Address | IPv6Address | None:
     try:
         found = ip_address(text.partition("%")[0])
     except ValueError:

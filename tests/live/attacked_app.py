@@ -51,5 +51,6 @@ def condition() -> dict[str, object]:
         "pid": os.getpid(),
         "clients": len(rows["clients"]),
         "ended": [row["reason"] for row in rows["ended"]],
+        "refused": rows["refused"],
         "descriptors": len(os.listdir("/proc/self/fd")),
     }

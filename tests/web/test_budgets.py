@@ -1,12 +1,18 @@
 """What one may do at once and in a time: whom it counts for, and how more of it is refused."""
 
+import json
+import socket
+
 import pytest
+import websocket
 from flask import Flask, abort, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from streaming import Connection, Sock, Streaming, stream
+from streaming import Connection, Sock, Streaming, chat, stream
 from streaming.errors import Revoked
-from tests.live.raw_websocket import handshake
+from streaming.web.chat import WELCOME
+from tests.live.clients import RawClient
+from tests.live.raw_websocket import TEXT, RawWebSocket, handshake
 from tests.sites import WAYS, Site, Way, make_app, serve, wait_until
 
 EVENTS = "/streaming/events?channel=a"
@@ -154,6 +160,30 @@ def test_a_connection_counts_until_its_end_whatever_that_is(way: Way) -> None:
         assert site.registry.refusals.read() == {}
 
 
+def test_who_shows_a_ticket_in_a_chat_counts_for_whom_that_names() -> None:
+    app = counted(clients=2, clients_per_identity=1, clients_per_address=1)
+    app.secret_key = "secret"
+    Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "room"))
+    with app.test_request_context():
+        ticket = Streaming().ticket("room", actions=["subscribe", "publish"], identity="ada")
+    with serve(app) as site:
+        places = site.registry._places
+        with site.chat(f"/chat?ticket={ticket}", header={"X-Forwarded-For": ONE}) as ws:
+            ws.send("hello")
+            assert [ws.recv(), ws.recv()] == [WELCOME, "You said: hello"]
+            assert places._counts == {("identity", "ada"): 1, ("address", ONE): 1}
+            connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            path = f"/chat?ticket={ticket}"
+            connection.sendall(handshake(site, path, X_Forwarded_For=OTHER))  # type: ignore[arg-type]
+            with RawWebSocket.on(connection) as other:
+                assert other.read_close().close_code == 1013
+            wait_until(lambda: len(site.registry) == 1, "the other is gone")
+            assert places._counts == {("identity", "ada"): 1, ("address", ONE): 1}
+        site.wait_empty()
+        assert (places.taken, places._counts) == (0, {})
+        assert site.registry.refusals.read() == {"clients_per_identity": 1}
+
+
 @pytest.mark.parametrize("headers", [{}, {"X-Forwarded-For": ONE}])
 def test_behind_a_proxy_that_nobody_named_all_the_world_is_not_one_client(
     headers: dict[str, str],
@@ -162,3 +192,77 @@ def test_behind_a_proxy_that_nobody_named_all_the_world_is_not_one_client(
         assert first.ask(type="subscribe", channel="a")["type"] == "ready"
         with site.json(headers=headers) as second:
             assert second.ask(type="subscribe", channel="a")["type"] == "ready"
+
+
+# how much one may ask in a time
+
+PUBLISH = "/streaming/channels/a"
+
+
+def publish(site: Site, address: str, **headers: str) -> RawClient:
+    body = json.dumps({"data": "x"}).encode()
+    headers = {"Content-Type": "application/json", "X-Forwarded-For": address, **headers}
+    return site.get(PUBLISH, method="POST", headers=headers, body=body)
+
+
+def test_commands_beyond_the_limit_are_answered_with_an_error_and_then_the_connection_ends() -> (
+    None
+):
+    with serve(counted(commands=0.5)) as site:
+        with site.json(headers={"X-Forwarded-For": ONE}) as ws:
+            kinds = ["publish", "subscribe", "unsubscribe", "join", "leave", "nonsense"]
+            for n in range(5):
+                frame = ws.ask(type=kinds[n], channel="a", data="x", ref=n)
+                while frame.get("ref") != n:
+                    frame = ws.recv()
+                assert frame.get("status") != 429
+            frame = ws.ask(type="publish", channel="a", data="lost", ref="too much")
+            assert (frame["type"], frame["status"], frame["ref"]) == ("error", 429, "too much")
+            assert frame["retry_after"] >= 1
+            ws.send(type="publish", channel="a", data="lost")
+            frames = iter(lambda: ws.socket.recv_data(), None)
+            closing = next(data for code, data in frames if code == websocket.ABNF.OPCODE_CLOSE)
+            assert closing[:2] == (1008).to_bytes(2, "big")
+        with site.json(headers={"X-Forwarded-For": OTHER}) as other:
+            assert other.ask(type="publish", channel="a", data="x")["type"] == "ack"
+        assert site.state.hub.log.tail("a").offset == 2
+        assert site.registry.refusals.read() == {"commands": 2}
+
+
+def test_publishing_over_http_is_refused_beyond_what_an_identity_or_an_address_may() -> None:
+    with serve(counted(commands=0.02)) as site:  # over all connections two at once
+        for address, who in ((ONE, {}), (ONE, {"X-User": "ada"}), (OTHER, {})):
+            for _ in range(2):
+                with publish(site, address, **who) as client:
+                    assert client.status == 201
+            with publish(site, address, **who) as client:
+                assert client.status == 429
+                assert int(client.headers["retry-after"]) >= 5
+                assert client.json()["title"] == "Too much"
+            with site.get("/streaming/presence/a", headers={"X-Forwarded-For": address, **who}) as (
+                client
+            ):
+                assert client.status == 429
+
+
+def test_a_chat_that_is_flooded_ends_for_the_flooder_alone() -> None:
+    app = counted(commands=0.5)
+    Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "room"))
+    with serve(app) as site, site.chat("/chat", header={"X-Forwarded-For": OTHER}) as other:
+        connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        connection.sendall(handshake(site, "/chat", X_Forwarded_For=ONE))  # type: ignore[arg-type]
+        with RawWebSocket.on(connection) as flooder:
+            for _ in range(6):
+                flooder.send(TEXT, b"x")
+            assert flooder.read_close().close_code == 1013
+        assert other.recv() == "Welcome to the WebSocket server!"
+        for _ in range(5):
+            assert other.recv() == "Other client said: x"
+        other.send("still here")
+        assert other.recv() == "You said: still here"
+
+
+def test_a_program_of_this_machine_floods_as_it_likes() -> None:
+    with serve(make_app(commands=0.5)) as site, site.json() as ws:
+        for n in range(50):
+            assert ws.ask(type="publish", channel="a", data="x", ref=n)["type"] == "ack"

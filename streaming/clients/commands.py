@@ -1,0 +1,113 @@
+"""How much one may ask of us in a time: over one connection, and over all that it has together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..errors import ProtocolError, TooMuch
+from .budgets import Holder, Refusals
+from .rates import Buckets, Rate, take
+
+AHEAD = 10.0
+"""Seconds for which commands may come at once."""
+
+TOGETHER = 10
+"""How many times as much as a connection an identity may have, or the strangers of an address."""
+
+PATIENCE = 0.1
+"""For which part of the allowed number a client is told that it was too much; then it is cut."""
+
+
+class Commands:
+    """What all may ask. From any thread.
+
+    Args:
+        a_second: How many commands a connection may send; None for any number.
+        refusals: Where is counted what was refused.
+    """
+
+    def __init__(
+        self,
+        a_second: float | None,
+        refusals: Refusals,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rate = None if a_second is None else Rate(a_second, AHEAD)
+        self.clock = clock
+        self._refusals = refusals
+        self._together: Buckets | None = None
+        if a_second is not None:
+            self._together = Buckets(Rate(a_second * TOGETHER, AHEAD), clock=clock)
+
+    def check(self, holder: Holder) -> None:
+        """Count a command of ``holder`` that came over no connection of ours, and return.
+
+        Raises:
+            TooMuch: If it was one too many.
+        """
+        if wait := self.wait(holder):
+            raise self.refuse(wait, holder)
+
+    def wait(self, holder: Holder) -> float:
+        """Count a command among all of ``holder``; 0, or the seconds until there is room for it.
+
+        Who cannot be told from others is not counted.
+        """
+        kind, name = "identity", holder.identity
+        if name is None:
+            kind, name = "address", holder.address
+        if name is None or self._together is None:
+            return 0.0
+        return self._together.take((kind, name))
+
+    def refuse(self, wait: float, holder: Holder) -> TooMuch:
+        """Note that a command is refused, and return the error."""
+        most = self.rate.a_second if self.rate else 0.0
+        error = TooMuch(
+            f"More than {most:g} commands a second, or {TOGETHER * most:g} over all connections of "
+            "one identity or address (STREAMING_COMMANDS). Slow down.",
+            wait,
+        )
+        self._refusals.note("commands", error, holder)
+        return error
+
+
+class Allowance:
+    """What one connection may ask. For one thread at a time.
+
+    Args:
+        commands: What all may ask.
+        holder: Whose it is. A program of this machine alone has no number of its own.
+    """
+
+    __slots__ = ("_commands", "_full_at", "_holder", "_patient_at")
+
+    def __init__(self, commands: Commands, holder: Holder) -> None:
+        self._commands = commands
+        self._holder = holder
+        self._full_at = self._patient_at = 0.0
+
+    def ask(self) -> TooMuch | None:
+        """Count a command; the error to answer with, if it was one too many.
+
+        Raises:
+            ProtocolError: If its client goes on although it was told so (1008).
+        """
+        commands = self._commands
+        rate = commands.rate
+        if rate is None:
+            return None
+        wait = 0.0
+        if not self._holder.is_own:
+            self._full_at, wait = take(self._full_at, commands.clock(), rate)
+        wait = wait or commands.wait(self._holder)
+        if not wait:
+            return None
+        error = commands.refuse(wait, self._holder)
+        patience = Rate(rate.a_second * PATIENCE, AHEAD)
+        self._patient_at, over = take(self._patient_at, commands.clock(), patience)
+        if over:
+            raise ProtocolError("Too many commands, although it was said.", 1008)
+        return error
