@@ -29,6 +29,14 @@ class Holder(NamedTuple):
     is_own: bool = False
     """Whether it is a program of this machine, for which no proxy speaks."""
 
+    @property
+    def key(self) -> tuple[str, str] | None:
+        """Who counts for what is done in a time: an identity, or the strangers of an address. None
+        where nobody can tell."""
+        if self.identity is not None:
+            return "identity", self.identity
+        return None if self.address is None else ("address", self.address)
+
 
 NOBODY = Holder()
 

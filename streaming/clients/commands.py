@@ -55,12 +55,8 @@ class Commands:
 
         Who cannot be told from others is not counted.
         """
-        kind, name = "identity", holder.identity
-        if name is None:
-            kind, name = "address", holder.address
-        if name is None or self._together is None:
-            return 0.0
-        return self._together.take((kind, name))
+        key = holder.key
+        return 0.0 if key is None or self._together is None else self._together.take(key)
 
     def refuse(self, wait: float, holder: Holder) -> TooMuch:
         """Note that a command is refused, and return the error."""

@@ -68,6 +68,20 @@ class Buckets:
                 self._tidy(now)
         return wait
 
+    def charge(self, whose: Hashable, amount: float) -> None:
+        """Take ``amount`` out of one, whatever is in it."""
+        with self._lock:
+            now = self._clock()
+            full_at = max(self._full_at.pop(whose, 0.0), now) + amount / self._rate.a_second
+            self._full_at[whose] = full_at
+            if len(self._full_at) > self._tidy_at:
+                self._tidy(now)
+
+    def wait(self, whose: Hashable) -> float:
+        """The seconds until there is something in one; 0 if there is."""
+        full_at = self._full_at.get(whose, 0.0)
+        return max(0.0, full_at - self._clock() - self._rate.ahead)
+
     def _tidy(self, now: float) -> None:
         """Forget those that are full. What is left is looked at when it has doubled."""
         left = {whose: full_at for whose, full_at in self._full_at.items() if full_at > now}

@@ -17,7 +17,7 @@ from ..threads import from_any_thread
 from .channel import Channel
 from .dispatcher import Dispatcher
 from .pace import Pace
-from .subscription import Subscription
+from .subscription import Replayed, Subscription
 
 MAX_CHANNELS = 32
 """Channels that one subscription may follow."""
@@ -120,6 +120,7 @@ class Hub:
         after: str | None = None,
         history: int = 0,
         bell: Bell | None = None,
+        replayed: Replayed | None = None,
     ) -> Subscription:
         """A subscription to ``channels``, to be closed by the caller (it is a context manager).
 
@@ -129,6 +130,7 @@ class Hub:
                 there ever was, or a gap where the first is no longer held. None: the head.
             history: How many held messages to begin with where ``after`` says nothing.
             bell: Rung when there is something to read; one of its own if None.
+            replayed: Told what is read until it is at the head for the first time.
 
         Raises:
             InvalidMessage: If a channel name is not well formed.
@@ -141,7 +143,11 @@ class Hub:
         names = check_channels(channels)
         cursor = None if after is None else Cursor.parse(after)
         subscription = Subscription(
-            self.log, self._dispatcher, bell=bell or Bell(), policies=self._policies
+            self.log,
+            self._dispatcher,
+            bell=bell or Bell(),
+            policies=self._policies,
+            replayed=replayed,
         )
         try:
             if self.closed.is_set():

@@ -12,7 +12,7 @@ subscriber's own thread meets at its next read, and closes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -29,6 +29,10 @@ from .sink import Format, Seat, Sink
 READ_MESSAGES = 256
 READ_SIZE = 64 * 1024
 """One read of a subscription takes at most about so many messages, and bytes of text."""
+
+
+Replayed = Callable[[int, int], None]
+"""Is told how many messages of the past were read, and with how many bytes of text."""
 
 
 class Reading(Enum):
@@ -102,6 +106,7 @@ class Subscription:
         "_passed",
         "_places",
         "_policies",
+        "_replayed",
         "_sent",
         "_unasked",
         "bell",
@@ -114,7 +119,15 @@ class Subscription:
         "waited",
     )
 
-    def __init__(self, log: Log, engine: Engine, *, bell: Bell, policies: Patterns[Policy]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        engine: Engine,
+        *,
+        bell: Bell,
+        policies: Patterns[Policy],
+        replayed: Replayed | None = None,
+    ) -> None:
         self.bell = bell
         self.phase = Reading.LAGGING
         self.reason: StreamingError | None = None
@@ -129,6 +142,7 @@ class Subscription:
         self._log = log
         self._engine = engine
         self._policies = policies
+        self._replayed = replayed  # until it is at the head for the first time
         self.heads: Mapping[str, Head] = {}
         """Where the dispatcher stands in each channel; set by it."""
         self._fresh: frozenset[str] = _NONE  # channels in which nobody can be too slow yet
@@ -242,6 +256,8 @@ class Subscription:
             if page.gap is not None:
                 items.append(page.gap)
             items.extend(page.messages)
+            if self._replayed is not None and page.messages:
+                self._replayed(len(page.messages), sum(m.size for m in page.messages))
             self._places[channel] = page.position
             self._note_end(channel, page)
             if channel in self._fresh:
@@ -406,7 +422,8 @@ class Subscription:
         return True
 
     def _catch_up(self) -> None:
-        """It is at the head: publishers wait for it again."""
+        """It is at the head: publishers wait for it again, and what it reads is no past."""
+        self._replayed = None
         self.is_slow, self.waited = False, 0.0
 
     def fall(self, channel: str, place: Position) -> None:

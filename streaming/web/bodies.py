@@ -81,8 +81,15 @@ class EventBody:
         subscription: Subscription | None = None
         try:
             self._state.registry.add(client)
+            account = self._state.replays.account(self._arrival.holder)
+            if account and self._opening:
+                account.charge(1, len(self._opening))
             subscription = client.subscription = self._state.hub.subscribe(
-                self._names, after=self._after, history=self._history, bell=client.bell
+                self._names,
+                after=self._after,
+                history=self._history,
+                bell=client.bell,
+                replayed=account.charge if account else None,
             )
             self._state.welcome(client, self._arrival.asked)
             opening = self._opening or formats.ready(form, self._names, subscription.id)

@@ -74,7 +74,17 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     else:
         state.check_ticket("subscribe", [room])
         state.check_ticket("publish", [room])
-    subscription = state.hub.subscribe(room, history=history, bell=connection.line.bell)
+    account = None
+    if history:
+        account = state.replays.account(state.holder(connection.environ), connection.id)
+    if account:
+        account.check()
+    subscription = state.hub.subscribe(
+        room,
+        history=history,
+        bell=connection.line.bell,
+        replayed=account.charge if account else None,
+    )
     try:
         connection.send(WELCOME)
         connection.is_checked = check

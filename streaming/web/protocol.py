@@ -93,6 +93,7 @@ class _Conversation:
         self._check_allowed = state.checks_later(connection.identity)
         self._rooms: tuple[str, ...] = ()
         self._allowance = Allowance(state.commands, connection.holder)
+        self._account = state.replays.account(connection.holder, connection.id)
 
     def send(self, value: Mapping[str, object], request: Mapping[str, Any] | None = None) -> None:
         if request is not None and "ref" in request:
@@ -137,10 +138,16 @@ class _Conversation:
             raise InvalidRequest("'history' is a number of messages.")
         if after is not None:
             Cursor.parse(after)
-        asked = time.monotonic()
+        account, asked = self._account, time.monotonic()
+        if account and (history or after is not None):
+            account.check()
         self._check_allowed("subscribe", channel)
         subscription = self._state.hub.subscribe(
-            channel, after=after, history=history, bell=line.bell
+            channel,
+            after=after,
+            history=history,
+            bell=line.bell,
+            replayed=account.charge if account else None,
         )
         try:
             self.send({"type": "ready", "channel": channel, "id": subscription.id}, request)
@@ -172,6 +179,8 @@ class _Conversation:
         if len(self._rooms) >= MAX_CHANNELS and room not in self._rooms:
             raise InvalidRequest(f"A connection is in at most {MAX_CHANNELS} rooms.")
         info = _text(request, "info") if "info" in request else ""
+        if self._account:
+            self._account.check()
         self._check_allowed("subscribe", room)
         self._connection.on_end(self._leave_all)
         enter(presence, room, self._connection, info)
@@ -196,11 +205,15 @@ class _Conversation:
     def _presence(self, request: Mapping[str, Any]) -> None:
         room = _room(request)
         after = _text(request, "after") if request.get("after") is not None else None
+        if self._account:
+            self._account.check()
         self._check_allowed("subscribe", room)
         self._list("presence", room, self._state.presence.roster(room).page(after), request)
 
     def _list(self, kind: str, room: str, members: str, request: Mapping[str, Any]) -> None:
         """Send a page of who is in a room, which is written down already."""
+        if self._account:
+            self._account.charge(1, len(members))
         value = {"type": kind, "channel": room}
         if "ref" in request:
             value["ref"] = request["ref"]

@@ -68,6 +68,9 @@ def event_stream(
     names = check_channels(channels)
     if after is not None:
         Cursor.parse(after)
+    is_past = after is not None or history > 0
+    if is_past and not opening and (account := state.account(request.environ)):
+        account.check()
     form = form or choose_format(request) or SSE
     body = EventBody(request, state, form, names, after, history, opening, is_checked)
     response = StreamResponse(body, form.mimetype)

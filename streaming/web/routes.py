@@ -125,9 +125,14 @@ def presence(room: str) -> Response:
     """``GET /presence/<room>``: who is in a room, over all workers; the page after ``?after=``."""
     state = current_state()
     presence_channel(room)  # checks the name
-    state.check_command(request.environ)
     state.check_allowed("subscribe", room)
+    state.check_command(request.environ)
+    account = state.account(request.environ)
+    if account:
+        account.check()
     page = state.presence.roster(room).page(request.args.get("after"))
+    if account:
+        account.charge(1, len(page))
     text = f'{{"room":"{room}",{page}}}'
     return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
 

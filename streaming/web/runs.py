@@ -9,6 +9,7 @@ from typing import Any
 from flask import Request, Response, current_app, has_request_context, request, url_for
 
 from ..clients.formats import NDJSON, SSE, EventFormat, ready
+from ..clients.replays import Account
 from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
 from ..hub.making import PREFIX, OnDisconnect
 from ..hub.parts import LOST, Answer
@@ -156,9 +157,19 @@ def join_run(id: str) -> Response | tuple[str, int]:
     state = current_state()
     state.check_allowed("subscribe", PREFIX + id)
     wanted, after = choose(request, SSE.mimetype), last_seen(request)
+    account = state.account(request.environ)
+
+    def join() -> Response:
+        if account:
+            account.check()
+        return respond(state, id, wanted, after=after)
+
     if wanted in (SSE.mimetype, NDJSON.mimetype):
-        return in_stream(lambda: respond(state, id, wanted, after=after))
-    return respond(state, id, wanted, after=after)
+        return in_stream(join)
+    response = join()
+    if account and wanted == JSON:
+        account.charge(1, len(response.data))
+    return response
 
 
 def stop_run(id: str) -> Response:
@@ -208,17 +219,22 @@ def _text(state: State, id: str, after: str | None) -> Response:
     answer = state.runs.answer(id)  # ends it if nobody makes it any more
     if has_failed(answer):
         raise answer.error
-    pieces = Followed(partial(_texts, state, id, after or START))
+    account = state.account(request.environ)
+    pieces = Followed(partial(_texts, state, id, after or START, account))
     return stream_response(request, state, pieces)
 
 
-def _texts(state: State, id: str, after: str, begun: Begun) -> Iterator[str]:
+def _texts(
+    state: State, id: str, after: str, account: Account | None, begun: Begun
+) -> Iterator[str]:
     """The text of a run; breaks off where it is not the whole."""
     answer = Answer(id)
     for item in state.runs.messages(id, after, begun=begun):
         if isinstance(item, Gap):
             raise ProducerFailed(LOST, status=410)
         if item.event == "text":
+            if account:
+                account.charge(1, item.size)
             yield item.data
         else:
             answer.add([item])

@@ -15,6 +15,7 @@ from ..clients.budgets import Holder, Places
 from ..clients.client import Client
 from ..clients.commands import Commands
 from ..clients.registry import Registry
+from ..clients.replays import Account, Replays
 from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
 from ..hub.hub import Hub
@@ -55,6 +56,7 @@ class State:
     _registry: Own[Registry] = field(init=False)
     _runs: Own[Runs] = field(init=False)
     _commands: Own[Commands] = field(init=False)
+    _replays: Own[Replays] = field(init=False)
     orders: Orders = field(init=False)
     issued: Issued = field(init=False)
     _rechecks: Rechecks = field(init=False)
@@ -69,6 +71,7 @@ class State:
         self._registry = Own(lambda: Registry(_places(self.settings)))
         self._runs = Own(self._make_runs)
         self._commands = Own(lambda: Commands(self.settings.commands, self.registry.refusals))
+        self._replays = Own(lambda: Replays(self.settings.replay, self.registry.refusals))
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
@@ -99,7 +102,28 @@ class State:
             Forbidden: If ``identify`` refuses or fails.
             TooMuch: If it was one too many.
         """
-        self.commands.check(_holder(self.identity(), self.address(environ)))
+        self.commands.check(self.holder(environ))
+
+    @property
+    def replays(self) -> Replays:
+        """What clients of this process are sent of the past."""
+        return self._replays()
+
+    def account(self, environ: Mapping[str, Any]) -> Account | None:
+        """What the client of this request is sent of the past; None if nobody counts it.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+        """
+        return self.replays.account(self.holder(environ))
+
+    def holder(self, environ: Mapping[str, Any]) -> Holder:
+        """Whom the client of this request counts for.
+
+        Raises:
+            Forbidden: If ``identify`` refuses or fails.
+        """
+        return _holder(self.identity(), self.address(environ))
 
     def arrive(self, environ: dict[str, Any]) -> Arrival:
         """Note who is about to be connected, in its request; see ``welcome``.

@@ -49,6 +49,18 @@ def test_each_has_its_own_and_who_has_not_been_there_has_a_full_one() -> None:
     assert buckets.take("a") == 0
 
 
+def test_what_is_charged_is_owed_until_it_has_come() -> None:
+    clock = Clock()
+    buckets = Buckets(RATE, clock=clock)
+    buckets.charge("a", 9.0)
+    assert buckets.wait("a") == buckets.wait("b") == 0
+    buckets.charge("a", 16.0)  # ten were there
+    assert buckets.wait("a") == pytest.approx(3.0)
+    clock.now += 3.1
+    assert buckets.wait("a") == 0
+    assert buckets.take("a") > 0
+
+
 def test_full_buckets_are_forgotten_and_others_are_not() -> None:
     clock = Clock()
     buckets = Buckets(RATE, clock=clock)

@@ -266,3 +266,88 @@ def test_a_program_of_this_machine_floods_as_it_likes() -> None:
     with serve(make_app(commands=0.5)) as site, site.json() as ws:
         for n in range(50):
             assert ws.ask(type="publish", channel="a", data="x", ref=n)["type"] == "ack"
+
+
+# how much of the past one may be sent in a time
+
+
+def fill(site: Site, bytes: int) -> None:
+    """A past of so many bytes in the channel ``a``."""
+    for _ in range(bytes // 10_000):
+        site.state.hub.publish("a", "x" * 10_000)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_past_is_refused_to_who_has_had_enough_of_it_and_what_is_live_is_not(way: Way) -> None:
+    app = counted(replay=1000, **dict(way.settings))  # at once 60,000
+    one = {"X-Forwarded-For": ONE}
+    with serve(app, way=way) as site:
+        fill(site, 100_000)
+        with site.get(EVENTS, headers=one) as live:
+            assert live.next_event()
+            with site.get(f"{EVENTS}&history=10", headers=one) as client:
+                past = [client.next_event() for _ in range(11)]
+                assert [len(event.data or "") for event in past[1:] if event] == [10_000] * 10
+            for query, header in (("&history=1", {}), ("", {"Last-Event-ID": past[1].id})):  # type: ignore[union-attr]
+                with site.get(EVENTS + query, headers=one | header) as client:  # type: ignore[operator]
+                    (event,) = client.events()
+                    assert event.event == "restart"
+                lines = {"Accept": LINES}
+                with site.get(EVENTS + query, headers=one | header | lines) as client:  # type: ignore[operator]
+                    assert client.status == 429
+            with site.get("/streaming/presence/a", headers=one) as client:
+                assert client.status == 429
+            with site.get(f"{EVENTS}&history=1", headers={"X-Forwarded-For": OTHER}) as client:
+                assert [client.next_event() is not None for _ in range(2)] == [True, True]
+            for _ in range(20):  # far more than could be sent of the past
+                site.state.hub.publish("a", "y" * 10_000)
+                event = live.next_event()
+                assert event is not None
+                assert event.data == "y" * 10_000
+        assert site.registry.refusals.read() == {"replay": 5}
+
+
+def test_a_websocket_that_asks_for_the_past_again_and_again_is_told_when_it_is_too_much() -> None:
+    with serve(counted(replay=1000)) as site:
+        fill(site, 100_000)
+        with site.json(headers={"X-Forwarded-For": ONE}) as ws:
+            assert ws.ask(type="subscribe", channel="a", history=10)["type"] == "ready"
+            for _ in range(10):
+                assert ws.recv()["type"] == "message"
+            assert ws.ask(type="unsubscribe", channel="a")["type"] == "unsubscribed"
+            for verb in (
+                {"type": "subscribe", "history": 1},
+                {"type": "subscribe", "after": "start"},
+                {"type": "presence"},
+                {"type": "join"},
+            ):
+                frame = ws.ask(channel="a", **verb)
+                assert (frame["type"], frame["status"], frame["title"]) == (
+                    "error",
+                    429,
+                    "Too much",
+                )
+                assert frame["retry_after"] >= 30
+            assert ws.ask(type="subscribe", channel="a")["type"] == "ready"
+            site.state.hub.publish("a", "live")
+            assert ws.recv()["data"] == "live"
+
+
+def test_an_answer_that_is_read_again_and_again_is_past_too() -> None:
+    app = counted(replay=1000)
+    streaming = Streaming()
+    app.add_url_rule(
+        "/ask", "ask", lambda: streaming.run(lambda: ["x" * 100_000]).response(), methods=["POST"]
+    )
+    with serve(app) as site:
+        for n, accept in enumerate(("application/json", "text/plain", "text/event-stream")):
+            who = {"X-Forwarded-For": f"198.51.100.{n + 10}", "Accept": accept}
+            with site.get("/ask", method="POST", headers=who) as client:
+                client.read_all()
+                url = client.headers["location"]
+            with site.get(url, headers=who | {"X-Forwarded-For": ONE, "X-User": str(n)}) as client:
+                assert client.status == 200
+                assert len(client.read_all()) >= 100_000
+            with site.get(url, headers=who | {"X-Forwarded-For": ONE, "X-User": str(n)}) as client:
+                refused = client.status, b"restart" in client.read_all()
+            assert refused == ((200, True) if n == 2 else (429, False))
