@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from ..errors import ProtocolError
+from ..errors import ProtocolError, TooMuch
 from ..wire import frames
 from . import sockets
 from .line import Line
 from .turns import SLICE, Turns
+from .unfinished import unfinished
 
 READ = 64 * 1024
 """Bytes taken from the socket at once."""
@@ -59,6 +60,7 @@ class Inlet:
         "_controls_since",
         "_counted",
         "_decoder",
+        "_held",
         "_line",
         "_received",
         "_timeout",
@@ -93,6 +95,7 @@ class Inlet:
         """Held by whoever reads, where somebody else may want to."""
         self._line = line
         self._decoder = frames.Decoder(limit, decompress=decompress)
+        self._held = 0  # bytes of an unfinished message
         self._controls = 0  # pings and pongs since then
         self._controls_since = self.heard
         self._received = _NOTHING  # what was read and not yet given away
@@ -129,6 +132,10 @@ class Inlet:
                 self._count_control()
             return value
         self._received = _NOTHING
+        held = self._decoder.held
+        if held != self._held and not self.is_over:
+            self._held = held
+            unfinished().note(self, held)
         return None
 
     def read(self, timeout: float | None = None) -> bool | None:
@@ -189,6 +196,17 @@ class Inlet:
                 return False
             self.feed(data)
         return True  # the end is found again
+
+    def give_up(self) -> None:
+        """The message that has begun to arrive is not waited for: others need the room."""
+        self._line.give_up(TooMuch("A message that does not come to its end.", 5.0))
+        self._decoder.forget()
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self.is_over = True
+        if self._held:
+            unfinished().note(self, 0)
 
     def _count_control(self) -> None:
         self._controls += 1

@@ -210,6 +210,10 @@ class Line(Outlet):
         """All that is delivered here."""
         return [subscription for subscription, _ in self._followed]
 
+    def give_up(self, reason: StreamingError) -> None:
+        """Have its connection ended. From any thread; never blocks."""
+        self._end(reason)
+
     def stop(self) -> None:
         """Write nothing any more and let the deliverer go. Idempotent."""
         self.move(Writing.OVER)

@@ -308,6 +308,7 @@ class Connection(WebSocketClient):
         if not isinstance(self.reason, ClientGone):
             self._farewell.wait(self.inlet, self._cut_at or time.monotonic())
         self.line.stop()
+        self.inlet.close()
         sockets.shut(self.line.sock)  # the server closes first (RFC 6455 section 7.1.1)
 
     # ---- for ``Life``

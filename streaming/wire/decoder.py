@@ -92,6 +92,17 @@ class Decoder:
         return self._values()
 
     @property
+    def held(self) -> int:
+        """Bytes of an unfinished message that are held."""
+        message = self._message
+        return 0 if message is None else len(message.data)
+
+    def forget(self) -> None:
+        """Let go of an unfinished message; what comes from now on is a fault. From any thread."""
+        self._fault = "A message that nobody waits for any more.", 1013
+        self._message = None
+
+    @property
     def is_between_frames(self) -> bool:
         """Whether the next byte fed is the first of a frame's header.
 
@@ -183,7 +194,7 @@ class Decoder:
         return PROGRESS
 
     def _room(self) -> int:
-        return self._max_size - (len(self._message.data) if self._message else 0)
+        return self._max_size - self.held
 
     def _check(self, frame: Frame) -> None:
         if bool(frame.mask) != self._require_mask:
@@ -200,10 +211,10 @@ class Decoder:
             raise ProtocolError("A continuation of no message.")
 
     def _begin(self, frame: Frame) -> Fragments:
-        if self._message is None:
-            self._message = Fragments(frame.opcode, frame.rsv1)
-        self._message.begin(frame)
-        return self._message
+        message = self._message or Fragments(frame.opcode, frame.rsv1)
+        self._message = message
+        message.begin(frame)
+        return message
 
     def _whole(self, frame: Frame, payload: bytes) -> Received:
         if frame.mask:

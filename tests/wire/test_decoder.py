@@ -232,3 +232,17 @@ def test_progress_is_a_pong_to_those_who_do_not_know_it_but_equals_none() -> Non
     assert isinstance(frames.PROGRESS, Progress)
     assert isinstance(frames.PROGRESS, Pong)
     assert frames.PROGRESS not in (Pong(b""), Ping(b""))
+
+
+def test_a_message_that_is_forgotten_is_not_held_and_nothing_of_it_passes_for_frames() -> None:
+    decoder = Decoder(1000)
+    inner = client(Opcode.TEXT, b"smuggled")
+    first = client(Opcode.TEXT, b"x" * 100 + inner, fin=False)
+    assert list(decoder.feed(first[: -len(inner)])) == []
+    assert decoder.held == 100
+    decoder.forget()
+    assert decoder.held == 0
+    for data in (inner, client(Opcode.TEXT, b"another")):
+        with pytest.raises(ProtocolError, match="nobody waits"):
+            list(decoder.feed(data))
+    assert decoder.held == 0
