@@ -31,6 +31,7 @@ from ..message import START, Message
 from ..names import check_channel
 from . import origin
 from .admission import hide
+from .cli.group import add_commands
 from .data import print_data
 from .issued import keys_of
 from .permissions import Action, Authorize, Identify, Permissions, as_identity
@@ -423,8 +424,10 @@ class Streaming:
 
     def _set_up(self, setup: BlueprintSetupState) -> None:
         name = f"{setup.name_prefix}.{setup.name}".strip(".")
-        create_state(cast(Flask, setup.app), self._authorize, self._identify, name)
-        request_started.connect(hide, setup.app)
+        app = cast(Flask, setup.app)
+        create_state(app, self._authorize, self._identify, name)
+        add_commands(app)
+        request_started.connect(hide, app)
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""docs/command-line.md, in both languages: all commands, as they are."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from streaming.web.cli.group import commands
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGES = ["command-line.md", "command-line.zh-CN.md"]
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text("utf-8")
+
+
+def blocks(text: str) -> list[str]:
+    """The indented blocks of a page, which are code."""
+    return re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
+
+
+def shape(text: str) -> list[str]:
+    """What both languages have alike: headings, code, tables, and links by where they lead."""
+    heads = re.findall(r"^#+ ", text, re.MULTILINE)
+    rows = re.findall(r"^\| (?:\[?`([\w-]+)`)?", text, re.MULTILINE)
+    links = re.findall(r"\]\((?!command-line)([^)#]+)[^)]*\)", text)
+    return [*heads, *blocks(text), *rows, *links]
+
+
+def test_both_languages_say_the_same() -> None:
+    assert shape(page(PAGES[0])) == shape(page(PAGES[1]))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_has_every_command_and_calls_them_as_they_are(name: str) -> None:
+    text = page(name)
+    listed = re.findall(r"^\| \[`(\w+)`\]\(#", text, re.MULTILINE)
+    assert sorted(listed) == sorted(commands.commands)
+    called = set()
+    for line in "".join(blocks(text)).splitlines():
+        if not line.startswith("    flask streaming "):
+            continue
+        _, _, command, *args = shlex.split(line.partition(" < ")[0])
+        commands.commands[command].make_context(command, args)
+        called.add(command)
+    assert called == set(commands.commands)
