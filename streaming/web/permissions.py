@@ -76,6 +76,8 @@ class Permissions:
         self._takes_identity = authorize is not None and _takes_three(authorize)
         self._identify = identify
         self._public = Patterns(dict.fromkeys(public, True))
+        self.says_anything: bool = bool(authorize or identify or public)
+        """Whether the application says anything of who may do what."""
         self._failed = float("-inf")
 
     @property

@@ -72,17 +72,21 @@ def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
 
 def look_at_config(config: Mapping[str, Any], state: State) -> None:
     """Say which settings came after they were read."""
-    late = [
+    if late := late_settings(config, state):
+        say_once(
+            f"{', '.join(late)} was set behind Streaming(app), which reads the settings "
+            "once: it has no effect. Set it before."
+        )
+
+
+def late_settings(config: Mapping[str, Any], state: State) -> list[str]:
+    """The settings that came after they were read."""
+    return sorted(
         key
         for key, value in config.items()
         if key.startswith("STREAMING_")
         and getattr(state.settings, key.removeprefix("STREAMING_").lower(), _NOTHING) != value
-    ]
-    if late:
-        say_once(
-            f"{', '.join(sorted(late))} was set behind Streaming(app), which reads the settings "
-            "once: it has no effect. Set it before."
-        )
+    )
 
 
 def _is_served(environ: Mapping[str, Any]) -> bool:

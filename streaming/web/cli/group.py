@@ -6,6 +6,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from . import lists, orders, publish, tail
+from .doctor import command as doctor
 
 commands = AppGroup(
     "streaming",
@@ -23,6 +24,7 @@ for _each in (
     lists.runs,
     orders.disconnect,
     orders.revoke,
+    doctor.doctor,
 ):
     commands.add_command(_each)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streaming.web.cli.doctor.command import NAMES
 from streaming.web.cli.group import commands
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -46,3 +47,9 @@ def test_the_page_has_every_command_and_calls_them_as_they_are(name: str) -> Non
         commands.commands[command].make_context(command, args)
         called.add(command)
     assert called == set(commands.commands)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_has_every_check_of_the_doctor(name: str) -> None:
+    section = page(name).partition("\n## doctor\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE) == list(NAMES)

@@ -1,0 +1,1 @@
+"""``flask streaming doctor``: looks at the application and its server, says what to change."""
