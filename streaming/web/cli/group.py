@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask.cli import AppGroup
 
-from . import lists, orders, publish, tail
+from . import lists, orders, publish, tail, ticket
 from .doctor import command as doctor
 
 commands = AppGroup(
@@ -24,6 +24,7 @@ for _each in (
     lists.runs,
     orders.disconnect,
     orders.revoke,
+    ticket.ticket,
     doctor.doctor,
 ):
     commands.add_command(_each)

@@ -18,6 +18,7 @@ from streaming.hub.orders import CHANNEL as ORDERS
 from streaming.web.cli.group import commands
 from tests.homes import SHARED_URLS
 from tests.polling import wait_until
+from tests.sites import make_app, serve
 from tests.web.cli.terminal import Terminal, terminal
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,7 +48,8 @@ def test_every_help_has_examples_that_are_understood(name: str) -> None:
     assert any(called == name for _, _, called, *_ in shown)
 
 
-ALL = ["publish a x", "tail a", "channels", "members a", "runs", "revoke --client 0123456789abcdef"]
+ALL = ["publish a x", "tail a", "channels", "members a", "runs", "ticket a"]
+ALL += ["revoke --client 0123456789abcdef"]
 
 
 @pytest.mark.parametrize("line", [*ALL, "disconnect --channel a"])
@@ -258,3 +260,18 @@ def test_an_order_that_means_nobody_or_everybody_is_refused() -> None:
         assert "Say whom" in shell.call("revoke").output
         assert shell.call("revoke").exit_code == 2
         assert "no client's id" in shell.call("revoke", "--client", "x").output
+
+
+def test_a_ticket_is_good_for_what_it_says(tmp_path: Path) -> None:
+    app = make_app(authorize=lambda action, channel: False, log=f"sqlite:///{tmp_path}/log.db")
+    with terminal(app) as shell:
+        assert "SECRET_KEY" in shell.call("ticket", "private:7").output
+        app.secret_key = "s" * 32
+        (said,) = shell.ask("ticket", "private:7", "--identity", "7", "--once")
+        assert (said["identity"], said["actions"]) == ("7", ["subscribe"])
+        plain = shell.call("ticket", "private:7").stdout.strip()
+        with serve(app) as site:
+            for text, status in ((said["ticket"], 200), (plain, 200), (said["ticket"], 401)):
+                path = f"/streaming/events?channel=private:7&ticket={text}"
+                with site.get(path) as client:
+                    assert client.status == status

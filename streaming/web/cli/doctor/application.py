@@ -46,7 +46,7 @@ def secret_key(scene: Scene) -> Finding | None:
     return Finding(
         "secret-key",
         "SECRET_KEY is not set.",
-        "Without it there is no session to log in with, and whoever guesses an Idempotency-Key "
+        "Without it there are no sessions and no tickets, and whoever guesses an Idempotency-Key "
         "knows the id of the run behind it.",
         "Set app.secret_key to something random that all processes have and nobody else knows.",
         "runs.md#once",
