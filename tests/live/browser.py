@@ -34,7 +34,7 @@ SERVER_DOWN = (
 )
 
 
-SOON = 10_000  # milliseconds: a deadline, not an expectation
+SOON = 20_000  # milliseconds: a deadline, not an expectation
 expect.set_options(timeout=SOON)
 
 

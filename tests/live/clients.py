@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tests.greenlets import is_green
+from tests.polling import PATIENCE
 
 T = TypeVar("T")
 
@@ -154,7 +155,7 @@ class RawClient:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         receive_buffer: int | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE,
         tls: ssl.SSLContext | None = None,
         version: str = "1.1",
     ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.live.clients import read_head
 from tests.live.server import Server
+from tests.polling import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -81,7 +82,7 @@ class RawWebSocket:
         *,
         subprotocol: str | None = PROTOCOL,
         receive_buffer: int | None = None,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.socket = socket.socket()

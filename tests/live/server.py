@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from tests.polling import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 START_DEADLINE = 30.0
 STOP_DEADLINE = 15.0
@@ -36,7 +38,7 @@ T = TypeVar("T")
 started: list["Server"] = []
 
 
-def wait_until(condition: Callable[[], T], what: str, *, timeout: float = 5.0) -> T:
+def wait_until(condition: Callable[[], T], what: str, *, timeout: float = PATIENCE) -> T:
     """Return the first true value of ``condition``; fail when the deadline passes without one."""
     deadline = time.monotonic() + timeout
     while True:
