@@ -50,6 +50,7 @@ def condition() -> dict[str, object]:
     return {
         "pid": os.getpid(),
         "clients": len(rows["clients"]),
+        "peers": [row["peer"] for row in rows["clients"]],
         "ended": [row["reason"] for row in rows["ended"]],
         "refused": rows["refused"],
         "descriptors": len(os.listdir("/proc/self/fd")),
