@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_compress import Compress
 from werkzeug.middleware.profiler import ProfilerMiddleware
 
 from streaming import Streaming
-from streaming.web.cli.doctor import command
+from streaming.web.cli.doctor import command, proxy
 from streaming.web.cli.doctor.command import NAMES
 from streaming.web.cli.doctor.machine import too_old
 from streaming.web.cli.doctor.server import Server, read_config
 from tests.middleware import collecting, compressing
+from tests.sites import make_app, serve
 from tests.test_pages import DOCS, anchors
 from tests.web.cli.terminal import Terminal, terminal
 
@@ -243,13 +244,54 @@ def test_a_person_is_told_what_why_and_what_to_do(doctor: Callable[..., Any]) ->
 
 
 def test_every_check_is_tried() -> None:
-    assert {name for name, _, _ in WRONG} | {"permissions", "versions"} == set(NAMES)
+    there = {*(name for name, _, _ in WRONG), "permissions", "versions"}
+    assert there == set(NAMES) - set(proxy.NAMES)  # those have tests/live/test_doctor.py
 
 
 def test_every_page_that_is_named_is_there() -> None:
     folder = Path(read_config.__code__.co_filename).parent
     texts = [file.read_text("utf-8") for file in folder.glob("*.py")]
     named = re.findall(r'"([\w.-]+\.md)(#[\w-]+)"', "".join(texts))
-    assert len(named) >= len(NAMES)
+    assert len(named) > 20
     for page, place in named:
         assert place in anchors(DOCS / page), f"{page}{place}"
+
+
+def test_it_reads_what_it_may_and_as_whoever_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+
+    def authorize(action: str, channel: str) -> bool:
+        asked.append(channel)
+        return request.headers.get("X-Who") == "me"
+
+    app = make_app(authorize=authorize, log=f"sqlite:///{tmp_path}/log.db", clients=100)
+    app.config.update(SECRET_KEY=WELL["SECRET_KEY"], TRUSTED_HOSTS=["127.0.0.1"])
+    with terminal(app) as shell, serve(app) as site:
+        line = ["doctor", "--url", site.url, "--idle", "0", "--channel", "mine", "--wait", "30"]
+        refused = shell.call(*line)
+        assert refused.exit_code == 2
+        assert "A stream of the channel 'mine' is answered with 403." in refused.output
+        assert shell.call(*line, "--header", "X-Who: me").exit_code == 0
+        assert set(asked) == {"mine"}
+        assert shell.call(*line, "--header", "nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("public", "channel"),
+    [(["news", "ticker:*"], "ticker:doctor"), (["news"], "news"), ([], "doctor")],
+)
+def test_it_reads_what_strangers_may_and_nobody_publishes_to_if_that_can_be(
+    public: list[str], channel: str
+) -> None:
+    assert proxy.readable(public) == channel
+
+
+@pytest.mark.parametrize("url", ["example.org", "ftp://example.org", "https://", "http://[x/"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with terminal() as shell:
+        result = shell.call("doctor", "--url", url)
+    assert result.exit_code == 2
+    assert "--url: " in result.output
