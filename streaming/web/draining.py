@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+
 from ..logs import MemoryLog
 from . import state
+
+_log = logging.getLogger(__name__)
 
 
 def close_all() -> None:
     """Drain every application of this process, which is about to stop."""
-    for each in tuple(state.states):
-        each.close()
+    _for_each(lambda each: each.close(), "drained")
 
 
 def interrupt_runs() -> None:
     """End the runs that this process still makes: it is about to end itself."""
-    for each in tuple(state.states):
-        each.runs.making.interrupt()
+    _for_each(lambda each: each.runs.making.interrupt(), "told to end its runs")
 
 
 def is_making() -> bool:
@@ -25,8 +28,7 @@ def is_making() -> bool:
 
 def close_logs() -> None:
     """Let go of the logs of this process, which is about to end: nothing can be published then."""
-    for each in tuple(state.states):
-        each.hub.log.close()
+    _for_each(lambda each: each.hub.log.close(), "parted from its log")
 
 
 def is_any_in_memory() -> bool:
@@ -38,3 +40,12 @@ def is_drained() -> bool:
     """Whether no client is connected any more to the applications of this process, and all members
     it had in rooms have left."""
     return all(not each.registry and each.presence.is_idle for each in tuple(state.states))
+
+
+def _for_each(end: Callable[[state.State], None], done: str) -> None:
+    """Do this to each application; one that fails costs the others nothing."""
+    for each in tuple(state.states):
+        try:
+            end(each)
+        except Exception:
+            _log.exception("An application could not be %s", done)

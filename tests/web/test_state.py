@@ -4,13 +4,15 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from flask import Flask
 
 from streaming import ConfigurationError, HubClosed, InvalidMessage
+from streaming.logs import Log
 from streaming.web import state
-from streaming.web.draining import close_all
+from streaming.web.draining import close_all, close_logs
 from streaming.web.state import State, create_state, current_state
 from tests.sites import make_app, serve
 
@@ -109,6 +111,27 @@ def test_all_applications_of_the_process_are_drained_together(
     apps = [make_app() for _ in range(3)]
     close_all()
     assert all(state_of(app).hub.closed.is_set() for app in apps)
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_one_that_cannot_be_drained_costs_the_others_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: int
+) -> None:
+    monkeypatch.setattr(state, "states", weakref.WeakSet())
+    apps = [make_app() for _ in range(3)]
+    log = state_of(apps[failing]).hub.log
+    with monkeypatch.context() as patch:
+        patch.setattr(state_of(apps[failing]).presence, "close", lambda: 1 // 0)
+        close_all()
+    assert all(state_of(app).hub.closed.is_set() for app in apps)
+    with monkeypatch.context() as patch:
+        closed: list[Log] = []
+        for each in state.states:
+            patch.setattr(each.hub.log, "close", partial(closed.append, each.hub.log))
+        patch.setattr(log, "close", lambda: 1 // 0)
+        close_logs()
+    assert len(closed) == 2
+    assert caplog.text.count("ZeroDivisionError") == 2
 
 
 def test_an_application_that_is_dropped_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
