@@ -83,7 +83,9 @@ class Issued:
         return print_ticket(replace(ticket, until=now + ticket.seconds, place=place), keys)
 
     @from_any_thread
-    def take(self, keys: Keys, text: str, check: Callable[[], None] = lambda: None) -> Ticket:
+    def take(
+        self, keys: Keys, text: str, check: Callable[[Ticket], None] = lambda ticket: None
+    ) -> Ticket:
         """The ticket that a client has sent. One that is good once is used with this, if ``check``
         does not raise.
 
@@ -97,7 +99,7 @@ class Issued:
             raise InvalidTicket("The ticket was renewed for a day. Get another one.")
         ticket = self._as_of_now(ticket)
         if ticket.is_once:
-            check()
+            check(ticket)
             mine = secrets.token_hex(8)
             first = self._hub.publish(USED + ticket.id[0], mine, key=ticket.id)
             if first.data != mine:

@@ -243,21 +243,23 @@ class State:
                 ticket.check(action, room_of(channel))
 
     def _take(self, keys: Keys, text: str) -> Ticket:
-        request.environ.setdefault(_ASKED, time.monotonic())
+        environ = request.environ
+        environ.setdefault(_ASKED, time.monotonic())
         self.orders.listen()  # before it is looked at what was taken back
         if request.method != "GET":
             return self.issued.take(keys, text)
-        return self.issued.take(keys, text, self._check_space)
+        return self.issued.take(keys, text, partial(self._check_space, self.address(environ)))
 
-    def _check_space(self) -> None:
+    def _check_space(self, address: Address, ticket: Ticket) -> None:
         """Return if a stream can begin: what is good once is not used up where none can.
 
         Raises:
             HubClosed: If the server is about to stop.
             TooManyClients: If this worker has as many as it takes.
+            TooMuch: If the ticket's holder, or the address, has as many as it may have.
         """
         self.registry.check_open()
-        self.registry.check_space()
+        self.registry.check_space(_holder(ticket.identity, address))
 
     def _check(self, action: Action, channel: str, ask: Callable[[str], None]) -> None:
         """Return if nothing refuses. ``authorize`` is asked last, and for what can exist.

@@ -211,8 +211,9 @@ def test_one_that_is_good_once_is_used_up_everywhere(workers: list[House]) -> No
     assert status(two, "news", one.ticket("news", once=True)) == 200
 
 
-def test_one_that_is_good_once_is_not_used_up_where_nobody_gets_in() -> None:
-    house = House(STREAMING_CLIENTS=1)
+@pytest.mark.parametrize("budget", ["CLIENTS", "CLIENTS_PER_IDENTITY"])
+def test_one_that_is_good_once_is_not_used_up_where_nobody_gets_in(budget: str) -> None:
+    house = House(**{f"STREAMING_{budget}": 1})
     ticket = house.ticket("news", once=True)
     wanted = {"Accept": "text/event-stream"}
     with serve(house.app) as site:
