@@ -108,6 +108,9 @@ def _answer(
         TooMuch: If its identity or address has as many as it may have.
     """
     environ, line = connection.environ, connection.line
+    if taken_ticket() is not None:  # the handler has asked for it since
+        arrival = state.arrive(request.environ)
+        connection.holder = arrival.holder
     state.registry.add(connection)  # until here, and if it fails, the server can answer
     servers = client_socket(environ, settings.send_buffer) or line.sock
     if not isinstance(servers, ssl.SSLSocket):
@@ -116,8 +119,6 @@ def _answer(
         except OSError as error:
             state.registry.remove(connection, str(error))
             raise TooManyClients("The server has no file descriptor left. Try again.") from error
-    if taken_ticket() is not None:  # the handler has asked for it since
-        arrival = state.arrive(request.environ)
     if ahead := take_ahead(environ, servers):
         connection.inlet.feed(ahead)
     state.introduce(connection, arrival)

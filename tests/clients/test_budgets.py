@@ -9,6 +9,7 @@ from streaming.clients.budgets import QUIET, Holder, Places, Refusals
 from streaming.clients.client import Client
 from streaming.clients.registry import Registry
 from streaming.errors import TooManyClients, TooMuch
+from streaming.settings import Settings
 from tests.clock import Clock
 
 ADA, BOB = Holder("ada", "192.0.2.1"), Holder("bob", "192.0.2.1")
@@ -76,8 +77,6 @@ class _Somebody(Client):
 
 
 def test_of_many_that_come_at_once_exactly_as_many_get_in_as_may() -> None:
-    from streaming.settings import Settings
-
     registry, gate = Registry(Places(None, None, 25)), threading.Barrier(8)
     clients: list[Client] = []
 
@@ -124,3 +123,25 @@ def test_refusals_are_counted_by_reason_and_said_once_a_minute(
         "Refused ada: STREAMING_Y.",
         "Refused 192.0.2.2: STREAMING_X.",
     ]
+
+
+def test_who_turns_out_to_be_somebody_else_counts_for_that_or_stays_what_it_was() -> None:
+    registry = Registry(Places(2, per_identity=1, per_address=1))
+    first, second = (_Somebody(registry.deadlines, Settings(), "") for _ in range(2))
+    first.holder, second.holder = HERE, THERE
+    for client in (first, second):  # all places there are
+        registry.add(client)
+    registry.count_for(first, ADA)
+    assert registry._places._counts == {
+        ("identity", "ada"): 1,
+        ("address", "192.0.2.1"): 1,
+        ("address", "192.0.2.2"): 1,
+    }
+    before = dict(registry._places._counts)
+    with pytest.raises(TooMuch, match="PER_IDENTITY"):
+        registry.count_for(second, Holder("ada", "192.0.2.2"))
+    assert (second.holder, registry._places._counts) == (THERE, before)
+    for client in (first, second):
+        registry.remove(client, "left")
+    registry.count_for(first, HERE)  # it is gone, and counts for nobody
+    assert (registry._places.taken, registry._places._counts) == (0, {})
