@@ -109,6 +109,10 @@ class Settings:
     """Bytes of the past that an identity, or the strangers at one address, may be sent in a second:
     history, and what was missed; a minute's worth at once."""
 
+    rooms: int | None = 3000
+    """Rooms that the connections of one identity, or of the strangers at one address, may be in,
+    counted for each connection."""
+
     runs: int = 100
     """Producers of ``Streaming.run`` that one worker has at work at the same time, and as many that
     wait for their turn; more are refused with 503."""
@@ -204,7 +208,7 @@ class Settings:
             self._check(name, int, optional=False)
         for name in ("retention_messages", "retention_size", "retention_channels", "runs"):
             self._check(name, int, optional=False)
-        for name in ("clients", "clients_per_identity", "clients_per_address", "replay"):
+        for name in ("clients", "clients_per_identity", "clients_per_address", "replay", "rooms"):
             self._check(name, int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)

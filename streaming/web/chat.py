@@ -94,8 +94,8 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
         subscription.close()
         raise
     connection.follow(subscription, CHAT)
-    connection.on_end(partial(leave, state.presence, room, connection))
-    enter(state.presence, room, connection)
+    connection.on_end(partial(leave, state, room, connection))
+    enter(state, room, connection)
 
     allowance = Allowance(state.commands, connection.holder)
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from ..clients.websocket import Connection
-from ..hub.presence import Presence
+from .state import State
 
 
-def enter(presence: Presence, room: str, connection: Connection, info: str = "") -> None:
+def enter(state: State, room: str, connection: Connection, info: str = "") -> None:
     """Be in ``room`` for this connection; ``info`` is what it says of itself.
 
     Raises:
         InvalidMessage: If the room or the info cannot be sent.
         HubClosed: If this process is about to stop.
         LogUnavailable: If the log cannot be reached; it has not joined.
+        TooMuch: If its identity or address is in as many rooms as it may be.
     """
     name = connection.identity.name if connection.identity else ""
-    presence.join(room, connection.member, info, name=name, connection=connection.id)
+    is_new = state.joined.enter(connection.holder, connection.id, room)
+    try:
+        state.presence.join(room, connection.member, info, name=name, connection=connection.id)
+    except BaseException:
+        if is_new:
+            state.joined.leave(connection.id, room)
+        raise
 
 
-def leave(presence: Presence, room: str, connection: Connection) -> None:
+def leave(state: State, room: str, connection: Connection) -> None:
     """Take ``enter`` back. Idempotent."""
-    presence.leave(room, connection.member, connection=connection.id)
+    state.joined.leave(connection.id, room)
+    state.presence.leave(room, connection.member, connection=connection.id)

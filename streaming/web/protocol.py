@@ -183,12 +183,12 @@ class _Conversation:
             self._account.check()
         self._check_allowed("subscribe", room)
         self._connection.on_end(self._leave_all)
-        enter(presence, room, self._connection, info)
+        enter(self._state, room, self._connection, info)
         try:
             members = presence.roster(room)
         except BaseException:
             if room not in self._rooms:
-                leave(presence, room, self._connection)
+                leave(self._state, room, self._connection)
             raise
         if room not in self._rooms:
             self._rooms += (room,)
@@ -199,7 +199,7 @@ class _Conversation:
         if room not in self._rooms:
             raise InvalidRequest(f"Room {room!r} was not joined.")
         self._rooms = tuple(other for other in self._rooms if other != room)
-        leave(self._state.presence, room, self._connection)
+        leave(self._state, room, self._connection)
         self.send({"type": "left", "channel": room}, request)
 
     def _presence(self, request: Mapping[str, Any]) -> None:
@@ -221,7 +221,7 @@ class _Conversation:
 
     def _leave_all(self) -> None:
         for room in self._rooms:
-            leave(self._state.presence, room, self._connection)
+            leave(self._state, room, self._connection)
 
 
 _VERBS: Mapping[str, Callable[[_Conversation, Mapping[str, Any]], None]] = {

@@ -14,6 +14,7 @@ from flask import Flask, current_app, has_request_context, request
 from ..clients.budgets import Holder, Places
 from ..clients.client import Client
 from ..clients.commands import Commands
+from ..clients.joined import Joined
 from ..clients.registry import Registry
 from ..clients.replays import Account, Replays
 from ..clients.upstreams import hang_up
@@ -57,6 +58,7 @@ class State:
     _runs: Own[Runs] = field(init=False)
     _commands: Own[Commands] = field(init=False)
     _replays: Own[Replays] = field(init=False)
+    _joined: Own[Joined] = field(init=False)
     orders: Orders = field(init=False)
     issued: Issued = field(init=False)
     _rechecks: Rechecks = field(init=False)
@@ -72,6 +74,7 @@ class State:
         self._runs = Own(self._make_runs)
         self._commands = Own(lambda: Commands(self.settings.commands, self.registry.refusals))
         self._replays = Own(lambda: Replays(self.settings.replay, self.registry.refusals))
+        self._joined = Own(lambda: Joined(self.settings.rooms, self.registry.refusals))
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
@@ -108,6 +111,11 @@ class State:
     def replays(self) -> Replays:
         """What clients of this process are sent of the past."""
         return self._replays()
+
+    @property
+    def joined(self) -> Joined:
+        """Which clients of this process are in which rooms."""
+        return self._joined()
 
     def account(self, environ: Mapping[str, Any]) -> Account | None:
         """What the client of this request is sent of the past; None if nobody counts it.

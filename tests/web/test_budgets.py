@@ -347,3 +347,34 @@ def test_an_answer_that_is_read_again_and_again_is_past_too() -> None:
             with site.get(url, headers=who | {"X-Forwarded-For": ONE, "X-User": str(n)}) as client:
                 refused = client.status, b"restart" in client.read_all()
             assert refused == ((200, True) if n == 2 else (429, False))
+
+
+# in how many rooms one may be
+
+
+def test_an_address_is_in_so_many_rooms_with_all_its_connections() -> None:
+    app = counted(rooms=3)
+    Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "a"))
+    one = {"X-Forwarded-For": ONE}
+    with serve(app) as site:
+        joined = site.state.joined
+        with site.json(headers=one) as first, site.json(headers=one) as second:
+            for ws, room in ((first, "a"), (first, "b"), (second, "a"), (second, "a")):
+                assert ws.ask(type="join", channel=room)["type"] == "joined"
+            for ws, room in ((first, "c"), (second, "b")):
+                frame = ws.ask(type="join", channel=room)
+                assert (frame["type"], frame["status"]) == ("error", 429)
+            assert first.ask(type="join", channel="a", info="x" * 2000)["status"] == 400
+            assert len(site.state.presence.members("a")) == 2  # who was there still is
+            assert len(site.state.presence.members("c")) == 0
+            connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            connection.sendall(handshake(site, "/chat", X_Forwarded_For=ONE))  # type: ignore[arg-type]
+            with RawWebSocket.on(connection) as talker:
+                assert talker.read_close().close_code == 1013
+            assert first.ask(type="leave", channel="b")["type"] == "left"
+            assert second.ask(type="join", channel="b")["type"] == "joined"
+            with site.json(headers={"X-Forwarded-For": OTHER}) as other:
+                assert other.ask(type="join", channel="c")["type"] == "joined"
+        site.wait_empty()
+        wait_until(lambda: (joined._there, dict(joined._counts)) == ({}, {}), "nobody is counted")
+        assert site.registry.refusals.read() == {"rooms": 3}
