@@ -200,6 +200,7 @@ class Settings:
         named = dict(self.retentions)
         named["streaming:*"] = _OWN
         named["streaming:ui:*"] = {"messages": 1}
+        named["streaming:clients:*"] = {"age": 60.0}
         named["run:*"] = {**_RUNS, **named.get("run:*", {})}
         return replace(keep, named={name: replace(keep, **own) for name, own in named.items()})
 

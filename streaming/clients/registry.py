@@ -156,7 +156,7 @@ class Registry:
         with self._lock:
             clients, ended = tuple(self._clients.values()), list(self._ended)
         return {
-            "clients": [_row(client) for client in clients],
+            "clients": [row(client) for client in clients],
             "ended": ended,
             "refused": [
                 {"reason": reason, "times": times} for reason, times in self.refusals.read().items()
@@ -168,7 +168,8 @@ class Registry:
         return len(self._clients)
 
 
-def _row(client: Client) -> dict[str, object]:
+def row(client: Client) -> dict[str, object]:
+    """What is known of ``client``, as plain data."""
     return {
         "id": client.id,
         "transport": client.transport,

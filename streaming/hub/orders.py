@@ -21,6 +21,7 @@ from ..message import Message, Position
 from ..names import check_channel
 from ..own import Own, era, is_over
 from .hub import Hub
+from .questions import Question
 from .subscription import Subscription
 
 RESERVED = "streaming:"
@@ -118,12 +119,17 @@ class Orders:
         hub: Where orders are given and heard.
         obey: Called with each order, in a thread of ours.
         is_idle: Whether there is nobody to let go of, so that nothing need be heard.
+        answer: Called with each question that is heard among the orders, in the same thread.
     """
 
     def __init__(
-        self, hub: Hub, obey: Callable[[Order], None], is_idle: Callable[[], bool] = lambda: False
+        self,
+        hub: Hub,
+        obey: Callable[[Order], None],
+        is_idle: Callable[[], bool] = lambda: False,
+        answer: Callable[[Question], None] = lambda question: None,
     ) -> None:
-        self._ear = Own(lambda: _Ear(hub, obey, is_idle))
+        self._ear = Own(lambda: _Ear(hub, obey, is_idle, answer))
 
     def listen(self) -> None:
         """Hear of what is ordered from now on, until the hub is closed or a while after everybody
@@ -148,12 +154,17 @@ def give(hub: Hub, order: Order) -> None:
 
 class _Ear:
     def __init__(
-        self, hub: Hub, obey: Callable[[Order], None], is_idle: Callable[[], bool]
+        self,
+        hub: Hub,
+        obey: Callable[[Order], None],
+        is_idle: Callable[[], bool],
+        answer: Callable[[Question], None],
     ) -> None:
         self.heard: deque[tuple[float, Order]] = deque(maxlen=REMEMBERED)
         self._hub = hub
         self._obey = obey
         self._is_idle = is_idle
+        self._answer = answer
         self._era = era()
         self._lock = threading.Lock()
         self._is_listening = False
@@ -209,10 +220,18 @@ class _Ear:
     def _hear(self, subscription: Subscription) -> None:
         while items := subscription.read():
             for item in items:
-                order = Order.parse(item.data) if isinstance(item, Message) else None
-                if order is not None:
-                    self.heard.append((time.monotonic(), order))
-                    self._obey(order)
+                if isinstance(item, Message):
+                    self._take(item.data)
+
+    def _take(self, text: str) -> None:
+        if (order := Order.parse(text)) is not None:
+            self.heard.append((time.monotonic(), order))
+            self._obey(order)
+        elif (question := Question.parse(text)) is not None:
+            try:
+                self._answer(question)
+            except StreamingError as error:
+                _log.warning("A question could not be answered: %s", error)
 
     def _has_lapsed(self) -> bool:
         with self._lock:

@@ -15,7 +15,7 @@ from ..clients.budgets import Holder, Places
 from ..clients.client import Client
 from ..clients.commands import Commands
 from ..clients.joined import Joined
-from ..clients.registry import Registry
+from ..clients.registry import Registry, row
 from ..clients.replays import Account, Replays
 from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
@@ -23,6 +23,7 @@ from ..hub.hub import Hub
 from ..hub.making import PREFIX
 from ..hub.orders import RESERVED, Order, Orders
 from ..hub.presence import Presence, is_presence_channel, room_of
+from ..hub.questions import Question, reply
 from ..hub.runs import Runs
 from ..identity import Identity
 from ..logs import Log, open_log
@@ -75,7 +76,7 @@ class State:
         self._commands = Own(lambda: Commands(self.settings.commands, self.registry.refusals))
         self._replays = Own(lambda: Replays(self.settings.replay, self.registry.refusals))
         self._joined = Own(lambda: Joined(self.settings.rooms, self.registry.refusals))
-        self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry))
+        self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry), self._answer)
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
         self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
@@ -196,6 +197,11 @@ class State:
     def _obey(self, order: Order) -> None:
         for client in self.registry.clients():
             _obey(order, client)
+
+    def _answer(self, question: Question) -> None:
+        wanted = Order(question.identity, question.channel)
+        meant = [client for client in self.registry.clients() if _is_meant(wanted, client)]
+        reply(self.hub, question, len(meant), [row(client) for client in meant[: question.limit]])
 
     def check_allowed(self, action: Action, channel: str) -> None:
         """Return if the client of this request may do this, now.
@@ -352,15 +358,19 @@ def _places(settings: Settings) -> Places:
 
 def _obey(order: Order, client: Client) -> None:
     """Let go of ``client``, if it is meant."""
-    who = client.identity.id if client.identity is not None else None
-    if order.identity not in (None, who) or order.client not in (None, client.id):
-        return
-    if order.channel is not None and order.channel not in client.channels:
+    if not _is_meant(order, client):
         return
     if order.is_final:
         client.end(Revoked("You may not be here any more."))
     else:
         client.end(Recalled("Connect again."))
+
+
+def _is_meant(order: Order, client: Client) -> bool:
+    who = client.identity.id if client.identity is not None else None
+    if order.identity not in (None, who) or order.client not in (None, client.id):
+        return False
+    return order.channel is None or order.channel in client.channels
 
 
 states: WeakSet[State] = WeakSet()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask.cli import AppGroup
 
-from . import lists, orders, publish, tail, ticket
+from . import connected, lists, orders, publish, tail, ticket
 from .doctor import command as doctor
 
 commands = AppGroup(
@@ -21,6 +21,7 @@ for _each in (
     tail.tail,
     lists.channels,
     lists.members,
+    connected.clients,
     lists.runs,
     orders.disconnect,
     orders.revoke,

@@ -55,6 +55,8 @@ def _table(rows: Sequence[Mapping[str, object]]) -> list[str]:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return _cell(" ".join(value))
     return "-" if value is None or value == "" else printable(str(value))
 
 

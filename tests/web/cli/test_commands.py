@@ -49,7 +49,7 @@ def test_every_help_has_examples_that_are_understood(name: str) -> None:
 
 
 ALL = ["publish a x", "tail a", "channels", "members a", "runs", "ticket a"]
-ALL += ["revoke --client 0123456789abcdef"]
+ALL += ["revoke --client 0123456789abcdef", "clients"]
 
 
 @pytest.mark.parametrize("line", [*ALL, "disconnect --channel a"])
@@ -275,3 +275,32 @@ def test_a_ticket_is_good_for_what_it_says(tmp_path: Path) -> None:
                 path = f"/streaming/events?channel=private:7&ticket={text}"
                 with site.get(path) as client:
                     assert client.status == status
+
+
+def test_clients_of_all_workers_are_named(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    with (
+        terminal(log=url) as shell,
+        terminal(log=url) as elsewhere,
+        serve(shell.app) as one,
+        serve(elsewhere.app) as other,
+        one.get("/streaming/events?channel=news&channel=b") as first,
+        other.get("/streaming/events?channel=news") as second,
+        other.json() as third,
+    ):
+        assert first.next_event()
+        assert second.next_event()
+        rows = wait_until(
+            lambda: found if len(found := shell.ask("clients", "--wait", "0.5")) == 3 else None,
+            "all three",
+        )
+        assert {row["transport"] for row in rows} == {"sse", "websocket"}
+        assert third.client in {row["id"] for row in rows}
+        (both,) = [row for row in rows if row["channels"] == ["news", "b"]]
+        assert (both["identity"], both["peer"].partition(":")[0]) == (None, "127.0.0.1")
+        assert len(shell.ask("clients", "--channel", "news", "--wait", "1")) == 2
+        assert shell.ask("clients", "--identity", "7", "--wait", "0.5") == []
+        some = shell.call("clients", "--limit", "1", "--wait", "1")
+        assert "  news b  " in shell.call("clients", "--channel", "b").stdout
+        assert len(some.stdout.splitlines()) == 3  # the head, and one of each
+        assert "Not named: 1 more" in some.stderr
