@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import click
 from flask import Flask
 from flask.cli import AppGroup
 
-from . import connected, lists, orders, publish, tail, ticket
-from .doctor import command as doctor
 
-commands = AppGroup(
+class Commands(AppGroup):
+    """Commands that are imported when one is asked for: a server's processes never need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all, in order."""
+        return sorted(self.all())
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The one that is called so, if there is one."""
+        return self.all().get(name)
+
+    def all(self) -> Mapping[str, click.Command]:
+        """All of them by their names."""
+        if not self.commands:
+            from . import connected, lists, orders, publish, tail, ticket
+            from .doctor import command as doctor
+
+            for each in (
+                publish.publish,
+                tail.tail,
+                lists.channels,
+                lists.members,
+                connected.clients,
+                lists.runs,
+                orders.disconnect,
+                orders.revoke,
+                ticket.ticket,
+                doctor.doctor,
+            ):
+                self.add_command(each)
+        return self.commands
+
+
+commands = Commands(
     "streaming",
     help="""Look at channels, publish, and find out what is set up wrongly.
 
@@ -16,19 +50,6 @@ commands = AppGroup(
     how it is used, and with --json what it says as JSON.
     """,
 )
-for _each in (
-    publish.publish,
-    tail.tail,
-    lists.channels,
-    lists.members,
-    connected.clients,
-    lists.runs,
-    orders.disconnect,
-    orders.revoke,
-    ticket.ticket,
-    doctor.doctor,
-):
-    commands.add_command(_each)
 
 
 def add_commands(app: Flask) -> None:

@@ -38,14 +38,21 @@ def examples(command: click.Command) -> list[list[str]]:
     return [line for line in words if line]
 
 
-@pytest.mark.parametrize("name", sorted(commands.commands))
+@pytest.mark.parametrize("name", sorted(commands.all()))
 def test_every_help_has_examples_that_are_understood(name: str) -> None:
-    shown = examples(commands.commands[name])
+    shown = examples(commands.all()[name])
     assert shown
     for flask, group, called, *args in shown:
         assert (flask, group) == ("flask", "streaming")
-        commands.commands[called].make_context(called, args)
+        commands.all()[called].make_context(called, args)
     assert any(called == name for _, _, called, *_ in shown)
+
+
+def test_a_server_does_not_import_what_only_commands_need() -> None:
+    code = "import sys, streaming; print([m for m in sys.modules if '.web.cli.' in m])"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "['streaming.web.cli.group']\n"
 
 
 ALL = ["publish a x", "tail a", "channels", "members a", "runs", "ticket a"]

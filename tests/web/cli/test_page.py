@@ -38,15 +38,15 @@ def test_both_languages_say_the_same() -> None:
 def test_the_page_has_every_command_and_calls_them_as_they_are(name: str) -> None:
     text = page(name)
     listed = re.findall(r"^\| \[`(\w+)`\]\(#", text, re.MULTILINE)
-    assert sorted(listed) == sorted(commands.commands)
+    assert sorted(listed) == sorted(commands.all())
     called = set()
     for line in "".join(blocks(text)).splitlines():
         if not line.startswith("    flask streaming "):
             continue
         _, _, command, *args = shlex.split(line.partition(" < ")[0])
-        commands.commands[command].make_context(command, args)
+        commands.all()[command].make_context(command, args)
         called.add(command)
-    assert called == set(commands.commands)
+    assert called == set(commands.all())
 
 
 @pytest.mark.parametrize("name", PAGES)
