@@ -24,6 +24,7 @@ class Commands(AppGroup):
         """All of them by their names."""
         if not self.commands:
             from . import connected, lists, orders, publish, tail, ticket
+            from .bench import command as bench
             from .doctor import command as doctor
 
             for each in (
@@ -37,6 +38,7 @@ class Commands(AppGroup):
                 orders.revoke,
                 ticket.ticket,
                 doctor.doctor,
+                bench.bench,
             ):
                 self.add_command(each)
         return self.commands
