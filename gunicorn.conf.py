@@ -42,6 +42,14 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
     gc.set_threshold(50_000, 20, 50)
 
 
+def child_exit(server, worker):  # type: ignore[no-untyped-def]
+    """Take the clients of a worker that has ended out of the metrics, where there are any."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(worker.pid)
+
+
 def worker_exit(server, worker):  # type: ignore[no-untyped-def]
     """End the streams that are still open; let the interpreter clean up in its usual order."""
     drain_worker()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 
 from ..errors import HubClosed, StreamingError, TooManyClients
 from .budgets import NOBODY, Holder, Places, Refusals
@@ -35,6 +36,8 @@ class Registry:
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
+        self._opened: Counter[str] = Counter()
+        self._endings: Counter[tuple[str, str]] = Counter()
 
     def check_space(self, holder: Holder = NOBODY) -> None:
         """Return if another client of ``holder`` may come.
@@ -74,6 +77,7 @@ class Registry:
             if refusal is None:
                 self._clients[client.id] = client
                 self._places.take(client.holder)
+                self._opened[client.transport] += 1
         if refusal is not None:
             self.refusals.note(*refusal, client.holder)
             raise refusal[1]
@@ -129,6 +133,7 @@ class Registry:
         with self._lock:
             if self._clients.pop(client.id, None) is not None:
                 self._places.give_back(client.holder)
+                self._endings[client.transport, _kind(reason)] += 1
                 self._ended.append(
                     {
                         "id": client.id,
@@ -138,6 +143,16 @@ class Registry:
                         "reason": str(reason),
                     }
                 )
+
+    def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """How many connections have begun, by transport; how many have ended, and by what kind of
+        reason: an error of this package, or ``left``."""
+        with self._lock:
+            return dict(self._opened), dict(self._endings)
+
+    def transports(self) -> dict[str, int]:
+        """How many are connected, by transport."""
+        return dict(Counter(client.transport for client in self.clients()))
 
     def close(self, reason: HubClosed) -> None:
         """End all clients and refuse new ones. Does not wait for them. Idempotent."""
@@ -177,3 +192,13 @@ def row(client: Client) -> dict[str, object]:
         "identity": client.identity.id if client.identity else None,
         **client.describe(),
     }
+
+
+def _kind(reason: StreamingError | str) -> str:
+    """``client_gone`` for a ``ClientGone``: one of a few words."""
+    if isinstance(reason, str):
+        return "left"
+    return _CAPITAL.sub("_", type(reason).__name__).lower()
+
+
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")

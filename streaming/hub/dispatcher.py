@@ -59,6 +59,10 @@ class Dispatcher:
             patience=RETRY,
         )
 
+    def __len__(self) -> int:
+        """How many channels are followed."""
+        return len(self._channels)
+
     # ---- joining and leaving
 
     def join(self, subscription: Subscription, names: Iterable[str]) -> dict[str, Channel]:

@@ -29,6 +29,22 @@ class _Engine(NamedTuple):
     dispatcher: Dispatcher
     pace: Pace
     closed: threading.Event
+    published: Tally
+
+
+class Tally:
+    """Counts. From any thread."""
+
+    __slots__ = ("_lock", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self) -> None:
+        """One more."""
+        with self._lock:
+            self.count += 1
 
 
 class Hub:
@@ -90,7 +106,9 @@ class Hub:
         if key is not None:
             key = owned_key(key, owner)
         message = self.log.append(channel, data, event=event, key=key, sender=sender)
-        self._engine().pace.keep(message)
+        engine = self._engine()
+        engine.published.add()
+        engine.pace.keep(message)
         return message
 
     @from_any_thread
@@ -109,7 +127,9 @@ class Hub:
         check_channel(channel)
         self.check_data(data)
         message = self.log.append(channel, data, event=END, last=True)
-        self._engine().pace.keep(message)
+        engine = self._engine()
+        engine.published.add()
+        engine.pace.keep(message)
         return message
 
     @from_any_thread
@@ -193,9 +213,20 @@ class Hub:
         found = self._dispatcher.channel(channel)
         return 0 if found is None else len(found)
 
+    @property
+    def published(self) -> int:
+        """How many messages this process has published."""
+        return self._engine().published.count
+
+    @property
+    def followed(self) -> int:
+        """How many channels subscriptions of this process follow."""
+        return len(self._dispatcher)
+
     def _begin(self) -> _Engine:
         dispatcher = Dispatcher(self.log)
-        return _Engine(dispatcher, Pace(dispatcher, self.log.retention), threading.Event())
+        pace = Pace(dispatcher, self.log.retention)
+        return _Engine(dispatcher, pace, threading.Event(), Tally())
 
     @property
     def _dispatcher(self) -> Dispatcher:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from ..logs import MemoryLog
-from . import state
+from . import metrics, state
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def is_making() -> bool:
 
 def close_logs() -> None:
     """Let go of the logs of this process, which is about to end: nothing can be published then."""
+    _for_each(metrics.end, "counted a last time")
     _for_each(lambda each: each.hub.log.close(), "parted from its log")
 
 

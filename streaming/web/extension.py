@@ -29,7 +29,7 @@ from ..identity import Identity, user_channel
 from ..logs import Member, MemoryLog
 from ..message import START, Message
 from ..names import check_channel
-from . import origin
+from . import metrics, origin
 from .admission import hide
 from .cli.group import add_commands
 from .data import print_data
@@ -407,6 +407,15 @@ class Streaming:
         log; the reason. Not for everybody's eyes: addresses are in it.
         """
         return current_state().registry.snapshot()
+
+    def metrics(self) -> Response:
+        """What this process counts, as Prometheus reads it (text format 0.0.4); what all workers
+        do where ``PROMETHEUS_MULTIPROC_DIR`` is set. For a view, which decides who may see it.
+
+        Raises:
+            ConfigurationError: If ``prometheus_client`` is not installed (the extra ``metrics``).
+        """
+        return metrics.exposition(current_state())
 
     @property
     def closed(self) -> threading.Event:

@@ -11,7 +11,7 @@ from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
 from ..identity import sign
 from ..threads import note_greenlets
-from . import protocol
+from . import metrics, protocol
 from .json_objects import parse_sparse_object
 from .origin import allow_origin
 from .owners import owner_of
@@ -61,6 +61,7 @@ def look_at_request() -> None:
         state.unheard.is_heard = True
         note_greenlets()
         look_at_config(current_app.config, state)
+        metrics.begin(state)
     if request.url_rule is not None and request.url_rule.websocket:
         look_at_stream(request.environ, state)
 

@@ -1,0 +1,130 @@
+"""streaming/web/metrics.py: what Prometheus reads, in one process."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+
+from streaming import ConfigurationError, Streaming
+from streaming.errors import LogUnavailable
+from streaming.logs import MemoryLog
+from streaming.web import metrics
+from tests.live.raw_websocket import RawWebSocket
+from tests.sites import Site, serve, wait_until
+
+Samples = dict[tuple[str, ...], float]
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask("measured")
+    streaming = Streaming(app, authorize=lambda action, channel: True)
+    app.add_url_rule("/metrics", "metrics", streaming.metrics)
+    return app
+
+
+@pytest.fixture
+def site(app: Flask) -> Iterator[Site]:
+    with serve(app) as site:
+        yield site
+
+
+def read(app: Flask) -> Samples:
+    """Samples by name and the labels' values, of this package alone."""
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name.startswith("streaming_") and not sample.name.endswith("_created")
+    }
+
+
+def more(app: Flask, before: Samples) -> Samples:
+    """What is different now; Prometheus's numbers are the process's, of all tests."""
+    now = read(app)
+    return {key: value - before.get(key, 0.0) for key, value in now.items()}
+
+
+def test_connections_and_messages_are_counted(app: Flask, site: Site) -> None:
+    before = read(app)
+    with (
+        site.get("/streaming/events?channel=a&channel=b") as one,
+        site.get("/streaming/events?channel=a") as two,
+        RawWebSocket(site, "/streaming/ws"),  # type: ignore[arg-type]
+    ):
+        for client in (one, two):
+            assert client.next_event() is not None
+        wait_until(lambda: len(site.registry) == 3, "all are here")
+        site.state.hub.publish("a", "x")
+        site.state.hub.publish("a", "x", key="k")
+        site.state.hub.end("b")
+        found = more(app, before)
+        assert found["streaming_clients", "sse"] == 2
+        assert found["streaming_clients", "websocket"] == 1
+        assert found["streaming_opened_total", "sse"] == 2
+        assert found["streaming_published_total",] == 3
+        assert found["streaming_followed_channels",] == 3  # with that of orders
+    site.wait_empty()
+    found = more(app, before)
+    assert found["streaming_clients", "sse"] == found["streaming_clients", "websocket"] == 0
+    ended = {key[1:]: value for key, value in found.items() if key[0] == "streaming_ended_total"}
+    assert sum(ended.values()) == 3
+    wait_until(lambda: more(app, before)["streaming_followed_channels",] == 1, "that one is left")
+
+
+def test_what_a_limit_refuses_is_counted_by_its_setting(app: Flask) -> None:
+    app = Flask("full")
+    app.config.update(STREAMING_CLIENTS=1, STREAMING_PUBLIC=["a"])
+    streaming = Streaming(app)
+    app.add_url_rule("/metrics", "metrics", streaming.metrics)
+    before = read(app)
+    with serve(app) as site, site.get("/streaming/events?channel=a") as client:
+        assert client.next_event() is not None
+        with site.get("/streaming/events?channel=a") as other:
+            other.read_all()
+        assert more(app, before)["streaming_refused_total", "clients"] == 1
+
+
+def test_no_label_is_what_a_client_has_chosen(app: Flask, site: Site) -> None:
+    with site.get("/streaming/events?channel=chosen") as client:
+        assert client.next_event() is not None
+        site.state.hub.publish("chosen", "x", event="chosen")
+    assert "chosen" not in app.test_client().get("/metrics").text
+
+
+class Away(MemoryLog):
+    def check(self) -> None:
+        raise LogUnavailable("The log is away.")
+
+
+def test_a_log_that_is_away_is_down(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(app)["streaming_log_up",] == 1
+    state = app.extensions["streaming"]
+    monkeypatch.setattr(state.health, "_log", Away())
+    wait_until(lambda: read(app)["streaming_log_up",] == 0, "it is seen")
+
+
+def test_two_applications_of_a_process_are_added_up(app: Flask, site: Site) -> None:
+    other = Flask("other")
+    Streaming(other, authorize=lambda action, channel: True)
+    before = read(app)
+    with serve(other) as second, second.get("/streaming/events?channel=a") as client:
+        assert client.next_event() is not None
+        metrics.tell(second.state)
+        assert more(app, before)["streaming_clients", "sse"] == 1
+
+
+def test_without_the_library_it_is_said_what_to_install(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with (
+        app.test_request_context(),
+        pytest.raises(ConfigurationError, match=r"flask-streaming\[metrics\]"),
+    ):
+        app.view_functions["metrics"]()
