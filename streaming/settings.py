@@ -78,6 +78,11 @@ class Settings:
     retention_channels: int = 10_000
     """Channels kept while nobody follows them."""
 
+    retention_total: int | None = 1024 * 1024 * 1024
+    """Bytes that the log holds in all channels together: text in memory, the file with SQLite.
+    Beyond that the oldest goes first, and where nothing can go publishing is refused. Redis has
+    ``maxmemory``."""
+
     retentions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What is kept of channels with these names, or names that fit a pattern (``job:*``): some of
     ``messages``, ``size``, ``age`` and ``after_end``; the rest is as above."""
@@ -195,6 +200,7 @@ class Settings:
             age=self.retention_age,
             after_end=self.retention_after_end,
             channels=self.retention_channels,
+            total=self.retention_total,
             key_window=self.key_window,
         )
         named = dict(self.retentions)
@@ -209,7 +215,14 @@ class Settings:
             self._check(name, int, optional=False)
         for name in ("retention_messages", "retention_size", "retention_channels", "runs"):
             self._check(name, int, optional=False)
-        for name in ("clients", "clients_per_identity", "clients_per_address", "replay", "rooms"):
+        for name in (
+            "retention_total",
+            "clients",
+            "clients_per_identity",
+            "clients_per_address",
+            "replay",
+            "rooms",
+        ):
             self._check(name, int, optional=True)
         self._check("send_buffer", int, optional=True, most=2**31 - 1)  # a C int, to the kernel
         self._check("key_window", (int, float), optional=False)

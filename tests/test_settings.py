@@ -249,9 +249,10 @@ def test_the_retention_of_the_logs_is_the_one_configured() -> None:
             "STREAMING_RETENTION_CHANNELS": 4,
             "STREAMING_KEY_WINDOW": 5.5,
             "STREAMING_RETENTION_AFTER_END": 6,
+            "STREAMING_RETENTION_TOTAL": 7,
         }
     )
-    assert replace(settings.retention, named={}) == Retention(1, 2, None, 4, 5.5, 6)
+    assert replace(settings.retention, named={}) == Retention(1, 2, None, 4, 5.5, 6, 7)
 
 
 def test_what_is_not_said_of_some_channels_is_kept_of_them_as_of_all() -> None:

@@ -26,6 +26,10 @@ class Retention:
     """Seconds for which a repeated idempotency key gives back the first message."""
     after_end: float | None = 3600.0
     """Seconds that a channel which has ended is kept, with all it holds; None for no limit."""
+    total: int | None = 1024 * 1024 * 1024
+    """Bytes that all channels hold together: text in memory, the file with SQLite. Beyond that the
+    oldest goes first, and where nothing can go appending fails. None for no limit. Redis has its
+    own (``maxmemory``)."""
     named: Mapping[str, Retention] = field(default_factory=dict, hash=False)
     """What channels keep that are named here, or whose names fit a pattern (``job:*``): a name goes
     before patterns, and the longest pattern before others. ``channels`` counts all together."""

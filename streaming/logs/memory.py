@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from heapq import nlargest
 
-from ..errors import ChannelEnded
+from ..errors import ChannelEnded, LogUnavailable
 from ..message import MARK, Gap, Message, Position, text_size
 from ..own import Own
 from ..threads import from_any_thread
@@ -43,6 +43,8 @@ class MemoryLog:
         self._life = MARK + secrets.token_hex(4)
         self._appends = 0
         self._forgotten = 0  # the number of the last append to any channel that was forgotten
+        self._size = 0
+        """Bytes of text in all channels."""
         self._rooms: dict[str, dict[str, Member]] = {}
 
     @from_any_thread
@@ -69,6 +71,8 @@ class MemoryLog:
                 return message  # the first is no longer held; this one says the same
             if place.is_ended:
                 raise ChannelEnded.of(channel)
+            self._make_room(channel, place, size)
+            before = place.size
             place.newest += 1
             place.held.append(message)
             place.ages.append(now)
@@ -76,6 +80,7 @@ class MemoryLog:
             if key is not None:
                 place.keys[key] = (now, place.newest)
             place.trim(now)
+            self._size += place.size - before
             if last:
                 self._end(channel, place)
         self._followers.tell(channel, message)
@@ -89,7 +94,7 @@ class MemoryLog:
                 return self._read_nothing(channel, after)
             if after.epoch == place.epoch and after.offset == place.newest:
                 return Page((), after, more=False, ended=place.is_ended)
-            place.age(self._clock())
+            self._age(place)
             oldest, gap, seen = place.oldest, None, place.offset(after, self._life)
             start = oldest if seen is None else seen + 1
             if seen is None or not oldest <= start <= place.newest + 1:
@@ -111,7 +116,7 @@ class MemoryLog:
             place = self._channels.get(channel)
             if place is None:
                 return Position(self._life, self._appends)
-            place.age(self._clock())
+            self._age(place)
             return Position(place.epoch, max(place.newest - max(history, 0), place.oldest - 1))
 
     @from_any_thread
@@ -180,6 +185,7 @@ class MemoryLog:
     def close(self) -> None:
         with self._lock():
             self._channels.clear()
+            self._size = 0
             self._unfollowed.clear()
             self._rooms.clear()
             self._life = MARK + secrets.token_hex(4)
@@ -239,7 +245,39 @@ class MemoryLog:
         for _ in range(min(len(self._unfollowed) - most, AT_ONCE)):
             self._drop(*self._unfollowed.longest_unused())
 
+    def _make_room(self, name: str, place: Past, size: int) -> None:
+        """Return if ``size`` bytes more are within the total, perhaps once others are forgotten.
+
+        Raises:
+            LogUnavailable: If they are not.
+        """
+        total = self.retention.total
+        if total is None or self._size + size <= total:
+            return
+        self._unfollowed.remove(name, place)
+        for _ in range(min(len(self._unfollowed), AT_ONCE) if size <= total else 0):
+            if self._size + size > total:
+                self._drop(*self._unfollowed.longest_unused())
+        if name not in self._followers:
+            self._unfollowed.add(name, place)
+        if self._size - place.size + size > total:
+            if not place.newest:
+                self._drop(name, place)
+            raise LogUnavailable(
+                f"The log in memory is full: all channels together hold {self._size} bytes of at "
+                f"most {total} (STREAMING_RETENTION_TOTAL). Have less kept, or raise it."
+            )
+        before = place.size
+        place.let_go(self._size + size - total)
+        self._size += place.size - before
+
+    def _age(self, place: Past) -> None:
+        before = place.size
+        place.age(self._clock())
+        self._size += place.size - before
+
     def _drop(self, name: str, place: Past) -> None:
+        self._size -= place.size
         self._unfollowed.remove(name, place)
         del self._channels[name]
         self._forgotten = max(self._forgotten, place.last)

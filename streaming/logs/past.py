@@ -88,8 +88,21 @@ class Past:
             self.size -= held[self.gone].size
             held[self.gone] = None  # type: ignore[call-overload]  # let it go before the list moves
             self.gone += 1
-        if self.gone > 64 and self.gone * 2 > len(held):
-            del held[: self.gone]
+        self._move_up()
+
+    def let_go(self, size: int) -> None:
+        """Let go of the oldest messages, of so many bytes or of all that there is."""
+        while size > 0 and self.ages:
+            self.ages.popleft()
+            size -= self.held[self.gone].size
+            self.size -= self.held[self.gone].size
+            self.held[self.gone] = None  # type: ignore[call-overload]
+            self.gone += 1
+        self._move_up()
+
+    def _move_up(self) -> None:
+        if self.gone > 64 and self.gone * 2 > len(self.held):
+            del self.held[: self.gone]
             self.gone = 0
 
     def age(self, now: float) -> None:

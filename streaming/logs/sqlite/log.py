@@ -58,7 +58,8 @@ class SqliteLog:
         self.synchronous = synchronous
         self._lease = lease
         self._history = History(self.retention, lease)
-        self._own = Own(lambda: Process(self.path, synchronous, clock, lease))
+        total = self.retention.total
+        self._own = Own(lambda: Process(self.path, synchronous, clock, lease, total))
 
     @classmethod
     def from_url(cls, url: str, retention: Retention, folder: str | None = None) -> SqliteLog:

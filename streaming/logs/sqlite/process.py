@@ -52,12 +52,17 @@ class Process:
     """
 
     def __init__(
-        self, path: str, synchronous: str, clock: Callable[[], float], lease: float
+        self,
+        path: str,
+        synchronous: str,
+        clock: Callable[[], float],
+        lease: float,
+        total: int | None,
     ) -> None:
         self.id = f"{os.getpid()}-{secrets.token_hex(4)}"
         self.reader = Connection(path, synchronous, clock)
         self.writer = Connection(path, synchronous, clock)
-        self._space = Space(path)
+        self._space = Space(path, total)
         self.turns = Turns(self.writer, self._open_turn, self._settle)
         self.looks = 0
         """How often the watch has looked into the file and said what there was to say."""

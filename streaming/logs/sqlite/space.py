@@ -32,22 +32,27 @@ class Space:
 
     Args:
         path: The log's file.
+        total: Bytes that it may use; None for any number.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, total: int | None = None) -> None:
         self.is_tight = False
         """Whether the disk is nearly full."""
         self._path = path
         self._look_at = 0.0
+        self._total = total
+        self._count_at = 0.0
 
     def make(self, db: sqlite3.Connection, size: int) -> None:
         """Return if ``size`` bytes can be written in this transaction, perhaps once others are
         forgotten.
 
         Raises:
-            LogUnavailable: If the disk is full.
+            LogUnavailable: If the disk is full, or the file has come to its total.
         """
         now = time.monotonic()
+        if self._total is not None and now >= self._count_at:
+            self._keep_within(db, self._total, size)
         if now < self._look_at or not hasattr(os, "statvfs"):
             return
         disk = os.statvfs(self._path)
@@ -72,6 +77,24 @@ class Space:
             f"The log {self._path} cannot grow: the disk is full ({free} bytes are free). Free some"
             " space, or have less kept (STREAMING_RETENTION_SIZE, STREAMING_RETENTION_CHANNELS)."
         )
+
+    def _keep_within(self, db: sqlite3.Connection, total: int, size: int) -> None:
+        used, wanted = _used(db), 2 * size + SLACK
+        if used + wanted <= total:
+            if total - used > PLENTY:
+                self._count_at = time.monotonic() + LOOK
+            return
+        if size <= total:
+            forget_oldest(db, wanted)
+        if (used := _used(db)) + size > total:
+            raise LogUnavailable(
+                f"The log {self._path} is full: it uses {used} bytes of at most {total} "
+                "(STREAMING_RETENTION_TOTAL). Have less kept, or raise it."
+            )
+
+
+def _used(db: sqlite3.Connection) -> int:
+    return (_ask(db, "page_count") - _ask(db, "freelist_count")) * _ask(db, "page_size")
 
 
 def _ask(db: sqlite3.Connection, pragma: str) -> int:
