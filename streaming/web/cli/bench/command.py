@@ -12,7 +12,7 @@ from flask import Flask, current_app
 from ...state import current_state
 from ..command import command
 from ..log import shared_hub
-from ..saying import say
+from ..saying import printable, say
 from .follower import Refused
 from .load import Load, Work
 from .score import Score, quantile
@@ -68,8 +68,9 @@ def bench(
             raise click.ClickException(f"{url}: {error}") from error
         except Refused as error:
             raise click.ClickException(
-                f"{url}: a stream is answered with {error}. Strangers have to be able to read the "
-                f"channels: STREAMING_PUBLIC = [{prefix + '*'!r}], or another --prefix."
+                f"{url}: a stream is answered with {printable(str(error))}. Strangers have to be "
+                f"able to read the channels: STREAMING_PUBLIC = [{prefix + '*'!r}], or another "
+                "--prefix."
             ) from error
     figures = _figures(load.score, load.published, connections)
     text = "\n".join(f"{name:<16}{value}" for name, value in figures.items())

@@ -15,7 +15,7 @@ from ....names import check_channel
 from ...state import current_state
 from ..command import command
 from ..log import own_hub
-from ..saying import note, say
+from ..saying import note, printable, say
 from . import application, machine, middleware, proxy
 from .address import Address
 from .finding import Finding, Scene
@@ -164,4 +164,4 @@ def _unread(config: str, error: Exception) -> Finding:
 def _text(finding: Finding) -> str:
     head = finding.check if finding.is_seen else f"{finding.check} (not looked at)"
     lines = (finding.what, finding.why, f"-> {finding.change}", f"docs/{finding.page}")
-    return "\n".join([head, *(f"    {line}" for line in lines), ""])
+    return "\n".join([head, *(f"    {printable(line)}" for line in lines), ""])
