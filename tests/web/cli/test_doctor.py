@@ -21,6 +21,7 @@ from streaming.web.cli.doctor import command, proxy
 from streaming.web.cli.doctor.command import NAMES
 from streaming.web.cli.doctor.machine import too_old
 from streaming.web.cli.doctor.server import Server, read_config
+from streaming.web.cli.doctor.visit import readable
 from tests.middleware import collecting, compressing
 from tests.sites import make_app, serve
 from tests.test_pages import DOCS, anchors
@@ -286,7 +287,7 @@ def test_it_reads_what_it_may_and_as_whoever_it_is_told(
 def test_it_reads_what_strangers_may_and_nobody_publishes_to_if_that_can_be(
     public: list[str], channel: str
 ) -> None:
-    assert proxy.readable(public) == channel
+    assert readable(public) == channel
 
 
 @pytest.mark.parametrize("url", ["example.org", "ftp://example.org", "https://", "http://[x/"])

@@ -20,6 +20,7 @@ from . import application, machine, middleware, proxy
 from .address import Address
 from .finding import Finding, Scene
 from .server import Server, read_config
+from .visit import Visit, readable
 
 HERE = (*application.CHECKS, *machine.CHECKS, *middleware.CHECKS)
 """What is looked at on this machine, in this order."""
@@ -125,14 +126,14 @@ def _look(
             yield from proxy.visit(how)
 
 
-def _visit(scene: Scene, way: _Way) -> proxy.Visit:
+def _visit(scene: Scene, way: _Way) -> Visit:
     state, urls = scene.state, scene.app.url_map.bind("localhost")
     settings = state.settings
-    return proxy.Visit(
+    return Visit(
         way.address,
         events=urls.build(f"{state.name}.events"),
         socket=urlsplit(urls.build(f"{state.name}.socket")).path,
-        channel=check_channel(way.channel or proxy.readable(settings.public)),
+        channel=check_channel(way.channel or readable(settings.public)),
         hub=None if settings.log == "memory:" else scene.hub,
         wait=way.wait,
         idle=(settings.heartbeat or 0.0) + 5.0 if way.idle is None else way.idle,
