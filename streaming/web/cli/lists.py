@@ -24,10 +24,10 @@ limited = click.option(
 @click.argument("prefix", default="")
 @limited
 def channels(prefix: str, limit: int, as_json: bool) -> None:
-    """List the channels that hold messages and begin with PREFIX, the last used first.
+    """List the channels that hold messages.
 
-    A log in Redis does not know which was used last. Channels that nobody has published to leave no
-    trace.
+    Those that begin with PREFIX, the last used first. A log in Redis does not know which was
+    used last. Channels that nobody has published to leave no trace.
 
     \b
     Examples:
@@ -53,9 +53,9 @@ def _channel(hub: Hub, name: str) -> dict[str, object] | None:
 @command("members")
 @click.argument("room")
 def members(room: str, as_json: bool) -> None:
-    """List who is in ROOM, over all workers, in the order they came.
+    """List who is in ROOM, over all workers.
 
-    A worker that has died is noticed within ten seconds.
+    In the order they came. A worker that has died is noticed within ten seconds.
 
     \b
     Examples:
@@ -75,9 +75,10 @@ def members(room: str, as_json: bool) -> None:
 @command("runs")
 @limited
 def runs(limit: int, as_json: bool) -> None:
-    """List the runs that are kept: the answers of Streaming.run, and how they stand.
+    """List the runs that are kept.
 
-    One whose worker has died is ended by this: interrupted, as for everybody who asks.
+    They are the answers of Streaming.run, and how they stand. One whose worker has died is
+    ended by this: interrupted, as for everybody who asks.
 
     \b
     Examples:

@@ -27,10 +27,10 @@ def whom(function: Callable[..., None]) -> Callable[..., None]:
 @command("disconnect")
 @whom
 def disconnect(as_json: bool, **who: str | None) -> None:
-    """Have connections made anew, on all workers, within a second.
+    """Have connections made anew, on all workers.
 
-    Clients come back by themselves and resume, unless identify or authorize refuses them by then.
-    Where several options are given, those are meant that are all of it.
+    Within a second. Clients come back by themselves and resume, unless identify or authorize
+    refuses them by then. Where several options are given, those are meant that are all of it.
 
     \b
     Examples:
@@ -43,10 +43,11 @@ def disconnect(as_json: bool, **who: str | None) -> None:
 @command("revoke")
 @whom
 def revoke(as_json: bool, **who: str | None) -> None:
-    """End connections, on all workers, within a second, and have them not come back.
+    """End connections for good, on all workers.
 
-    Where --channel is given they are to come back, for they may follow others. End the permission
-    itself before: who comes again is asked again.
+    Within a second, and they are told not to come back. Where --channel is given they are to
+    come back, for they may follow others. End the permission itself before: who comes again is
+    asked again.
 
     \b
     Examples:

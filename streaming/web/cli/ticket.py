@@ -42,10 +42,11 @@ def ticket(
     once: bool,
     as_json: bool,
 ) -> None:
-    """Give a ticket for CHANNELS (names, or patterns such as 'room:*'), and say it.
+    """Give a ticket for CHANNELS, and say it.
 
-    It goes into a URL: ?channel=news&ticket=… Whoever has it may do what it says: nobody else is
-    asked. Needs the SECRET_KEY of the server.
+    CHANNELS are names, or patterns such as 'room:*'. The ticket goes into a URL:
+    ?channel=news&ticket=… Whoever has it may do what it says: nobody else is asked. Needs the
+    SECRET_KEY of the server.
 
     \b
     Examples:

@@ -74,6 +74,7 @@ def test_what_cannot_be_followed_is_said_with_why(tmp_path: Path) -> None:
         assert "403 FORBIDDEN" in refused.output
         assert "STREAMING_PUBLIC = ['bench:*']" in refused.output
         assert shell.call("bench", "--url", site.url, "--each", "20").exit_code == 2
+        assert shell.call("bench", "--url", "example.org").exit_code == 2
     assert "refused" in shell.call("bench", "--url", "http://127.0.0.1:1", *SMALL).output
 
 

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import secrets
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from flask import Flask, current_app
 
 from ...state import current_state
 from ..command import command
+from ..doctor.address import Address
 from ..log import shared_hub
 from ..saying import printable, say
 from .follower import Refused
 from .load import Load, Work
 from .score import Score, quantile
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _number(
+    name: str, kind: click.IntRange | click.FloatRange, default: float, text: str
+) -> Callable[[F], F]:
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
+
 
 @command("bench")
 @click.option("--url", required=True, help="Where the app begins: https://example.org/app")
-@click.option("--connections", type=click.IntRange(1, 5000), default=100, show_default=True)
-@click.option("--rate", type=click.FloatRange(0.1, 10_000), default=20.0, show_default=True)
-@click.option("--channels", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.option("--each", type=click.IntRange(1, 32), default=2, show_default=True)
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True)
-@click.option("--cut", type=click.FloatRange(0, 3600), default=0.0, show_default="never")
+@_number("--connections", click.IntRange(1, 5000), 100, "Event streams.")
+@_number("--rate", click.FloatRange(0.1, 10_000), 20.0, "Messages in a second, over all channels.")
+@_number("--channels", click.IntRange(1, 1000), 10, "Channels that are published to.")
+@_number("--each", click.IntRange(1, 32), 2, "Channels that each stream follows.")
+@_number("--seconds", click.FloatRange(1, 3600), 10.0, "How long it takes.")
+@_number("--cut", click.FloatRange(0, 3600), 0.0, "Seconds between two cuts; 0 for none.")
 @click.option("--prefix", default="bench:", show_default=True, help="What its channels begin with.")
 def bench(
     url: str,
@@ -54,6 +64,10 @@ def bench(
       flask streaming bench --url https://example.org --connections 1000 --cut 5 --json
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    try:
+        Address(url, {})
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}") from error
     if each > channels:
         raise click.UsageError("--each is more than --channels.")
     path = app.url_map.bind("localhost").build(f"{current_state().name}.events")
