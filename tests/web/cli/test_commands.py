@@ -56,7 +56,7 @@ def test_a_server_does_not_import_what_only_commands_need() -> None:
 
 
 ALL = ["publish a x", "tail a", "channels", "members a", "runs", "ticket a"]
-ALL += ["revoke --client 0123456789abcdef", "clients"]
+ALL += ["revoke --client 0123456789abcdef", "clients", "bench --url http://x"]
 
 
 @pytest.mark.parametrize("line", [*ALL, "disconnect --channel a"])
