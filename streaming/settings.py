@@ -110,6 +110,10 @@ class Settings:
     ten seconds' worth at once. Ten times as much over all connections of an identity, or of the
     strangers at one address, and with what they publish over HTTP."""
 
+    channel_messages: float | None = 1000.0
+    """Messages that all clients of a worker together may publish into one channel in a second; ten
+    seconds' worth at once. What the application itself publishes is not counted."""
+
     replay: int | None = 4 * 1024 * 1024
     """Bytes of the past that an identity, or the strangers at one address, may be sent in a second:
     history, and what was missed; a minute's worth at once."""
@@ -230,7 +234,8 @@ class Settings:
             self._check(name, (int, float), optional=True)
         for name in ("heartbeat", "pong_timeout", "send_timeout", "lifetime", "recheck"):
             self._check(name, (int, float), optional=True)
-        self._check("commands", (int, float), optional=True, unit="number")
+        for name in ("commands", "channel_messages"):
+            self._check(name, (int, float), optional=True, unit="number")
         for name in ("compression", "direct_writes"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "True or False, not a text or a number")

@@ -1,4 +1,5 @@
-"""How much one may ask of us in a time: over one connection, and over all that it has together."""
+"""How much one may ask of us in a time: over one connection, over all that it has together, and how
+much all may put into one channel."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from .budgets import Holder, Refusals
 from .rates import Buckets, Rate, take
 
 AHEAD = 10.0
-"""Seconds for which commands may come at once."""
+"""Seconds for which commands, or the messages of a channel, may come at once."""
 
 TOGETHER = 10
 """How many times as much as a connection an identity may have, or the strangers of an address."""
@@ -25,6 +26,8 @@ class Commands:
     Args:
         a_second: How many commands a connection may send; None for any number.
         refusals: Where is counted what was refused.
+        into_channel: How many messages all of them together may publish into one channel in a
+            second; None for any number.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Commands:
         a_second: float | None,
         refusals: Refusals,
         *,
+        into_channel: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rate = None if a_second is None else Rate(a_second, AHEAD)
@@ -40,6 +44,8 @@ class Commands:
         self._together: Buckets | None = None
         if a_second is not None:
             self._together = Buckets(Rate(a_second * TOGETHER, AHEAD), clock=clock)
+        self._into_channel = into_channel
+        self._channels = Buckets(Rate(into_channel or 1.0, AHEAD), clock=clock)
 
     def check(self, holder: Holder) -> None:
         """Count a command of ``holder`` that came over no connection of ours, and return.
@@ -49,6 +55,25 @@ class Commands:
         """
         if wait := self.wait(holder):
             raise self.refuse(wait, holder)
+
+    def check_message(self, channel: str, holder: Holder) -> None:
+        """Count what ``holder`` is about to publish into ``channel``, and return.
+
+        Raises:
+            TooMuch: If all clients together have published as much as fits. It is not the fault of
+                who hears it: nobody is to be cut for that.
+        """
+        most = self._into_channel
+        if most is None or (holder.is_own and holder.key is None):
+            return
+        if wait := self._channels.take(channel):
+            error = TooMuch(
+                f"All clients together have published more than {most:g} messages a second into "
+                f"channel {channel!r:.130} (STREAMING_CHANNEL_MESSAGES). Try again in a moment.",
+                wait,
+            )
+            self._refusals.note("channel_messages", error, holder)
+            raise error
 
     def wait(self, holder: Holder) -> float:
         """Count a command among all of ``holder``; 0, or the seconds until there is room for it.

@@ -59,7 +59,8 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
 
     Binary frames are taken as UTF-8 text. A message reaches its sender as ``You said: X``, all
     others as ``Other client said: X``, in the order of the log. For a handler of ``Sock.route`` to
-    return. Who sends more than ``STREAMING_COMMANDS`` allows is ended with 1013.
+    return. Who sends more than ``STREAMING_COMMANDS`` allows, or to a room that has all it may have
+    (``STREAMING_CHANNEL_MESSAGES``), is ended with 1013.
 
     Raises:
         StreamingError: What ends the connection: a room that is none or is not for this client, a
@@ -102,6 +103,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
     def take(data: str | bytes) -> None:
         if (refusal := allowance.ask()) is not None:
             raise refusal
+        state.commands.check_message(room, connection.holder)
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
         connection.owe(state.hub.publish(room, text, sender=connection.sender))
 

@@ -168,6 +168,7 @@ class _Conversation:
         event = check_event(_text(request, "event")) if "event" in request else "message"
         key, owner = request.get("key"), owner_of(request)
         self._check_allowed("publish", channel)
+        self._state.commands.check_message(channel, self._connection.holder)
         message = self._state.hub.publish(
             channel, data, event=event, key=key, owner=owner, sender=self._connection.sender
         )

@@ -117,6 +117,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
         raise InvalidRequest("'data' is missing or not a text.")
     owner = owner_of(body)
     body.pop("secret", None)
+    state.commands.check_message(channel, state.holder(request.environ))
     sender = sign(None, state.identity())
     message = state.hub.publish(channel, **body, owner=owner, sender=sender)
     return {"channel": channel, "id": str(message.id)}, 201

@@ -73,13 +73,17 @@ class State:
         self._proxies = Proxies(self.settings.trusted_proxies)
         self._registry = Own(lambda: Registry(_places(self.settings)))
         self._runs = Own(self._make_runs)
-        self._commands = Own(lambda: Commands(self.settings.commands, self.registry.refusals))
+        self._commands = Own(self._make_commands)
         self._replays = Own(lambda: Replays(self.settings.replay, self.registry.refusals))
         self._joined = Own(lambda: Joined(self.settings.rooms, self.registry.refusals))
         self.orders = Orders(self.hub, self._obey, lambda: not len(self.registry), self._answer)
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
         self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
+
+    def _make_commands(self) -> Commands:
+        most, into = self.settings.commands, self.settings.channel_messages
+        return Commands(most, self.registry.refusals, into_channel=into)
 
     def _make_runs(self) -> Runs:
         return Runs(self.hub, self.presence, most=self.settings.runs, hang_up=hang_up)

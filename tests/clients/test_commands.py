@@ -87,3 +87,27 @@ def test_switched_off_nothing_is_counted() -> None:
     assert granted(Allowance(all_may, STRANGER), 5000) == 5000
     all_may.check(STRANGER)
     assert refusals.read() == {}
+
+
+def test_all_clients_together_publish_so_much_into_one_channel_and_as_much_into_another() -> None:
+    clock, refusals = Clock(), Refusals()
+    all_may = Commands(None, refusals, into_channel=2.0, clock=clock)
+    for holder in (STRANGER, ADA, UNKNOWN, Holder("ada", is_own=True)):
+        for _ in range(5):
+            all_may.check_message("a", holder)
+    for holder in (STRANGER, ADA):
+        with pytest.raises(TooMuch, match=r"2 messages.*STREAMING_CHANNEL_MESSAGES") as refused:
+            all_may.check_message("a", holder)
+        assert refused.value.retry_after == 1
+    all_may.check_message("b", STRANGER)
+    all_may.check_message("a", OWN)
+    clock.now += 0.5
+    all_may.check_message("a", STRANGER)
+    assert refusals.read() == {"channel_messages": 2}
+
+
+def test_a_channel_without_a_limit_takes_all() -> None:
+    all_may, _, refusals = commands()
+    for _ in range(50_000):
+        all_may.check_message("a", STRANGER)
+    assert refusals.read() == {}

@@ -258,6 +258,50 @@ def test_a_chat_that_is_flooded_ends_for_the_flooder_alone() -> None:
         assert other.recv() == "You said: still here"
 
 
+def test_a_channel_that_others_have_filled_takes_no_more_and_nobody_is_cut_for_asking() -> None:
+    app = counted(channel_messages=0.5)
+    Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "a"))
+    with serve(app) as site:
+        with site.json(headers={"X-Forwarded-For": ONE}) as ws:
+            for n in range(4):
+                assert ws.ask(type="publish", channel="a", data="x", ref=n)["type"] == "ack"
+        with publish(site, OTHER) as client:
+            assert client.status == 201
+        with site.json(headers={"X-Forwarded-For": OTHER}) as ws:
+            for n in range(150):  # far more than it would be cut for as too many commands
+                frame = ws.ask(type="publish", channel="a", data="lost", ref=n)
+                assert (frame["type"], frame["status"], frame["ref"]) == ("error", 429, n)
+                assert 1 <= frame["retry_after"] <= 10
+            assert ws.ask(type="publish", channel="b", data="x")["type"] == "ack"
+        with publish(site, OTHER) as client:
+            assert client.status == 429
+            assert int(client.headers["retry-after"]) >= 1
+        with site.chat("/chat", header={"X-Forwarded-For": ONE}) as ws:
+            assert ws.recv() == WELCOME
+            ws.send("lost")
+            frames = iter(lambda: ws.recv_data(), None)
+            closing = next(data for code, data in frames if code == websocket.ABNF.OPCODE_CLOSE)
+            assert closing[:2] == (1013).to_bytes(2, "big")
+        site.state.hub.publish("a", "the application may")
+        assert site.state.hub.log.tail("a").offset == 6
+        assert site.registry.refusals.read() == {"channel_messages": 152}
+
+
+def test_what_authorize_forbids_fills_no_channel() -> None:
+    app = Flask("closed")
+    app.config |= {
+        "STREAMING_TRUSTED_PROXIES": ["127.0.0.1"],
+        "STREAMING_CHANNEL_MESSAGES": 0.1,
+    }
+    Streaming(app, authorize=lambda *_: request.headers.get("X-User") == "ada")
+    with serve(app) as site:
+        for _ in range(3):
+            with publish(site, ONE) as client:
+                assert client.status == 403
+        with publish(site, ONE, **{"X-User": "ada"}) as client:
+            assert client.status == 201
+
+
 def test_a_program_of_this_machine_floods_as_it_likes() -> None:
     with serve(make_app(commands=0.5)) as site, site.json() as ws:
         for n in range(50):
