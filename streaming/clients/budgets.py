@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..errors import StreamingError, TooManyClients, TooMuch
+from ..logs import Log
 
 AGAIN = 5.0
 """Seconds after which who has too many connections may ask for another one."""
@@ -68,33 +69,89 @@ class Places:
                 f"This worker has {self.taken} clients, all that it takes "
                 "(STREAMING_CLIENTS). Try again in a moment."
             )
-        for kind, name in self._counted(holder):
-            if (count := self._counts.get((kind, name), 0)) >= (self._limits[kind] or 0):
-                return f"clients_per_{kind}", TooMuch(
-                    f"There are {count} connections of this {kind}, all that it may have here "
-                    f"(STREAMING_CLIENTS_PER_{kind.upper()}). Try again in a moment.",
-                    AGAIN,
-                )
+        for kind, name, most in _counted(holder, self._limits):
+            if (count := self._counts.get((kind, name), 0)) >= most:
+                return _too_many(kind, count)
         return None
 
     def take(self, holder: Holder) -> None:
         """Count another one, whatever there is; ``give_back`` it once."""
         self.taken += 1
-        for key in self._counted(holder):
-            self._counts[key] = self._counts.get(key, 0) + 1
+        for kind, name, _ in _counted(holder, self._limits):
+            self._counts[kind, name] = self._counts.get((kind, name), 0) + 1
 
     def give_back(self, holder: Holder) -> None:
         """Count one less."""
         self.taken -= 1
-        for key in self._counted(holder):
-            if (left := self._counts[key] - 1) > 0:
-                self._counts[key] = left
+        for kind, name, _ in _counted(holder, self._limits):
+            if (left := self._counts[kind, name] - 1) > 0:
+                self._counts[kind, name] = left
             else:
-                del self._counts[key]
+                del self._counts[kind, name]
 
-    def _counted(self, holder: Holder) -> list[tuple[str, str]]:
-        keys = (("identity", holder.identity), ("address", holder.address))
-        return [(kind, name) for kind, name in keys if name and self._limits[kind] is not None]
+
+class Everywhere:
+    """How many connections each holder has in all processes that the log counts together; see
+    ``Log.take_place``. From any thread.
+
+    Args:
+        per_identity: How many there may be of one identity; None for any number.
+        per_address: How many of one address.
+    """
+
+    def __init__(
+        self,
+        log: Log | None = None,
+        per_identity: int | None = None,
+        per_address: int | None = None,
+    ) -> None:
+        self._log = log
+        self._limits = {"identity": per_identity, "address": per_address}
+
+    def take(self, holder: Holder, before: Holder = NOBODY) -> tuple[str, StreamingError] | None:
+        """Count another one; or say why not, as ``Places.refusal``. ``before`` it has counted for:
+        what is the same of both is counted already."""
+        taken: list[str] = []
+        try:
+            for kind, name, most in self._new(holder, before):
+                if not self._log or self._log.take_place(f"{kind}:{name}", most):
+                    taken.append(f"{kind}:{name}")
+                else:
+                    return _too_many(kind, most)
+            taken.clear()
+        finally:
+            for place in taken:
+                self._give(place)
+        return None
+
+    def give_back(self, holder: Holder, after: Holder = NOBODY) -> None:
+        """Count one less, but for what is the same of ``after``. Does not wait."""
+        for kind, name, _ in self._new(holder, after):
+            self._give(f"{kind}:{name}")
+
+    def _new(self, holder: Holder, known: Holder) -> list[tuple[str, str, int]]:
+        has = _counted(known, self._limits)
+        return [key for key in _counted(holder, self._limits) if key not in has]
+
+    def _give(self, place: str) -> None:
+        if self._log:
+            self._log.give_place(place)
+
+
+def _counted(holder: Holder, limits: dict[str, int | None]) -> list[tuple[str, str, int]]:
+    """What is counted of a holder, and how many there may be."""
+    keys = (("identity", holder.identity), ("address", holder.address))
+    return [
+        (kind, name, most) for kind, name in keys if name and (most := limits[kind]) is not None
+    ]
+
+
+def _too_many(kind: str, count: int) -> tuple[str, StreamingError]:
+    return f"clients_per_{kind}", TooMuch(
+        f"There are {count} connections of this {kind}, all that it may have here "
+        f"(STREAMING_CLIENTS_PER_{kind.upper()}). Try again in a moment.",
+        AGAIN,
+    )
 
 
 class Refusals:

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 
 from ..errors import HubClosed, StreamingError, TooManyClients
-from .budgets import NOBODY, Holder, Places, Refusals
+from .budgets import NOBODY, Everywhere, Holder, Places, Refusals
 from .client import Client
 from .deadlines import Deadlines
 from .poller import Poller
@@ -22,9 +22,10 @@ class Registry:
 
     Args:
         places: How many clients there may be; any number by default.
+        everywhere: How many of one holder there may be over all workers; likewise.
     """
 
-    def __init__(self, places: Places | None = None) -> None:
+    def __init__(self, places: Places | None = None, everywhere: Everywhere | None = None) -> None:
         self.deadlines = Deadlines()
         """When each client has to be looked at."""
         self.poller = Poller()
@@ -32,6 +33,7 @@ class Registry:
         self.refusals = Refusals()
         """How often a client was refused something, and why."""
         self._places = places or Places()
+        self._everywhere = everywhere or Everywhere()
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
@@ -75,13 +77,35 @@ class Registry:
                 raise self._closed
             refusal = self._places.refusal(client.holder)
             if refusal is None:
-                self._clients[client.id] = client
                 self._places.take(client.holder)
-                self._opened[client.transport] += 1
+        if refusal is None:
+            refusal = self._take_everywhere(client.holder)
         if refusal is not None:
             self.refusals.note(*refusal, client.holder)
             raise refusal[1]
+        with self._lock:
+            is_open = self._closed is None
+            if is_open:
+                self._clients[client.id] = client
+                self._opened[client.transport] += 1
+            else:
+                self._places.give_back(client.holder)
+        if not is_open:
+            self._everywhere.give_back(client.holder)
+            self.check_open()
         self._watch(client)
+
+    def _take_everywhere(self, holder: Holder) -> tuple[str, StreamingError] | None:
+        """Why there is no place beyond this worker. What was taken here is given back then."""
+        is_taken = False
+        try:
+            refusal = self._everywhere.take(holder)
+            is_taken = refusal is None
+            return refusal
+        finally:
+            if not is_taken:
+                with self._lock:
+                    self._places.give_back(holder)
 
     def replace(self, before: Client, client: Client) -> None:
         """Let ``client`` stand for another object of the same client; ``remove`` it, too.
@@ -90,10 +114,9 @@ class Registry:
             TooManyClients: If the system has no thread left to look at it.
         """
         with self._lock:
+            client.holder = before.holder
             if self._clients.pop(before.id, None) is not None:
                 self._clients[client.id] = client
-                self._places.give_back(before.holder)
-                self._places.take(client.holder)
         self._watch(client)
         before.leave()
         if reason := before.reason or self._closed:
@@ -106,14 +129,23 @@ class Registry:
             TooMuch: If ``holder`` has as many as it may have; nothing has changed.
         """
         with self._lock:
-            is_here = client.id in self._clients
-            if is_here:
-                self._places.give_back(client.holder)
-            refusal = self._places.refusal(holder) if is_here else None
-            if refusal is None:
+            before = client.holder
+            if client.id not in self._clients:
                 client.holder = holder
-            if is_here:
-                self._places.take(client.holder)
+                return
+        refusal = self._everywhere.take(holder, before)
+        if refusal is None:
+            with self._lock:
+                if is_here := client.id in self._clients:
+                    self._places.give_back(before)
+                    refusal = self._places.refusal(holder)
+                    self._places.take(before if refusal else holder)
+                if refusal is None:
+                    client.holder = holder
+            if is_here and refusal is None:
+                self._everywhere.give_back(before, holder)
+            else:
+                self._everywhere.give_back(holder, before)
         if refusal is not None:
             self.refusals.note(*refusal, holder)
             raise refusal[1]
@@ -131,7 +163,8 @@ class Registry:
         """Forget a client and remember why it left. Idempotent."""
         client.leave()
         with self._lock:
-            if self._clients.pop(client.id, None) is not None:
+            was_here, holder = self._clients.pop(client.id, None) is not None, client.holder
+            if was_here:
                 self._places.give_back(client.holder)
                 self._endings[client.transport, _kind(reason)] += 1
                 self._ended.append(
@@ -143,6 +176,8 @@ class Registry:
                         "reason": str(reason),
                     }
                 )
+        if was_here:
+            self._everywhere.give_back(holder)
 
     def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """How many connections have begun, by transport; how many have ended, and by what kind of

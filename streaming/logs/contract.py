@@ -253,6 +253,18 @@ class Log(Protocol):
             LogUnavailable: If the log cannot be reached.
         """
 
+    def take_place(self, holder: str, most: int) -> bool:
+        """Count another connection of ``holder``, any text; False if it has ``most`` already, over
+        all living processes that the log counts together: those of one Redis. Other logs count
+        nothing and say True. What a process has counts for as long as it lives.
+
+        Where the log cannot be reached what this process has counts alone. Never fails; waits as
+        long as for any command.
+        """
+
+    def give_place(self, holder: str) -> None:
+        """Take one ``take_place`` back that was True, soon: here at once. Does not wait."""
+
     def check(self) -> None:
         """Return if the log can be reached and written to, within a few seconds.
 

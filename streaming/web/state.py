@@ -11,7 +11,7 @@ from weakref import WeakSet, ref
 
 from flask import Flask, current_app, has_request_context, request
 
-from ..clients.budgets import Holder, Places
+from ..clients.budgets import Everywhere, Holder, Places
 from ..clients.client import Client
 from ..clients.commands import Commands
 from ..clients.joined import Joined
@@ -71,7 +71,7 @@ class State:
         self.presence = Presence(self.hub)
         self.health = Health(self.hub.log)
         self._proxies = Proxies(self.settings.trusted_proxies)
-        self._registry = Own(lambda: Registry(_places(self.settings)))
+        self._registry = Own(self._make_registry)
         self._runs = Own(self._make_runs)
         self._commands = Own(self._make_commands)
         self._replays = Own(lambda: Replays(self.settings.replay, self.registry.refusals))
@@ -80,6 +80,12 @@ class State:
         self.issued = Issued(self.hub)
         self._rechecks = Rechecks()
         self.hub.watch(PREFIX, lambda channel: self.runs.note_reader(channel))
+
+    def _make_registry(self) -> Registry:
+        most, identity = self.settings.clients, self.settings.clients_per_identity
+        address = self.settings.clients_per_address
+        everywhere = Everywhere(self.hub.log, identity, address)
+        return Registry(Places(most, identity, address), everywhere)
 
     def _make_commands(self) -> Commands:
         most, into = self.settings.commands, self.settings.channel_messages
@@ -354,10 +360,6 @@ def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], eve
 
     ask(check_followed)
     return every
-
-
-def _places(settings: Settings) -> Places:
-    return Places(settings.clients, settings.clients_per_identity, settings.clients_per_address)
 
 
 def _obey(order: Order, client: Client) -> None:

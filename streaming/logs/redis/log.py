@@ -19,6 +19,7 @@ from .bounds import Bounds
 from .commands import Commands
 from .errors import may_have_run
 from .messages import stored
+from .places import Places
 from .rooms import Rooms
 from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
 from .url import RedisURL
@@ -38,6 +39,7 @@ class Process(NamedTuple):
     commands: Commands
     rooms: Rooms
     announcements: Announcements
+    places: Places
 
 
 class RedisLog:
@@ -164,8 +166,16 @@ class RedisLog:
         return self.process.rooms.beat()
 
     @from_any_thread
+    def take_place(self, holder: str, most: int) -> bool:
+        return self.process.places.take(holder, most)
+
+    @from_any_thread
+    def give_place(self, holder: str) -> None:
+        self.process.places.give(holder)
+
+    @from_any_thread
     def check(self) -> None:
-        commands, _, announcements = self.process
+        commands, _, announcements, _ = self.process
         commands.run(CHECK, [f"{self._url.prefix}check"], again=True)
         commands.ping()
         if trouble := announcements.trouble:
@@ -173,12 +183,15 @@ class RedisLog:
 
     @from_any_thread
     def close(self) -> None:
-        commands, rooms, announcements = self.process
+        commands, rooms, announcements, places = self.process
         announcements.close()
         try:
+            places.close()
             rooms.close()
         except LogUnavailable as error:
-            _log.warning("Members of this process stay until their lease is over: %s", error)
+            _log.warning(
+                "Members and places of this process stay until their lease is over: %s", error
+            )
         commands.close()
 
     def _begin(self) -> Process:
@@ -187,6 +200,7 @@ class RedisLog:
             commands,
             Rooms(commands, self._url, lease=self._lease),
             Announcements(commands.listen, self._look),
+            Places(commands, self._url, lease=self._lease),
         )
 
     def _run(self, script: Script, channel: str, *args: object, again: bool) -> Any:
