@@ -45,8 +45,10 @@ def post_worker_init(worker):  # type: ignore[no-untyped-def]
 def child_exit(server, worker):  # type: ignore[no-untyped-def]
     """Take the clients of a worker that has ended out of the metrics, where there are any."""
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        from prometheus_client import multiprocess
-
+        try:
+            from prometheus_client import multiprocess
+        except ImportError:
+            return
         multiprocess.mark_process_dead(worker.pid)
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -38,8 +39,16 @@ class _Instruments(NamedTuple):
     gauges: Mapping[str, Any]
 
 
-@cache
 def _instruments() -> _Instruments:
+    with _one_makes_them():
+        return _make_instruments()
+
+
+_one_makes_them = Own(lambda: threading.Lock())
+
+
+@cache
+def _make_instruments() -> _Instruments:
     from prometheus_client import Counter, Gauge
 
     def gauge(name: str, what: str, *labels: str) -> Gauge:
@@ -135,15 +144,20 @@ class _Pulse:
 
 def begin(state: State) -> None:
     """Tell again and again from now on, where several workers are added up."""
-    if FOLDER in os.environ:
+    if _are_added_up():
         with suppress(RuntimeError):  # no thread is to be had: whoever asks this worker is told
             state.registry.deadlines.set(_Pulse(state), time.monotonic())
 
 
 def end(state: State) -> None:
     """Tell it a last time, before the process ends."""
-    if FOLDER in os.environ:
+    if _are_added_up():
         tell(state)
+
+
+def _are_added_up() -> bool:
+    """Whether several workers put what they count into a folder, and can."""
+    return FOLDER in os.environ and find_spec("prometheus_client") is not None
 
 
 def exposition(state: State) -> Response:

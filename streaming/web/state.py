@@ -221,35 +221,42 @@ class State:
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
-        ticket = None
-        if has_request_context():
+        ticket, is_asked = None, has_request_context()
+        if is_asked:
             request.environ.setdefault(_ASKED, time.monotonic())
         if action == "subscribe":
             self.orders.listen()  # who asks this is about to be connected
-        if has_request_context():
+        if is_asked:
             ticket = self.take_ticket()
 
-        def ask(room: str) -> None:
-            if ticket is not None:
-                ticket.check(action, room)
-            if ticket is None or (self.permissions.is_asked and room in ticket.doubted):
-                self.permissions.check(action, room, self.identity())
+        def check(action: Action, room: str) -> None:
+            self.permissions.check(action, room, self.identity())
 
-        self._check(action, channel, ask)
+        self._check(action, channel, partial(self._ask, ticket, check, action))
 
     def checks_later(self, identity: Identity | None) -> Callable[[Action, str], None]:
         """``check_allowed`` for the client of this request, who is ``identity``, for as long as it
         is connected. ``authorize`` is asked as if it had made its request again; a ticket says what
         it says."""
-        ticket, later = taken_ticket(), self.permissions.later(identity)
-
-        def ask(action: Action, room: str) -> None:
-            if ticket is not None:
-                ticket.check(action, room)
-            if ticket is None or (self.permissions.is_asked and room in ticket.doubted):
-                later(action, room)
-
+        ask = partial(self._ask, taken_ticket(), self.permissions.later(identity))
         return lambda action, channel: self._check(action, channel, partial(ask, action))
+
+    def _ask(
+        self,
+        ticket: Ticket | None,
+        check: Callable[[Action, str], None],
+        action: Action,
+        room: str,
+    ) -> None:
+        """Ask the ticket, if there is one, and ``check`` where there is none or it is not enough.
+
+        Raises:
+            Forbidden: If one of them says no.
+        """
+        if ticket is not None:
+            ticket.check(action, room)
+        if ticket is None or (self.permissions.is_asked and room in ticket.doubted):
+            check(action, room)
 
     def take_ticket(self, *, is_ours: bool = False) -> Ticket | None:
         """The ticket of this request; from now on its client is who that says, and may do what that

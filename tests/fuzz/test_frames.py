@@ -11,8 +11,8 @@ from streaming.wire.decoder import Decoder
 from streaming.wire.deflate import Compressor, Decompressor, Deflate
 from streaming.wire.frames import Opcode, Progress, Received
 from streaming.wire.masking import apply_mask, turn_mask
-from tests.fuzz.steps import count_steps
 from tests.fuzz.strategies import frame_bytes, hostile_texts, payloads, pieces, spoken
+from tests.steps import count_steps
 
 CODES = {1002, 1007, 1009}
 CONTROL = 131

@@ -15,7 +15,6 @@ from streaming.message import Message, Position
 from streaming.web.protocol import JSON
 from streaming.wire import frames, ndjson, sse
 from streaming.wire.compact import compact, escaped
-from tests.fuzz.steps import count_steps
 from tests.fuzz.strategies import (
     anything,
     chopped,
@@ -27,6 +26,7 @@ from tests.fuzz.strategies import (
     texts,
     words,
 )
+from tests.steps import count_steps
 
 
 def parse_by_the_book(stream: str) -> list[tuple[str, str, str]]:

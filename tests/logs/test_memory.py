@@ -1,29 +1,13 @@
 """streaming/logs/memory.py; what it promises is in the suite for every log."""
 
-import sys
-from types import FrameType
-from typing import Any
-
 from streaming.logs import MemoryLog, Retention
 from tests.listener import follow
+from tests.steps import count_steps
 
 
 def steps(log: MemoryLog, channel: str) -> int:
     """How many lines are run to append to a channel that is new."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
-        nonlocal count
-        count += event == "line"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        log.append(channel, "text")
-    finally:
-        sys.settrace(before)
-    return count
+    return count_steps(lambda: log.append(channel, "text"))
 
 
 def test_a_new_channel_costs_the_same_however_many_are_followed() -> None:

@@ -1,7 +1,9 @@
 """streaming/web/metrics.py: what Prometheus reads, in one process."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -13,6 +15,8 @@ from streaming.logs import MemoryLog
 from streaming.web import metrics
 from tests.live.raw_websocket import RawWebSocket
 from tests.sites import Site, serve, wait_until
+
+ROOT = Path(__file__).parents[2]
 
 Samples = dict[tuple[str, ...], float]
 
@@ -128,3 +132,48 @@ def test_without_the_library_it_is_said_what_to_install(
         pytest.raises(ConfigurationError, match=r"flask-streaming\[metrics\]"),
     ):
         app.view_functions["metrics"]()
+
+
+def test_where_the_library_is_missing_a_folder_for_it_makes_no_work(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(metrics.FOLDER, str(tmp_path))
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
+    state = app.extensions["streaming"]
+    metrics.begin(state)
+    metrics.end(state)
+    assert len(state.registry.deadlines) == 0
+
+
+FIRST = """
+import sys, threading, time
+from flask import Flask
+from streaming import Streaming
+from streaming.web import metrics
+app, faults = Flask("x"), []
+Streaming(app)
+state, gate = app.extensions["streaming"], threading.Barrier(8)
+def tell():
+    gate.wait()
+    try:
+        metrics.tell(state)
+    except BaseException as error:
+        faults.append(error)
+import prometheus_client
+made = prometheus_client.Counter
+def slowly(*args, **options):
+    time.sleep(0.01)
+    return made(*args, **options)
+prometheus_client.Counter = slowly
+threads = [threading.Thread(target=tell) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+sys.exit(repr(faults) if faults else 0)
+"""
+
+
+def test_threads_that_tell_first_at_once_make_one_set_of_instruments() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
