@@ -776,20 +776,6 @@ def test_a_child_forked_in_the_midst_of_writes_can_write(log: SqliteLog) -> None
 # Waking
 
 
-def test_own_appends_are_told_at_once_with_the_message_and_only_once(open_file: Opener) -> None:
-    one, two = open_file(), open_file()
-    listener = follow(one, "a", "b")
-    message = one.append("a", "text", key="k")
-    assert listener.calls == [("a", message)]
-    assert one.append("a", "again", key="k") == message
-    looks = one.process.looks
-    wait_until(lambda: one.process.looks > looks + 1, "the watch has seen it")
-    assert listener.calls == [("a", message)]
-    two.append("a", "of another")
-    wait_until(lambda: len(listener.calls) > 1, "it is heard of")
-    assert listener.calls[1] == ("a", None)
-
-
 def test_a_group_is_told_message_by_message(log: SqliteLog, path: Path) -> None:
     log.append("a", "first")
     listener = follow(log, "a")
@@ -837,6 +823,26 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[SqliteLog], N
 
 
 Wake = Callable[[SqliteLog], None]
+
+
+def test_own_appends_are_told_at_once_with_the_message_and_only_once(
+    open_file: Opener, silence: Wake
+) -> None:
+    one, two = open_file(), open_file()
+    listener = follow(one, "a", "b")
+    wait_until(lambda: one.process.looks, "it listens")
+    settle(one)
+    message = one.append("a", "text", key="k")
+    assert listener.calls == [("a", message)]
+    assert one.append("a", "again", key="k") == message
+    looks = one.process.looks
+    silence(one)
+    wait_until(lambda: one.process.looks > looks, "the watch has seen it")
+    assert listener.calls == [("a", message)]
+    two.append("a", "of another")
+    silence(one)
+    wait_until(lambda: len(listener.calls) > 1, "it is heard of")
+    assert listener.calls[1] == ("a", None)
 
 
 def test_what_an_older_file_got_before_it_was_noticed_is_heard_of(

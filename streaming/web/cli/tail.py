@@ -67,16 +67,21 @@ class _Told:
         self._subscription = subscription
         self._as_json = as_json
         self._over: set[str] = set()
-        self._is_saying = self._is_stopped = False
+        self._is_stopped = False
 
     @contextmanager
     def stopping_between_items(self) -> Iterator[None]:
-        """Have Ctrl+C wait until what is being said is said and noted; the second one does not."""
+        """Have Ctrl+C end ``follow`` between two items; the second one does not wait for that.
+
+        An exception that comes up anywhere would leave behind what it met: a line that is half
+        said, a lock of the log that nobody gives back.
+        """
 
         def stop(*_: object) -> None:
-            if not self._is_saying or self._is_stopped:
+            if self._is_stopped:
                 raise KeyboardInterrupt
             self._is_stopped = True
+            self._subscription.bell.ring()
 
         before = signal.signal(signal.SIGINT, stop)
         try:
@@ -85,17 +90,13 @@ class _Told:
             signal.signal(signal.SIGINT, before)
 
     def follow(self, count: int | None) -> None:
-        """Say what comes, up to ``count`` messages."""
+        """Say what comes, up to ``count`` messages or until it is stopped."""
         left = float("inf") if count is None else count
-        while True:
+        while not self._is_stopped:
             for item in self._subscription.take():
-                self._is_saying = True
                 self._say(item)
-                self._is_saying = False
-                if self._is_stopped:
-                    raise KeyboardInterrupt
                 left -= isinstance(item, Message)
-                if not left:
+                if self._is_stopped or not left:
                     return
 
     def say_ends(self) -> None:

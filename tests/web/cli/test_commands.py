@@ -15,6 +15,8 @@ from flask import Flask
 
 from streaming import Streaming, current_run
 from streaming.hub.orders import CHANNEL as ORDERS
+from streaming.hub.subscription import Subscription
+from streaming.message import Gap, Message
 from streaming.web.cli.group import commands
 from tests.homes import SHARED_URLS
 from tests.polling import wait_until
@@ -182,6 +184,39 @@ def test_a_tail_follows_a_server_and_ctrl_c_ends_it_well(shell: Terminal, tmp_pa
             process.kill()
     assert (process.returncode, rest) == (0, "")
     assert said == f"Resume with: --after {last.id}\n"
+
+
+def test_ctrl_c_breaks_off_nothing_that_a_tail_does(
+    shell: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shell.hub.publish("a", "first")
+    is_through = []
+    read = Subscription.read
+
+    def read_and_be_stopped(self: Subscription) -> list[Message | Gap]:
+        signal.raise_signal(signal.SIGINT)
+        items = read(self)
+        is_through.append(items)
+        return items
+
+    monkeypatch.setattr(Subscription, "read", read_and_be_stopped)
+    result = shell.call("tail", "a", "--from-start")
+    assert (result.exit_code, [[m.data for m in items] for items in is_through]) == (0, [["first"]])
+    assert result.stderr == f"Resume with: --after {first.id}\n"
+
+
+def test_the_second_ctrl_c_does_not_wait(shell: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_stopped = []
+
+    def never(self: Subscription, timeout: float | None = None) -> list[Message | Gap]:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            is_stopped.append(True)
+        return []
+
+    monkeypatch.setattr(Subscription, "take", never)
+    assert shell.call("tail", "a").exit_code == 0
+    assert is_stopped == [True]
 
 
 def test_channels_are_listed_with_what_they_hold(shell: Terminal) -> None:
