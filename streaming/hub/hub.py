@@ -133,6 +133,20 @@ class Hub:
         return message
 
     @from_any_thread
+    def prune(self, channel: str) -> int:
+        """Let go of all messages that ``channel`` holds, and return how many these were.
+
+        For good, for all processes. What is on its way to clients arrives; who comes for it later
+        is told of a gap. The channel goes on, an ended one stays ended.
+
+        Raises:
+            InvalidMessage: If no channel is called so.
+            LogUnavailable: If the log cannot be reached; some of it may be gone.
+        """
+        check_channel(channel)
+        return self.log.prune(channel)
+
+    @from_any_thread
     def subscribe(
         self,
         channels: str | Iterable[str],

@@ -181,10 +181,20 @@ class Log(Protocol):
         """Names of channels that hold messages and begin with ``prefix``, at most ``limit``; the
         last used first where the log knows it.
 
-        What has just grown old may be among them.
+        What has just grown old or was pruned may be among them.
 
         Raises:
             LogUnavailable: If the log cannot be reached.
+        """
+
+    def prune(self, channel: str) -> int:
+        """Let go of all messages that ``channel`` holds, and return how many these were.
+
+        Its ids go on behind them, an end stays one, keys are remembered still; who stood before
+        them meets a gap. What others append meanwhile may stay.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached, or not be written to.
         """
 
     def follow(self, channel: str, heard: Heard) -> None:

@@ -131,6 +131,17 @@ class MemoryLog:
         return [name for _, name in nlargest(limit, found)]
 
     @from_any_thread
+    def prune(self, channel: str) -> int:
+        with self._lock():
+            place = self._channels.get(channel)
+            if place is None:
+                return 0
+            count = len(place.held) - place.gone
+            self._size -= place.size
+            place.clear()
+        return count
+
+    @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:
         with self._lock():
             if self._followers.add(channel, heard) and channel in self._channels:

@@ -110,8 +110,12 @@ class Past:
         if not self.is_ended:
             self.trim(now)
         elif self.is_over(now):
-            self.held, self.gone, self.size = [], 0, 0
-            self.ages.clear()
+            self.clear()
+
+    def clear(self) -> None:
+        """Let go of all messages."""
+        self.held, self.gone, self.size = [], 0, 0
+        self.ages.clear()
 
     def gap(self, channel: str, requested: Position) -> Gap:
         """What whoever needs more than is held is told."""

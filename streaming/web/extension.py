@@ -337,6 +337,19 @@ class Streaming:
         with _own_call():
             return current_state().hub.end(channel, data)
 
+    def prune(self, channel: str) -> int:
+        """``Hub.prune`` of the current application: let go of all that ``channel`` holds.
+
+        For what has to go before its time: somebody asks for it, or it was a mistake. Returns how
+        many messages these were.
+
+        Raises:
+            InvalidMessage: If no channel is called so.
+            LogUnavailable: If the log cannot be reached; some of it may be gone.
+        """
+        with _own_call():
+            return current_state().hub.prune(channel)
+
     def run(
         self,
         producer: Producer,

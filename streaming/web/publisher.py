@@ -55,6 +55,15 @@ class Publisher:
         """
         return self._hub.publish(channel, print_data(data), event=event, key=key)
 
+    def prune(self, channel: str) -> int:
+        """Let go of all messages that ``channel`` holds; see ``Streaming.prune``.
+
+        Raises:
+            InvalidMessage: If no channel is called so.
+            LogUnavailable: If the log cannot be reached; some of it may be gone.
+        """
+        return self._hub.prune(channel)
+
     def disconnect(
         self,
         *,

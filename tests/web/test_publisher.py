@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from streaming import ConfigurationError, InvalidMessage, Message, Publisher, TooLarge
+from streaming import ConfigurationError, InvalidMessage, Message, Publisher, Streaming, TooLarge
 from tests.redis_server import shared_server
 from tests.sites import make_app, serve
 
@@ -88,6 +88,22 @@ def test_it_forgets_as_the_servers_settings_say(tmp_path: Path) -> None:
 def test_a_log_that_nobody_else_can_see_is_refused(config: Any, part: str) -> None:
     with pytest.raises(ConfigurationError, match=part):
         Publisher(config)
+
+
+def test_what_has_to_go_before_its_time_goes_from_a_script_as_from_the_app(tmp_path: Path) -> None:
+    app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
+    state = app.extensions["streaming"]
+    hub = state.hub
+    with Publisher(app.config["STREAMING_LOG"]) as publisher:
+        for prune in (publisher.prune, Streaming().prune):
+            hub.publish("a", "text")
+            with app.app_context():
+                assert prune("a") == 1
+                assert prune("a") == 0
+                with pytest.raises(InvalidMessage):
+                    prune("no channel")
+    state.close()
+    hub.log.close()
 
 
 def test_what_cannot_be_published_is_refused_as_ever(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from .errors import may_have_run
 from .messages import stored
 from .places import Places
 from .rooms import Rooms
-from .scripts import APPEND, CHECK, READ, TAIL, TOUCH, Script
+from .scripts import APPEND, CHECK, PRUNE, READ, TAIL, TOUCH, Script
 from .url import RedisURL
 
 _log = logging.getLogger(__name__)
@@ -136,6 +136,10 @@ class RedisLog:
         start = _SPECIAL.sub(r"\\\g<0>", start)
         found = self.process.commands.find(f"{start}{prefix}*{brace}{end}", limit)
         return [self._url.channel(key) for key in found]
+
+    @from_any_thread
+    def prune(self, channel: str) -> int:
+        return int(self._run(PRUNE, channel, again=True))
 
     @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:

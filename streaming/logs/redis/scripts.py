@@ -307,6 +307,22 @@ TAIL = Script.of(
     "return {epoch, print(math.max(newest - tonumber(ARGV[9]), oldest - 1))}",
 )
 
+# Lets go of all messages. Gives how many there were.
+PRUNE = Script.of(
+    _OPEN,
+    """
+if not epoch or oldest > newest then return 0 end
+local refused = redis.pcall('HDEL', meta, '')
+if type(refused) == 'table' then return refused end
+if run ~= server then renew() end
+redis.call('UNLINK', log)
+oldest, size = newest + 1, 0
+save()
+stay()
+return held
+""",
+)
+
 # For a channel that is followed: keeps it, if it is there. ARGV: ms that it is kept (0: for ever),
 # ms that it is kept at least if it has ended, and ms that a channel lives at least. Gives its head,
 # printed as a position; where there is no channel, something that changes before a mark given

@@ -197,6 +197,25 @@ class History:
         rows.close()
         return found
 
+    def prune(self, db: sqlite3.Connection, channel: str, end: int, now: float) -> tuple[int, bool]:
+        """Let go of the oldest messages up to number ``end``, ``TRIM`` at a time: how many went,
+        and whether some are left."""
+        place = _find(db, channel)
+        if place is None or place.oldest > (end := min(end, place.newest)):
+            return 0, False
+        last = min(place.oldest + TRIM - 1, end)
+        rows = place.row(place.oldest), place.row(last)
+        (size,) = db.execute(
+            "SELECT ifnull(sum(size), 0) FROM messages WHERE id BETWEEN ? AND ?", rows
+        ).fetchone()
+        count = db.execute("DELETE FROM messages WHERE id BETWEEN ? AND ?", rows).rowcount
+        found = db.execute("SELECT at FROM messages WHERE id = ?", (rows[1] + 1,)).fetchone()
+        db.execute(
+            "UPDATE channels SET oldest = ?, size = ?, since = ? WHERE id = ?",
+            (last + 1, place.size - size, found[0] if found else now, place.id),
+        )
+        return count, last < end
+
     def _begin(
         self, db: sqlite3.Connection, channel: str, place: Place, now: float, born: Born
     ) -> None:

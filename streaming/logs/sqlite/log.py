@@ -137,6 +137,22 @@ class SqliteLog:
         return reader.read(lambda db: self._history.channels(db, prefix, limit, reader.now()))
 
     @from_any_thread
+    def prune(self, channel: str) -> int:
+        process, gone = self.process, 0
+        head = self.tail(channel)
+        if head.is_mark:
+            return 0  # nothing is locked for what is not there
+
+        def work(db: sqlite3.Connection) -> tuple[int, bool]:
+            return self._history.prune(db, channel, head.offset, process.writer.now())
+
+        while True:
+            count, is_more = process.turns.write(work)
+            gone += count
+            if not is_more:
+                return gone
+
+    @from_any_thread
     def follow(self, channel: str, heard: Heard) -> None:
         self.process.follow(channel, heard)
 

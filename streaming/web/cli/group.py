@@ -23,7 +23,7 @@ class Commands(AppGroup):
     def all(self) -> Mapping[str, click.Command]:
         """All of them by their names."""
         if not self.commands:
-            from . import connected, lists, orders, publish, tail, ticket
+            from . import connected, lists, orders, prune, publish, tail, ticket
             from .bench import command as bench
             from .doctor import command as doctor
 
@@ -36,6 +36,7 @@ class Commands(AppGroup):
                 lists.runs,
                 orders.disconnect,
                 orders.revoke,
+                prune.prune,
                 ticket.ticket,
                 doctor.doctor,
                 bench.bench,

@@ -238,6 +238,24 @@ def test_channels_are_listed_with_what_they_hold(shell: Terminal) -> None:
     assert shell.call("channels", "none").stderr == "The log holds no such channels.\n"
 
 
+def test_what_was_pruned_is_a_gap_to_who_comes_for_it(shell: Terminal) -> None:
+    first = shell.hub.publish("a", "first")
+    last = shell.hub.publish("a", "last")
+    with shell.hub.subscribe("a", after=str(first.id)) as reader:
+        asked = shell.call("prune", "a", given="n\n")
+        assert (asked.exit_code, asked.stdout) == (1, "")
+        assert "Forget all messages of a?" in asked.stderr
+        assert shell.ask("prune", "a", "b", "--yes") == [
+            {"channel": "a", "messages": 2},
+            {"channel": "b", "messages": 0},
+        ]
+        (gap,) = reader.read()
+    assert isinstance(gap, Gap)
+    assert (gap.requested, reader.id) == (first.id, str(last.id))
+    refused = shell.call("prune", "a", "no channel", "--yes")
+    assert (refused.exit_code, refused.stdout) == (1, ""), "nothing goes where a name is wrong"
+
+
 def test_members_are_listed_and_a_room_that_is_none_refused(shell: Terminal) -> None:
     presence = shell.app.extensions["streaming"].presence
     presence.join("chat", "user:7", '{"x":1}', name="爱丽丝")
