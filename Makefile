@@ -19,6 +19,8 @@ NPM := tests/live/node/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of servers: compiling everything for each of them cost a third of it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs-api bench tools node clean
 
