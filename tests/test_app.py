@@ -437,7 +437,7 @@ def test_every_answer_says_what_a_browser_may_do_with_it(client: FlaskClient, pa
 
 
 def test_the_packages_answers_in_the_demo_say_so_too(client: FlaskClient) -> None:
-    for path in ("/streaming/events", "/streaming/health", "/streaming/static/index.js"):
+    for path in ("/streaming/events", "/streaming/readyz", "/streaming/static/index.js"):
         with client.get(path) as answer:
             assert {name: answer.headers[name] for name in SAFE} == SAFE
 

@@ -44,7 +44,8 @@ def create_blueprint() -> Blueprint:
     blueprint.get("/presence/<room>")(presence)
     blueprint.get("/runs/<id>")(join_run)
     blueprint.delete("/runs/<id>")(stop_run)
-    blueprint.get("/health")(health)
+    blueprint.get("/healthz")(healthz)
+    blueprint.get("/readyz")(readyz)
     blueprint.get("/ws")(not_a_websocket)
     sock.route("/ws", blueprint, subprotocols=[protocol.PROTOCOL], endpoint="socket")(converse)
     blueprint.before_app_request(look_at_request)
@@ -139,8 +140,13 @@ def presence(room: str) -> Response:
     return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
 
-def health() -> tuple[dict[str, object], int, dict[str, str]]:
-    """``GET /health``: 200 while this worker takes clients and its log can be written to.
+def healthz() -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /healthz``: 200 while this worker answers at all, whatever it is at. Asks no log."""
+    return {"status": "ok"}, 200, {"Cache-Control": "no-store"}
+
+
+def readyz() -> tuple[dict[str, object], int, dict[str, str]]:
+    """``GET /readyz``: 200 while this worker takes clients and its log can be written to.
 
     The log is looked at once a second at most, however many ask.
     """

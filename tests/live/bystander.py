@@ -26,7 +26,7 @@ class Bystander:
 
     def ask(self) -> None:
         while not self._is_over.is_set():
-            with RawClient(f"{self._server.url}/streaming/health", timeout=DEADLINE) as page:
+            with RawClient(f"{self._server.url}/streaming/readyz", timeout=DEADLINE) as page:
                 assert page.status == 200
             self.pages += 1
 

@@ -63,7 +63,7 @@ def talk(server: Server, *frames: dict[str, object]) -> socket.socket:
 
 
 def clients(server: Server) -> int:
-    with RawClient(f"{server.url}/streaming/health") as answer:
+    with RawClient(f"{server.url}/streaming/readyz") as answer:
         return int(answer.json()["clients"])
 
 

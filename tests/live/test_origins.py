@@ -38,7 +38,7 @@ def statuses(server: Server, host: str) -> list[int]:
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         "Sec-WebSocket-Protocol": "streaming.v1.json",
     }
-    asked = (("/streaming/health", page), ("/streaming/ws", {**page, **upgrade}), ("/", page))
+    asked = (("/streaming/readyz", page), ("/streaming/ws", {**page, **upgrade}), ("/", page))
     found = []
     for path, headers in asked:
         with RawClient(server.url + path, headers=headers) as client:
@@ -93,7 +93,7 @@ BEARER = """
 """
 
 OTHER_HEADER = """
-  await fetch(`${api}/streaming/health`, { headers: { "X-Other": "7" } });
+  await fetch(`${api}/streaming/readyz`, { headers: { "X-Other": "7" } });
   return "let through";
 """
 

@@ -18,7 +18,7 @@ async () => {
     sources.push(source);
   }
   let state = "waits";
-  const asked = fetch("/streaming/health").then(() => (state = "answered"));
+  const asked = fetch("/streaming/readyz").then(() => (state = "answered"));
   await new Promise((resolve) => setTimeout(resolve, 500));
   const before = state;
   sources[0].close();

@@ -88,7 +88,7 @@ def test_it_says_who_it_is_on_all_ways(house: House) -> None:
                 (f"/streaming/presence/room?ticket={ticket}", 200),
                 (f"/streaming/presence/news?ticket={ticket}", 403),
                 (f"/streaming/runs/x?ticket={ticket}", 404),
-                (f"/streaming/health?ticket={ticket}", 400),
+                (f"/streaming/readyz?ticket={ticket}", 400),
             ):
                 with site.get(path) as client:
                     assert client.status == code, path

@@ -92,7 +92,7 @@ def test_a_stranger_who_asks_a_hundred_times_has_one_look_done(
     monkeypatch.setattr(type(state.hub.log), "check", lambda self: looks.append(1))
     monkeypatch.setattr(state.health, "_clock", lambda: 100.0)
     client = app.test_client()
-    assert {client.get("/streaming/health").status_code for _ in range(100)} == {200}
+    assert {client.get("/streaming/readyz").status_code for _ in range(100)} == {200}
     assert looks == [1]
     state.close()
-    assert client.get("/streaming/health").status_code == 503  # that is known at once
+    assert client.get("/streaming/readyz").status_code == 503  # that is known at once

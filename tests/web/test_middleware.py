@@ -291,7 +291,7 @@ def test_cors_for_the_whole_app_lets_every_page_read_streams_but_open_no_websock
 
 def test_cors_for_the_applications_own_paths_leaves_streams_to_streaming_origins() -> None:
     app = app_within(Around(lambda app: CORS(app, resources={r"/api/*": {}})))
-    answer = app.test_client().get("/streaming/health", headers={"Origin": "https://other.example"})
+    answer = app.test_client().get("/streaming/readyz", headers={"Origin": "https://other.example"})
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 

@@ -262,7 +262,7 @@ def test_a_login_that_every_request_needs_keeps_pages_of_other_hosts_out(is_pass
 ADDRESSES = [
     "/streaming/events?channel=news",
     "/streaming/presence/news",
-    "/streaming/health",
+    "/streaming/readyz",
     "/streaming/ws",
     "/echo",
     "/mine",

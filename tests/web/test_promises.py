@@ -365,7 +365,7 @@ def test_middleware_that_lets_everything_through_costs_nothing() -> None:
 
 def test_a_client_that_can_be_read_by_gzip_gets_gzip() -> None:
     """The tests' own middleware is what it says."""
-    with serve(make_app(), wrap=compressing) as site, site.get("/streaming/health") as client:
+    with serve(make_app(), wrap=compressing) as site, site.get("/streaming/readyz") as client:
         assert client.headers["content-encoding"] == "gzip"
         assert b"clients" in client.read_all()
 

@@ -103,7 +103,7 @@ def test_too_many_channels_or_illegal_names_are_refused_before_anybody_is_asked(
     assert asked == ["ok", "other"]
 
 
-@pytest.mark.parametrize("path", ["events", "presence/a", "health", "ws"])
+@pytest.mark.parametrize("path", ["events", "presence/a", "healthz", "readyz", "ws"])
 def test_an_unknown_parameter_is_refused_on_every_route_and_the_known_are_named(path: str) -> None:
     app = make_app(parameters=["token"])
     client = app.test_client()
@@ -354,22 +354,36 @@ def test_nobody_publishes_who_is_there_over_http() -> None:
     assert app.extensions["streaming"].hub.log.tail("chat:presence").offset == 0
 
 
-def test_health_is_well_while_clients_and_messages_are_taken() -> None:
-    answer = make_app().test_client().get("/streaming/health")
+def test_a_worker_is_ready_while_clients_and_messages_are_taken() -> None:
+    answer = make_app().test_client().get("/streaming/readyz")
     assert answer.status_code == 200
     assert answer.get_json() == {"status": "ok", "clients": 0}
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_health_tells_of_a_drain_and_of_a_log_that_is_away_but_not_where_it_is(
+def test_not_ready_tells_of_a_drain_and_of_a_log_that_is_away_but_not_where_it_is(
     tmp_path: Path,
 ) -> None:
     app = make_app(log=f"sqlite:///{tmp_path}")  # a folder is no file
     client = app.test_client()
-    answer = client.get("/streaming/health")
+    answer = client.get("/streaming/readyz")
     check_problem(answer, 503, "cannot be reached now")
     assert str(tmp_path) not in answer.text
     assert answer.headers["Retry-After"]
     app.extensions["streaming"].close()
-    check_problem(client.get("/streaming/health"), 503, "restarting")
+    check_problem(client.get("/streaming/readyz"), 503, "restarting")
     app.extensions["streaming"].hub.log.close()
+
+
+def test_a_worker_is_alive_while_it_drains_and_its_log_is_away_which_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = make_app()
+    state = app.extensions["streaming"]
+    looks: list[int] = []
+    monkeypatch.setattr(type(state.hub.log), "check", lambda self: looks.append(1))
+    state.close()
+    answer = app.test_client().get("/streaming/healthz")
+    assert (answer.status_code, answer.get_json()) == (200, {"status": "ok"})
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert looks == []

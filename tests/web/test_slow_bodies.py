@@ -107,7 +107,7 @@ def test_a_connection_with_a_body_that_did_not_come_is_closed(hurry: None) -> No
             assert read_head(connection)[0] == 408
             while connection.recv(4096):
                 pass
-        with RawClient(f"{site.url}/streaming/health") as client:
+        with RawClient(f"{site.url}/streaming/readyz") as client:
             assert client.status == 200
 
 
