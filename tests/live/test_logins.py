@@ -1,19 +1,16 @@
-"""The example with Flask-Login, on two workers: who logs out is let go of by both."""
+"""An application with Flask-Login, on two workers: who logs out is let go of by both."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from streaming import Publisher
 from tests.homes import SHARED_URLS
-from tests.live.browser import Windows
 from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
 from tests.live.server import Server
@@ -105,23 +102,3 @@ def test_a_message_to_somebody_is_for_nobody_else(server: Server) -> None:
         with httpx.Client(base_url=server.url) as stranger:
             for channel in ("user:ada", "lobby"):
                 assert stranger.get(f"/streaming/events?channel={channel}").status_code == 403
-
-
-@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_two_people_meet_in_the_page_and_one_leaves(server: Server, open_windows: Windows) -> None:
-    pages: dict[str, Any] = {}
-    for name in ("Ada", "Eve"):
-        page = pages[name] = open_windows.open(server.url + "/")
-        page.get_by_label("Who are you?").fill(name)
-        page.get_by_role("button", name="Log in").click()
-        expect(page.locator("#lines")).to_contain_text("Welcome")
-    ada, eve = pages["Ada"], pages["Eve"]
-    ada.get_by_label("Message").fill("Hello, Eve")
-    ada.get_by_role("button", name="Say").click()
-    expect(eve.locator("#lines")).to_contain_text("Other client said: Hello, Eve")
-    expect(ada.locator("#here")).to_have_text("2 here")
-    eve.evaluate("fetch('/notify/Ada', { method: 'POST' })")
-    expect(ada.locator("#lines")).to_contain_text("For you: Eve waves at you")
-    eve.evaluate("fetch('/logout', { method: 'POST' })")
-    expect(eve.locator("#lines")).to_contain_text("Closed: 1008")
-    expect(ada.locator("#here")).to_have_text("1 here")
