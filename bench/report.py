@@ -16,7 +16,7 @@ BEGIN, END = "<!-- measured: written by make bench -->", "<!-- end of measured -
 BUSY = 0.9  # from here on a row says more about the generator than about the server
 EVEN = 0.05  # closer than that is no difference
 HOMES = """\
-The homes of the log beside each other: here the server is not bound to one CPU, because two workers
+The three logs beside each other: here the server is not bound to one CPU, because two workers
 are to use two, and the generator has to share them. In brackets: the figure divided by that of one
 worker with its log in memory. What Redis itself uses is not in the CPU of the server."""
 FRAME = f"""# Benchmarks

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import machine, plan, report, servers
+from . import chinese, machine, plan, report, servers
 from .work import Work
 
 PAGE = servers.ROOT / "docs" / "benchmarks.md"
@@ -136,6 +136,9 @@ def main() -> int:
     if given.output:
         given.output.write_text(report.page(given.output, text), "utf-8")
         print(f"written: {given.output}", file=sys.stderr)
+        twin = given.output.with_suffix(".zh-CN.md")
+        if twin.exists():
+            twin.write_text(report.page(twin, chinese.text(text)), "utf-8")
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -1,10 +1,11 @@
 """The pure parts of ``make bench``: what is counted, and how. Nothing is timed here."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from bench import plan, report, wire
+from bench import chinese, plan, report, wire
 from bench.servers import PROJECT, Server, homes
 from streaming.wire import frames
 
@@ -134,6 +135,21 @@ def test_what_people_wrote_around_the_measured_part_stays(tmp_path: Path) -> Non
     path.write_text("no marks")
     with pytest.raises(ValueError):
         report.page(path, "three")
+
+
+def test_the_chinese_page_has_the_figures_of_the_english_one() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    pages = [(docs / f"benchmarks{end}").read_text("utf-8") for end in (".md", ".zh-CN.md")]
+    parts = [page.partition(report.BEGIN)[2].partition(report.END)[0] for page in pages]
+    assert chinese.text(parts[0]) == parts[1]
+
+
+def test_every_row_that_can_be_measured_has_its_chinese() -> None:
+    terms = r"[\d,]+|p50|p99|CPU|worker|SQLite|Redis"
+    for kind in plan.TITLES:
+        for row in (*plan.rows(kind, quick=False), *plan.home_rows(quick=True)):
+            left = re.sub(terms, "", chinese.text(row.title))
+            assert not re.search(r"[A-Za-z]", left), row.title
 
 
 def test_only_takes_kinds_scenarios_and_both() -> None:
