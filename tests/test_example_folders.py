@@ -41,7 +41,7 @@ def test_an_example_says_how_it_is_run_as_both_pages_do(folder: Path) -> None:
     assert english[folder.name], "a command"
     assert english[folder.name] == chinese[folder.name]
     for command in english[folder.name]:
-        assert f"\n    {command}\n" in source, "its docstring says the same"
+        assert re.search(rf"^ *{re.escape(command)}$", source, re.MULTILINE), "so its docstring"
 
 
 def test_both_pages_list_every_example_in_one_order_and_nothing_else() -> None:
