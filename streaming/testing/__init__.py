@@ -6,11 +6,12 @@
             assert reader.next().json() == {"price": 7}
 
 Nothing waits without end: what does not come in time is ``TooLate``, an ``AssertionError`` that
-says what there was instead. With pytest there are fixtures (``plugin``): ``streaming_site`` and
-``published``.
+says what there was instead. With pytest there are fixtures (``plugin``): ``streaming_site``,
+``published`` and ``streaming_clock``.
 """
 
 from .deadline import PATIENCE, TooLate
+from .later import Clock, clock
 from .published import Published, record
 from .reader import Event, Reader
 from .site import Site, serve
@@ -18,6 +19,7 @@ from .talk import Closed, Refused, Talk
 
 __all__ = [
     "PATIENCE",
+    "Clock",
     "Closed",
     "Event",
     "Published",
@@ -26,6 +28,7 @@ __all__ = [
     "Site",
     "Talk",
     "TooLate",
+    "clock",
     "record",
     "serve",
 ]

@@ -18,6 +18,7 @@ from werkzeug.test import TestResponse
 from ..errors import Recalled
 from ..web.state import states
 from . import deadline
+from .later import Clock, clock
 from .published import Published, record
 from .site import Site, serve
 
@@ -35,6 +36,13 @@ def streaming_site(app: Flask) -> Generator[Site]:
 def published(app: Flask) -> Iterator[Published]:
     """What the application publishes during the test: see ``record``."""
     with record(app) as found:
+        yield found
+
+
+@pytest.fixture
+def streaming_clock(app: Flask) -> Iterator[Clock]:
+    """A clock of the application that the test sets: see ``clock``."""
+    with clock(app) as found:
         yield found
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flask import Flask, abort, redirect, request, session
 
-from streaming import Connection, Sock, Streaming, chat, stream
-from streaming.testing import Closed, Refused, Site, TooLate, deadline, record, serve
+from streaming import ConfigurationError, Connection, Sock, Streaming, chat, stream
+from streaming.testing import Closed, Refused, Site, TooLate, clock, deadline, record, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -207,6 +207,39 @@ def test_an_application_may_be_served_again_and_again(app: Flask) -> None:
             app.test_client().post("/prices/1")
             assert reader.next().event == "price"
     assert app.extensions["streaming"].hub.subscribers("prices") == 0
+
+
+def test_an_hour_is_over_at_once(app: Flask) -> None:
+    app.config["SECRET_KEY"] = "s" * 32
+    streaming: Streaming = app.extensions["theirs"]
+    hub = app.extensions["streaming"].hub
+    with clock(app) as time, serve(app) as site, app.app_context():
+        first = streaming.publish("prices", "1", key="k")
+        ticket = streaming.ticket("prices", seconds=600)
+        time.forward(100)
+        assert streaming.publish("prices", "1", key="k").id == first.id
+        path = f"/streaming/events?channel=prices&ticket={ticket}&history=9"
+        with site.events(path) as reader:
+            assert reader.next().data == "1"
+        time.forward(510)
+        with site.events(path) as refused:
+            assert refused.status == 401
+        assert streaming.publish("prices", "2", key="k").id != first.id
+        time.forward(3000)
+        with site.events("/prices", last_event_id=f"{first.id.epoch}-0") as reader:
+            assert reader.next().event == "gap"
+            assert reader.next().data == "2"
+    assert hub.log.tail("prices", 9) == first.id, "afterwards it is the real time again"
+    with pytest.raises(ValueError, match="forward"), clock(app) as time:
+        time.forward(-1)
+
+
+def test_a_log_that_others_look_at_has_no_time_of_its_own(tmp_path: Path) -> None:
+    app = Flask("theirs")
+    app.config["STREAMING_LOG"] = f"sqlite:///{tmp_path}/log.db"
+    Streaming(app)
+    with pytest.raises(ConfigurationError, match="memory: alone"), clock(app):
+        pass
 
 
 def leave_early(app: Flask) -> None:
