@@ -2,7 +2,7 @@
 # make dev    the same, reloading     make lint   check style and types
 # make test-versions  the tests that other versions of Flask, gunicorn, Python … could break
 # make audit  what is known of the versions that are needed
-# make docs-api  write docs/api.md from the docstrings
+# make docs   the pages as a site, in build/docs; make docs-serve  look at it      make docs-api  write docs/api.md from the docstrings
 # make soak   what peers may say, a million times      make fuzz   the same, guided by atheris
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start hundreds of servers: compiling everything for each of them cost a third of it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs-api bench tools node clean
+.PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs docs-serve docs-api bench tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -60,6 +60,13 @@ lint: $(VENV)/.installed-lint
 audit: $(VENV)/.installed-audit
 	@$(BIN)/python .ci/audit.py
 
+# Links and anchors that lead nowhere fail, and so does what the site shows otherwise than GitHub.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs/write_site.py
+
+docs-serve: docs
+	@exec $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs $(PORT)
+
 docs-api: $(VENV)/.installed
 	$(BIN)/python docs/write_api.py > docs/api.md
 
@@ -93,6 +100,10 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[lint]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python

@@ -47,6 +47,13 @@ def test_make_lint_checks_style_and_types() -> None:
     assert "mypy --strict" in said
 
 
+def test_make_docs_builds_the_site_strictly() -> None:
+    said = commands("docs")
+    assert "pip install --quiet --editable '.[docs]'" in said
+    assert "python docs/write_site.py" in said
+    assert '"--strict"' in (ROOT / "docs/write_site.py").read_text("utf-8")
+
+
 def test_make_test_installs_what_it_needs_and_runs_all() -> None:
     said = commands("test")
     assert ".ci/tools chromium nginx openssl redis-server" in said
@@ -119,6 +126,8 @@ def test_every_command_of_the_readme_is_there(page: str) -> None:
     named = re.findall(
         r"^(?:    |\| `)make ([\w-]+)", (ROOT / page).read_text("utf-8"), re.MULTILINE
     )
-    assert {"run", "test", "test-versions", "soak", "fuzz", "audit", "dev", "lint"} == set(named)
+    assert {"run", "test", "test-versions", "soak", "fuzz", "audit", "dev", "docs", "lint"} == set(
+        named
+    )
     for name in named:
         assert commands(name)
