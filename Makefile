@@ -16,6 +16,7 @@ SECONDS ?= 10
 # Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
 SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 NPM := tests/live/node/node_modules
+TSC := browser/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -39,7 +40,7 @@ test-python: $(VENV)/.installed-test tools $(NPM)/.installed
 	$(BIN)/python -m pytest $(SPREAD) tests/web tests/clients tests --ignore=tests/live
 	$(BIN)/python -m pytest $(SPREAD) tests/live
 
-test-browser-client: node
+test-browser-client: $(TSC)/.installed
 	node --test --test-reporter=spec tests/browser/*.test.mjs
 
 test-versions: $(VENV)/.python tools
@@ -75,7 +76,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.run $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(NPM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(NPM) $(TSC) browser/dist browser/LICENSE build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # One stamp per set of packages; a changed pyproject.toml installs anew.
 $(VENV)/.python:
@@ -113,6 +114,11 @@ $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python
 # The AI SDK, whose own parser reads our streams in the tests.
 $(NPM)/.installed: tests/live/node/package.json | node
 	npm install --prefix tests/live/node --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
+# What checks the browser client's types, and makes them when it is packed.
+$(TSC)/.installed: browser/package.json | node
+	npm install --prefix browser --no-package-lock --no-audit --no-fund --silent
 	@touch $@
 
 tools:

@@ -22,7 +22,7 @@ const REMEMBERED = 1000; // ids of messages, to tell of none twice
  * @property {{channel: string, ref: string, id?: string}} ready
  * @property {Page} joined
  * @property {Page} presence
- * @property {{channel: string, id: string, event: string, data: string, from?: string}} message
+ * @property {{channel: string, id: string, event: string, data: string, from?: {client: string}}} message
  * @property {{ref: string, id: string}} ack
  * @property {{channel: string, id?: string}} gap
  * @property {{ref: string, status: number, title?: string, detail?: string}} error

@@ -191,10 +191,10 @@ export class Dialogue extends EventTarget {
       ? AnswerStream.resume(turn.location)
       : AnswerStream.start(this.#url, { key: turn.key, body });
     this.#answers.set(turn.id, answer);
-    answer.addEventListener("state", (event) => {
+    answer.addEventListener("state", ({ detail }) => {
       if (this.#answers.get(turn.id) !== answer) return;
       this.#note(turn.id, answer.location);
-      this.#tell("connection", { id: turn.id, detail: /** @type {CustomEvent} */ (event).detail });
+      this.#tell("connection", { id: turn.id, detail });
     });
     void this.#read(turn.id, answer);
   }

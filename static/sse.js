@@ -27,12 +27,11 @@ function open() {
   if (!lastEventId) url.searchParams.set("history", "10");
   stream = new EventStream(url.href, { lastEventId });
   for (const name of ["ready", "message", "news", "gap"]) {
-    stream.addEventListener(name, (event) => take(/** @type {any} */ (event)));
+    stream.addEventListener(name, take);
   }
   stream.addEventListener("restart", () => notice("restart", t("sse.restart")));
   stream.addEventListener("close", () => notice("close", t("sse.ended")));
-  stream.addEventListener("error", (event) => {
-    const { status: code, problem } = /** @type {CustomEvent} */ (event).detail;
+  stream.addEventListener("error", ({ detail: { status: code, problem } }) => {
     if (code && stream?.readyState === EventStream.CLOSED) notice("error", describeProblem(t, code, problem));
   });
   status.watch(stream, t("sse.channels", { channels: CHANNELS.join(", ") }));

@@ -104,9 +104,7 @@ export class AnswerStream extends SseConnection {
     this.#fetch = options.fetch ?? globalThis.fetch;
     this.#reader = new AnswerParts(cursor);
     this.#location = question ? null : target;
-    this.addEventListener("state", (event) => {
-      this.#hear(/** @type {CustomEvent<StateDetail>} */ (event).detail, options.signal);
-    });
+    this.addEventListener("state", ({ detail }) => this.#hear(detail, options.signal));
   }
 
   /** The answer's address, or null until the server has said it: what `resume` takes. */

@@ -1,127 +1,176 @@
 // @ts-check
+import { SseConnection } from "./sse-connection.js";
 
-/** @typedef {((event: any) => void) | null} Handler */
+/** @typedef {import("./reconnect.js").StateDetail} StateDetail */
+/** @typedef {import("./errors.js").Problem} Problem */
 
-const STATES = { CONNECTING: 0, OPEN: 1, CLOSED: 2 };
+/**
+ * @template E
+ * @typedef {((event: E) => any) | null} Handler
+ */
+
+/**
+ * An event of the server's.
+ * @typedef {MessageEvent<string> & {channel: string}} StreamEvent  `channel`: the one it is of, "" if
+ *   of none or if the stream is not ours
+ */
+
+/**
+ * Why a stream is not open.
+ * @typedef {object} ErrorDetail
+ * @property {number | null} status  of the answer that refused; null: there was none
+ * @property {Problem | null} problem  the server's own explanation, if it gave one
+ * @property {string} reason  for people
+ */
+
+/**
+ * @typedef {object} EventStreamEvents  those with a meaning of their own; all others are the server's
+ * @property {CustomEvent<StateDetail>} state
+ * @property {Event} open
+ * @property {CustomEvent<ErrorDetail>} error
+ */
 
 /** Endings that are no error: whoever closed knows, and so does who was told by `event: close`. */
 const QUIET = new Set(["page", "aborted"]);
 
 /**
- * A Connection with the face of an `EventSource` (HTML, section 9.2): `readyState`, `url`,
- * `withCredentials`, `onopen`, `onmessage`, `onerror`, and the events `open` and `error`.
+ * A connection with the face of an `EventSource` (HTML, section 9.2): `readyState`, `onopen`,
+ * `onmessage`, `onerror`, and the events `open` and `error`.
  *
  * `error` comes whenever the connection is lost or refused, with `readyState` CONNECTING if there
- * will be another attempt, CLOSED if not. It is a CustomEvent with `detail: {status, problem,
- * reason}`: the HTTP status of the answer that refused (null: there was none), the server's problem
- * object, and words for people.
+ * will be another attempt, CLOSED if not.
  *
- * @template {new (...args: any[]) => import("./reconnect.js").Connection} C
- * @param {C} Base
+ * @extends {SseConnection<EventStreamEvents, StreamEvent>}
  */
-export function withFaceOfEventSource(Base) {
-  class WithFace extends Base {
-    /** @type {Map<string, {call: (event: any) => void, listener: (event: Event) => void}>} */
-    #handlers = new Map();
-    /** @type {{status: number | null, problem: object | null}} */
-    #answer = { status: null, problem: null };
-    #isEnded = false;
+export class EventSourceFace extends SseConnection {
+  /** @type {Map<string, {call: (event: any) => void, listener: (event: Event) => void}>} */
+  #handlers = new Map();
+  /** @type {{status: number | null, problem: Problem | null}} */
+  #answer = { status: null, problem: null };
+  #isEnded = false;
 
-    /** @param {any[]} args */
-    constructor(...args) {
-      super(...args);
-      this.addEventListener("state", (event) => {
-        this.#speak(/** @type {CustomEvent} */ (event).detail);
-      });
-    }
+  /**
+   * @param {import("./sse-connection.js").Reading} options
+   * @param {string} [lastEventId]
+   */
+  constructor(options, lastEventId) {
+    super(options, lastEventId);
+    this.addEventListener("state", ({ detail }) => this.#speak(detail));
+  }
 
-    get readyState() {
-      const { state } = this;
-      if (state === "open") return STATES.OPEN;
-      return state === "closed" ? STATES.CLOSED : STATES.CONNECTING;
-    }
+  /** @type {0} */
+  static get CONNECTING() {
+    return 0;
+  }
 
-    get onopen() {
-      return this.#handler("open");
-    }
+  /** @type {1} */
+  static get OPEN() {
+    return 1;
+  }
 
-    set onopen(value) {
-      this.#handle("open", value);
-    }
+  /** @type {2} */
+  static get CLOSED() {
+    return 2;
+  }
 
-    get onmessage() {
-      return this.#handler("message");
-    }
+  /** @type {0} */
+  get CONNECTING() {
+    return 0;
+  }
 
-    set onmessage(value) {
-      this.#handle("message", value);
-    }
+  /** @type {1} */
+  get OPEN() {
+    return 1;
+  }
 
-    get onerror() {
-      return this.#handler("error");
-    }
+  /** @type {2} */
+  get CLOSED() {
+    return 2;
+  }
 
-    set onerror(value) {
-      this.#handle("error", value);
-    }
+  get readyState() {
+    const { state } = this;
+    if (state === "open") return this.OPEN;
+    return state === "closed" ? this.CLOSED : this.CONNECTING;
+  }
 
-    /**
-     * The server has answered the attempt, and not with a stream.
-     *
-     * @protected
-     * @param {number} status
-     * @param {object | null} problem
-     */
-    _answered(status, problem = null) {
-      this.#answer = { status, problem };
-    }
+  /** @type {Handler<Event>} */
+  get onopen() {
+    return this.#handler("open");
+  }
 
-    /** What ends the stream now is what the server has sent for that. @protected */
-    _ended() {
-      this.#isEnded = true;
-    }
+  set onopen(value) {
+    this.#handle("open", value);
+  }
 
-    /** @param {import("./reconnect.js").StateDetail} detail */
-    #speak({ state, kind, reason }) {
-      if (state === "open") this.dispatchEvent(new Event("open"));
-      if (state !== "waiting" && state !== "closed") {
-        this.#answer = { status: null, problem: null };
-      } else if (!QUIET.has(kind) && !this.#isEnded) {
-        this.dispatchEvent(new CustomEvent("error", { detail: { ...this.#answer, reason } }));
-      }
-    }
+  /** @type {Handler<StreamEvent>} */
+  get onmessage() {
+    return this.#handler("message");
+  }
 
-    /**
-     * @param {string} type
-     * @returns {Handler}
-     */
-    #handler(type) {
-      return this.#handlers.get(type)?.call ?? null;
-    }
+  set onmessage(value) {
+    this.#handle("message", value);
+  }
 
-    /**
-     * @param {string} type
-     * @param {Handler} value
-     */
-    #handle(type, value) {
-      const call = typeof value === "function" ? value : null;
-      const before = this.#handlers.get(type);
-      if (before && call) {
-        before.call = call; // it keeps its place among the listeners
-      } else if (before) {
-        this.removeEventListener(type, before.listener);
-        this.#handlers.delete(type);
-      } else if (call) {
-        const slot = { call, listener: (/** @type {Event} */ event) => slot.call.call(this, event) };
-        this.#handlers.set(type, slot);
-        this.addEventListener(type, slot.listener);
-      }
+  /** @type {Handler<CustomEvent<ErrorDetail>>} */
+  get onerror() {
+    return this.#handler("error");
+  }
+
+  set onerror(value) {
+    this.#handle("error", value);
+  }
+
+  /**
+   * The server has answered the attempt, and not with a stream.
+   *
+   * @protected
+   * @param {number} status
+   * @param {Problem | null} problem
+   */
+  _answered(status, problem = null) {
+    this.#answer = { status, problem };
+  }
+
+  /** What ends the stream now is what the server has sent for that. @protected */
+  _ended() {
+    this.#isEnded = true;
+  }
+
+  /** @param {StateDetail} detail */
+  #speak({ state, kind, reason }) {
+    if (state === "open") this.dispatchEvent(new Event("open"));
+    if (state !== "waiting" && state !== "closed") {
+      this.#answer = { status: null, problem: null };
+    } else if (!QUIET.has(kind) && !this.#isEnded) {
+      this.dispatchEvent(new CustomEvent("error", { detail: { ...this.#answer, reason } }));
     }
   }
-  for (const [name, value] of Object.entries(STATES)) {
-    for (const place of [WithFace, WithFace.prototype]) {
-      Object.defineProperty(place, name, { value, enumerable: true });
+
+  /**
+   * @param {string} type
+   * @returns {Handler<any>}
+   */
+  #handler(type) {
+    return this.#handlers.get(type)?.call ?? null;
+  }
+
+  /**
+   * @param {string} type
+   * @param {Handler<any>} value
+   */
+  #handle(type, value) {
+    const call = typeof value === "function" ? value : null;
+    const before = this.#handlers.get(type);
+    if (before && call) {
+      before.call = call; // it keeps its place among the listeners
+    } else if (before) {
+      this.removeEventListener(type, before.listener);
+      this.#handlers.delete(type);
+    } else if (call) {
+      const slot = { call, listener: (/** @type {Event} */ event) => slot.call.call(this, event) };
+      this.#handlers.set(type, slot);
+      this.addEventListener(type, slot.listener);
     }
   }
-  return WithFace;
 }

@@ -1,7 +1,6 @@
 // @ts-check
 import { Channels } from "./channels.js";
-import { withFaceOfEventSource } from "./event-source.js";
-import { SseConnection } from "./sse-connection.js";
+import { EventSourceFace } from "./event-source.js";
 import { after, checked } from "./sse-request.js";
 
 /** Our own event names; a server's event of the name arrives with `server-` before it. */
@@ -34,7 +33,7 @@ const OWN_NAMES = new Set(["state", "open", "error"]);
  * Other than an EventSource it comes back after a 5xx too, gives up after `backoff.limit` attempts,
  * and a server's own events `state`, `open` and `error` arrive with `server-` before the name.
  */
-export class EventStream extends withFaceOfEventSource(SseConnection) {
+export class EventStream extends EventSourceFace {
   /** @type {URL} */ #url;
   /** @type {RequestInit & {headers: Headers}} */ #init;
   #channels = new Channels();

@@ -1,5 +1,6 @@
 // @ts-check
 import { Backoff } from "./backoff.js";
+import { TypedTarget } from "./typed-target.js";
 
 /** @typedef {import("./backoff.js").BackoffOptions} BackoffOptions */
 /** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
@@ -10,8 +11,7 @@ import { Backoff } from "./backoff.js";
  * `refused` the server does not want us; `restart`, `ended` the server ended the connection;
  * `network` unreachable or lost; `silence` nothing heard for too long; `size` an event was too
  * large; empty if it is not over.
- * @typedef {"" | "page" | "aborted" | "limit" | "done" | "refused" | "restart" | "ended" |
- *   "network" | "silence" | "size"} Kind
+ * @typedef {"" | "page" | "aborted" | "limit" | "done" | "refused" | "restart" | "ended" | "network" | "silence" | "size"} Kind
  */
 
 /**
@@ -34,6 +34,8 @@ import { Backoff } from "./backoff.js";
  * @property {Kind} kind
  */
 
+/** @typedef {{state: CustomEvent<StateDetail>}} ConnectionEvents */
+
 /**
  * A connection that comes back by itself: the one reconnect loop under EventStream and
  * ReconnectingSocket. It connects in a microtask after its construction, so that listeners added at
@@ -41,8 +43,12 @@ import { Backoff } from "./backoff.js";
  *
  * Dispatches `state`, a CustomEvent with a StateDetail, on each change. A network `online` event
  * does what retryNow() does, after it gave up as well.
+ *
+ * @template {object} [Events=ConnectionEvents]
+ * @template {Event} [Other=Event]
+ * @extends {TypedTarget<Events, Other>}
  */
-export class Connection extends EventTarget {
+export class Connection extends TypedTarget {
   /** @type {State} */ #state = "connecting";
   /** @type {number | null} */ #retryAt = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;

@@ -27,12 +27,23 @@ const TICKETS = { protocol: "streaming.v1.json", start: '{"type":"ticket"' };
  */
 
 /**
+ * @typedef {object} SocketEvents
+ * @property {CustomEvent<import("./reconnect.js").StateDetail>} state
+ * @property {Event} open
+ * @property {MessageEvent<any>} message  as a WebSocket's: text is a string, bytes an ArrayBuffer
+ * @property {CustomEvent<{code: number, reason: string, wasClean: boolean}>} close
+ * @property {CustomEvent<{data: string}>} drop
+ */
+
+/**
  * A WebSocket that comes back by itself and keeps a bounded number of unsent texts meanwhile.
  *
  * Dispatches, when a connection opens: `state` (see Connection), then `open`; what a listener sends
  * now goes before the queue. Then a MessageEvent `message` for each message. When an open
  * connection ends: `close`, a CustomEvent with `detail: {code, reason, wasClean}`, then `state`.
  * And `drop`, a CustomEvent with `detail: {data}`, for each text that will never be sent.
+ *
+ * @extends {Connection<SocketEvents>}
  */
 export class ReconnectingSocket extends Connection {
   /** @type {string} */ #url;

@@ -25,6 +25,10 @@ const LONGEST_WAIT = 86_400_000;
 /**
  * An event stream over fetch that comes back: the attempts, how each of them ends, and what the
  * server has asked for. What is asked and what is done with the events is the subclass's.
+ *
+ * @template {object} [Events=import("./reconnect.js").ConnectionEvents]
+ * @template {Event} [Other=Event]
+ * @extends {Connection<Events, Other>}
  */
 export class SseConnection extends Connection {
   /** @type {number | null} */ #liveness;

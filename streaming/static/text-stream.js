@@ -40,9 +40,10 @@ export async function* readText(input, init = {}) {
  * The values of a stream of JSON lines as they arrive; empty lines are skipped. A last line without
  * its line feed counts. Ends and fails like `readText`.
  *
+ * @template [T=any]  what a line holds, if you know; nothing checks it
  * @param {Response | URL | string} input
  * @param {RequestInit & {maxLineSize?: number}} [init]  `maxLineSize` is in characters
- * @returns {AsyncGenerator<any, void, void>}
+ * @returns {AsyncGenerator<T, void, void>}
  * @throws {SyntaxError} If a line is not JSON.
  * @throws {RangeError} If a line exceeds `maxLineSize`.
  */
