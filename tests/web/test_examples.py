@@ -12,6 +12,15 @@ from flask.testing import FlaskClient
 from tests.sites import serve
 
 ROOT = Path(__file__).parents[2]
+PAGES = [
+    "README.md",
+    "README.zh-CN.md",
+    "docs/deployment.md",
+    "docs/deployment.zh-CN.md",
+    "docs/quickstart.md",
+    "docs/quickstart.zh-CN.md",
+    "docs/tutorial.md",
+]
 
 
 def examples(page: str) -> list[str]:
