@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,29 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from tests.polling import wait_until
 
 ROOT = Path(__file__).parents[1]
-SHOWN = re.compile(r"`([\w./-]+)`[^`\n]*(?:\n[^`\n]+)*[:：]\n\n```\w+\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"([^\n]+[:：])\n\n```\w+\n(.*?)^```", re.M | re.S)
+FILE = re.compile(r"`([\w./-]+\.(?:py|html))`")
 
 
 def shown(page: str, name: str) -> str:
-    """The file that a page of ``docs/`` calls by this name, in the sentence before it."""
+    """The file of a page of ``docs/``: the block behind the line that names it last."""
     text = (ROOT / "docs" / page).read_text("utf-8")
-    (found,) = [block for called, block in SHOWN.findall(text) if called == name]
+    (found,) = [block for line, block in BLOCK.findall(text) if FILE.findall(line)[-1:] == [name]]
     return str(found)
 
 
-def run_shown(page: str, name: str, **changed: str) -> dict[str, Any]:
-    """The names that the file defines. ``changed`` are words of it that the test needs otherwise,
-    as shorter waits: ``old=new``, where ``old`` is the key of ``CHANGES``."""
+def run_shown(page: str, name: str, **waits: str) -> dict[str, Any]:
+    """The names that the file defines. ``waits`` are shorter ones: ``every="every=0.1"``."""
     source = shown(page, name)
-    for key, new in changed.items():
-        old = CHANGES[key]
-        assert source.count(old) == 1, f"{old!r} in {name}"
-        source = source.replace(old, new)
+    for key, new in waits.items():
+        assert source.count(WAITS[key]) == 1, f"{WAITS[key]!r} in {name}"
+        source = source.replace(WAITS[key], new)
     defined: dict[str, Any] = {"__name__": name.removesuffix(".py")}
     exec(compile(source, name, "exec"), defined)
     return defined
 
 
-CHANGES: Mapping[str, str] = {"sleep": "time.sleep(2)", "every": "every=2", "steps": "0.2"}
+WAITS = {"sleep": "time.sleep(2)", "every": "every=2", "steps": "0.2"}
 
 
 class _Handler(WSGIRequestHandler):

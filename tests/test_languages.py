@@ -8,7 +8,7 @@ import pytest
 from tests.test_pages import check_tests
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ["tutorial"]
+GUIDES = ["tutorial", "background-jobs"]
 
 
 def read(name: str, ending: str) -> str:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     "README.zh-CN.md",
+    "docs/background-jobs.md",
     "docs/deployment.md",
     "docs/deployment.zh-CN.md",
     "docs/quickstart.md",
