@@ -8,7 +8,7 @@ import pytest
 from tests.test_pages import check_tests
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ["tutorial", "background-jobs"]
+GUIDES = ["tutorial", "background-jobs", "servers"]
 
 
 def read(name: str, ending: str) -> str:
@@ -43,8 +43,11 @@ def test_both_languages_have_the_same_headings_code_tables_and_tests(name: str) 
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_tests_that_a_guide_names_exist(name: str) -> None:
-    for named in re.findall(r"<!-- (tests/.*?) -->", read(name, ".md")):
+    text = read(name, ".md")
+    for named in re.findall(r"<!-- (tests/.*?) -->", text):
         check_tests(named)
+    for file in re.findall(r"`(tests/[\w/]+\.py)`", text):
+        assert (DOCS.parent / file).is_file(), file
 
 
 def test_the_shape_of_a_page_sees_what_was_changed() -> None:

@@ -13,6 +13,8 @@ from tests.live.server import ROOT, Server, free_port
 
 APP = "tests.live.servers_app:app"
 ASGI = "tests.live.servers_app:asgi"
+THREADS = 20
+"""Of the servers that need one for each client."""
 
 
 def program(name: str) -> str:
@@ -45,13 +47,14 @@ def without_conf(*words: str) -> Server:
 
 
 def of_the_page(import_line: str) -> Server:
-    """A program that the deployment page shows, with our application in the place of its own."""
-    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    """A program that the page of servers shows, with our application in the place of its own."""
+    page = (ROOT / "docs" / "servers.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (block,) = [block for block in blocks if import_line in block]
     assert "from hello import app" in block
     assert "8000" in block
     ours = block.replace("from hello import app", f"from {APP.replace(':', ' import ')}")
+    ours = ours.replace("threads=100", f"threads={THREADS}")
     folder = Path(tempfile.mkdtemp(prefix="streaming-page-"))
     port = free_port()
     (folder / "serve.py").write_text(ours.replace("8000", str(port)))
@@ -68,14 +71,16 @@ SERVERS: dict[str, Callable[[], Server]] = {
     "gunicorn, `StreamingWorker`": lambda: gunicorn(APP),
     "gunicorn `-k gevent`": lambda: without_conf("-k", "gevent"),
     "gunicorn `-k gevent_pywsgi`": lambda: without_conf("-k", "gevent_pywsgi"),
-    "gunicorn `-k gthread --threads 100`": lambda: without_conf("-k", "gthread", "--threads", "20"),
+    "gunicorn `-k gthread --threads 100`": lambda: without_conf(
+        "-k", "gthread", "--threads", str(THREADS)
+    ),
     "`flask run`": lambda: flask_run(APP),
     "gevent's `pywsgi`": lambda: of_the_page("from gevent.pywsgi import"),
     "waitress": lambda: of_the_page("from waitress import"),
     "uWSGI `--threads 100`": lambda: command(
         "uWSGI",
         *(program("uwsgi"), "--http-socket", "127.0.0.1:PORT", "--master", "--die-on-term"),
-        *("--threads", "20", "--need-app", "--module", APP),
+        *("--threads", str(THREADS), "--need-app", "--module", APP),
     ),
     "a2wsgi under uvicorn": lambda: command(
         "uvicorn",

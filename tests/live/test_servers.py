@@ -1,9 +1,11 @@
-"""What works on which server: the table of the deployment page, each row tried."""
+"""What works on which server: the tables of its page, each row tried."""
 
 import contextlib
 import json
 import re
+import select
 import signal
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -12,12 +14,12 @@ from websockets.sync.client import connect
 
 from tests.live.clients import RawClient, post_json
 from tests.live.server import ROOT, Server, wait_until
-from tests.live.servers import SERVERS
+from tests.live.servers import SERVERS, THREADS
 
 
 def table() -> dict[str, dict[str, str]]:
     """The page's rows that are not said to be untried."""
-    page = (ROOT / "docs" / "deployment.md").read_text("utf-8")
+    page = (ROOT / "docs" / "servers.md").read_text("utf-8")
     head, _, *lines = page.partition("\n| server |")[2].partition("\n\n")[0].splitlines()
     columns = [name.strip() for name in head.strip("|").split("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -114,6 +116,37 @@ def test_a_websocket_talks_or_is_refused(server: Server, row: str, path: str) ->
     with pytest.raises(InvalidStatus) as refused, connect(server.ws_url + path):
         pass
     assert refused.value.response.status_code == int(re.findall(r"\d+", works)[0])
+
+
+def test_a_server_has_as_many_clients_as_the_page_says(server: Server, row: str) -> None:
+    if row.startswith("a2wsgi"):
+        return  # what is full there stays so: see above
+    limited = row.startswith(("gunicorn `-k gthread", "waitress", "uWSGI"))
+    with contextlib.ExitStack() as stack:
+        opened = {knock(server, stack) for _ in range(THREADS + 5)}
+        served = answered(opened, THREADS if limited else THREADS + 5)
+        assert len(served) == (THREADS if limited else THREADS + 5)
+        if limited:
+            served.pop().close()
+            waiting = opened - served
+            assert len(answered({each for each in waiting if each.fileno() >= 0}, 1)) == 1
+
+
+def knock(server: Server, stack: contextlib.ExitStack) -> socket.socket:
+    """A client that asks for a stream, whether that is answered or not."""
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+    client.sendall(b"GET /streaming/events?channel=e HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    return client
+
+
+def answered(clients: set[socket.socket], count: int) -> set[socket.socket]:
+    """Those of them that have an answer, once so many have one."""
+    wait_until(lambda: len(readable(clients)) >= count, f"{count} are served")
+    return readable(clients)
+
+
+def readable(clients: set[socket.socket]) -> set[socket.socket]:
+    return set(select.select(list(clients), [], [], 0)[0])
 
 
 def test_a_server_that_is_stopped_ends_its_streams_as_the_table_says(
