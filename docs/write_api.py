@@ -35,7 +35,7 @@ GROUPS = {
 }
 
 MEMBERS = {
-    "Message": ["channel", "data", "id", "event", "sender"],
+    "Message": ["channel", "data", "id", "event", "sender", "traceparent"],
     "Gap": ["channel", "requested", "oldest", "newest"],
     "Subscription": ["channels", "id", "__iter__", "take", "close"],
     "Run": ["id", "channel", "url", "state", "is_stopped", "answer", "stop", "response"],

@@ -124,6 +124,8 @@ class Message:
     key: str | None = field(default=None, repr=False)
     size: int = field(default=0, repr=False)
     """Bytes of the text in UTF-8."""
+    traceparent: str | None = field(default=None, repr=False)
+    """The span it was published in, where that is recorded (W3C Trace Context); else None."""
     _encoded: dict[Encoder, bytes] = field(
         default_factory=dict, repr=False, compare=False, hash=False
     )

@@ -135,6 +135,7 @@ class Log(Protocol):
         key: str | None = None,
         sender: str | None = None,
         last: bool = False,
+        traceparent: str | None = None,
     ) -> Message:
         """Append a message, tell whoever follows the channel, and return it with its id.
 
@@ -144,6 +145,8 @@ class Log(Protocol):
         With ``last``, the channel has ended with this message, in the same step and for as long as
         it is kept: ``Retention.after_end``, and while it is followed. It is always held until then.
         A channel that was forgotten begins anew, as one that nobody has published to.
+
+        ``traceparent`` is kept with the message as it is. What reads it looks whether it is one.
 
         Raises:
             ChannelEnded: If the channel has ended; nothing was appended. Of several that end it at

@@ -57,6 +57,7 @@ class MemoryLog:
         key: str | None = None,
         sender: str | None = None,
         last: bool = False,
+        traceparent: str | None = None,
     ) -> Message:
         now = self._clock()
         size = text_size(data)
@@ -66,7 +67,7 @@ class MemoryLog:
             if first is not None and first >= place.oldest:
                 return place.held[place.gone + first - place.oldest]
             position = Position(place.epoch, first or place.newest + 1)
-            message = Message(channel, data, position, event, sender, key, size)
+            message = Message(channel, data, position, event, sender, key, size, traceparent)
             if first is not None:
                 return message  # the first is no longer held; this one says the same
             if place.is_ended:

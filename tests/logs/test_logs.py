@@ -18,6 +18,9 @@ from tests.polling import PATIENCE
 
 MUCH = 1 << 30
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+OTHER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 @pytest.fixture(params=HOMES)
 def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
@@ -89,6 +92,22 @@ def test_a_message_is_read_as_it_was_appended(log: Log, data: str) -> None:
     assert (written.channel, written.data, written.event) == ("a", data, "tick 价格")
     assert written.sender == "client-1"
     assert read(log, "a", start) == [written]
+
+
+def test_the_trace_that_a_message_was_published_in_is_kept_with_it(log: Log) -> None:
+    start = log.tail("a")
+    written = [
+        log.append("a", text, event=event, key=key, traceparent=trace)
+        for text, event, key in (("text", "message", None), ("x" * 5000, "tick", "k"))
+        for trace in (TRACE, None, None)
+    ]
+    assert [message.traceparent for message in written] == [TRACE, None, None, TRACE, TRACE, TRACE]
+    assert read(log, "a", start) == written[:4]
+    assert read(log, "a", start)[3].traceparent == TRACE
+    assert log.append("a", "again", key="k", traceparent=OTHER).traceparent == TRACE
+    last = log.append("a", "{}", event="end", last=True, traceparent=OTHER)
+    assert read(log, "a", written[3].id) == [last]
+    assert last.traceparent == OTHER
 
 
 def test_the_size_of_a_message_is_its_text_in_utf_8(log: Log) -> None:

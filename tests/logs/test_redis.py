@@ -18,6 +18,7 @@ from streaming.logs import Member, Retention, open_log
 from streaming.logs.contract import MAX_KEYS
 from streaming.logs.redis import RedisLog, commands, rooms
 from streaming.logs.redis.commands import CONNECTIONS
+from streaming.logs.redis.messages import announced, stored
 from streaming.logs.redis.scripts import CARRIED, NONE, PAST, SLACK
 from streaming.message import Position
 from tests.greenlets import in_greenlets
@@ -27,6 +28,8 @@ from tests.redis_server import RedisServer, redis_server, shared_server
 from tests.witness import passes
 
 MUCH = 1 << 30
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -462,8 +465,18 @@ def test_a_short_message_is_told_as_it_is_read(log: RedisLog, url: str) -> None:
         for text in ("", "text", "x" * CARRIED, "中 😀 \0 \r\n\n \u2028 \x85", '["a"] "b"', "\n"):
             log.append("a", text)
             log.append("a", text, event='tick "价格"', key=f"k\n \0{text[:9]}", sender="c-1")
-        wait_until(lambda: len(listener.calls) == 12, "all is told")
+            log.append("a", text, traceparent=TRACE)
+        wait_until(lambda: len(listener.calls) == 18, "all is told")
     assert listener.messages == list(log.read("a", start, limit=99, size=MUCH).messages)
+
+
+@pytest.mark.parametrize("trace", ["", "00-1-2-01", f"{TRACE}\n", f"{TRACE}-more", TRACE.upper()])
+def test_a_trace_that_is_none_is_not_taken_for_one(trace: str) -> None:
+    entry = ["1-0", ["t", "1", "d", "text", "p", trace]]
+    assert stored("a", "e", entry).traceparent is None
+    _, message = announced("a", f"e-1 {json.dumps(['message', '', '', trace])}\ntext")
+    assert message is not None
+    assert message.traceparent is None
 
 
 def test_of_a_long_message_others_are_told_the_place_only(log: RedisLog, url: str) -> None:

@@ -42,6 +42,7 @@ from tests.listener import Listener, follow
 from tests.polling import PATIENCE, wait_until
 
 MUCH = 1 << 30
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 MANY = int(os.environ.get("MANY", "20000"))
 """Messages of the test that looks whether anything grows; a million is what is promised."""
 
@@ -206,28 +207,11 @@ def test_a_file_of_another_version_is_refused(log: SqliteLog, path: Path, versio
 
 
 def make_as_before(path: Path) -> None:
-    """A file as version 5 left it, with two members of a process that lives, in the midst of it."""
+    """A file as version 6 left it, with a message in it."""
     with closing(SqliteLog(path)) as log:
         log.append("a", "text")
-        log.check()
-        (worker,) = log.process.reader.read(
-            lambda db: db.execute("SELECT id FROM workers")
-        ).fetchone()
-        with closing(sqlite3.connect(path)) as db:
-            db.executescript(
-                """DROP TABLE seats;
-                CREATE TABLE members (
-                    seq INTEGER PRIMARY KEY AUTOINCREMENT, room TEXT NOT NULL, id TEXT NOT NULL,
-                    worker TEXT NOT NULL, info TEXT NOT NULL, UNIQUE (room, id));
-                PRAGMA user_version = 5;"""
-            )
-            for name in ("bob", "ann"):
-                db.execute(
-                    "INSERT INTO members (room, id, worker, info) VALUES ('r', ?, ?, 'here')",
-                    (name, worker),
-                )
-            db.execute("UPDATE workers SET seen = seen + 1")  # it is not over when it is closed
-            db.commit()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("ALTER TABLE messages DROP COLUMN trace; PRAGMA user_version = 6;")
 
 
 def test_a_file_of_the_version_before_is_brought_to_this_one_with_all_it_holds(
@@ -236,28 +220,30 @@ def test_a_file_of_the_version_before_is_brought_to_this_one_with_all_it_holds(
     make_as_before(path)
     assert texts(log) == ["text"]
     assert rows(path, "PRAGMA user_version") == [(schema.VERSION,)]
-    assert log.members("r") == [Member("bob", "here"), Member("ann", "here")]
-    assert log.enter("r", Member("cid")) is None
-    assert [member.id for member in log.members("r")] == ["bob", "ann", "cid"]
+    assert log.append("a", "later", traceparent=TRACE).traceparent == TRACE
     # its processes may still be at work, and write what they know
     with closing(sqlite3.connect(path)) as db:
-        db.execute("DELETE FROM members WHERE id = 'ann'")
+        db.execute(
+            "INSERT INTO messages (id, at, size, event, sender, key, data)"
+            " SELECT max(id) + 1, 0, 4, 'message', NULL, NULL, 'last' FROM messages"
+        )
+        db.execute("UPDATE channels SET newest = newest + 1")
         db.commit()
-    assert len(log.members("r")) == 3
+    page = log.read("a", log.tail("a", 3), limit=9, size=MUCH)
+    assert [m.data for m in page.messages] == ["text", "later", "last"]
+    assert [m.traceparent for m in page.messages] == [None, TRACE, None]
 
 
 def test_several_processes_bring_a_file_to_this_version_at_once(path: Path) -> None:
     make_as_before(path)
     logs = [SqliteLog(path) for _ in range(4)]
-    seen: list[int] = []
-    threads = [
-        threading.Thread(target=lambda log=log: seen.append(len(log.members("r")))) for log in logs
-    ]
+    seen: list[list[str]] = []
+    threads = [threading.Thread(target=lambda log=log: seen.append(texts(log))) for log in logs]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == [2, 2, 2, 2]
+    assert seen == [["text"]] * 4
     for log in logs:
         log.close()
 

@@ -85,9 +85,10 @@ class RedisLog:
         key: str | None = None,
         sender: str | None = None,
         last: bool = False,
+        traceparent: str | None = None,
     ) -> Message:
         size = text_size(data)
-        args = (key or "", data, event, sender or "", int(last))
+        args = (key or "", data, event, sender or "", int(last), traceparent or "")
         try:
             found = self._run(APPEND, channel, *args, again=key is not None)
         except LogUnavailable as error:
@@ -102,7 +103,7 @@ class RedisLog:
         if first and first[0]:
             return stored(channel, epoch, first[0][0])
         position = Position(epoch, int(offset))
-        message = Message(channel, data, position, event, sender, key, size)
+        message = Message(channel, data, position, event, sender, key, size, traceparent)
         if not first:
             self.process.announcements.appended(message)
         return message

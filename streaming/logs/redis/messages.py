@@ -3,6 +3,7 @@
 An announcement is the message's place, printed. Where the text is short, the message is in it too:
 
     <epoch>-<offset> ["<event>","<sender or nothing>","<key or nothing>"]
+    <epoch>-<offset> ["<event>","<sender or nothing>","<key or nothing>","<traceparent>"]
     <text>
 
 That saves each process that follows a read for each message, and Redis most of what the read costs.
@@ -15,6 +16,7 @@ from typing import Any
 
 from ...errors import InvalidCursor, LogUnavailable
 from ...message import Message, Position, text_size
+from ...wire import traceparent
 
 
 def stored(channel: str, epoch: str, entry: list[Any]) -> Message:
@@ -35,6 +37,7 @@ def stored(channel: str, epoch: str, entry: list[Any]) -> Message:
         fields.get("s"),
         fields.get("k"),
         text_size(fields["d"]),
+        traceparent.known(fields.get("p")),
     )
 
 
@@ -52,10 +55,11 @@ def announced(channel: str, said: str) -> tuple[Position | None, Message | None]
     if not has_text:
         return place, None
     try:
-        event, sender, key = json.loads(fields)
+        event, sender, key, *more = json.loads(fields)
     except (ValueError, TypeError, RecursionError):
         return place, None
     if not all(isinstance(field, str) for field in (event, sender, key)):
         return place, None
     size = text_size(text)
-    return place, Message(channel, text, place, event, sender or None, key or None, size)
+    trace = traceparent.known(more[0]) if more else None
+    return place, Message(channel, text, place, event, sender or None, key or None, size, trace)

@@ -3,8 +3,8 @@
 A channel is four keys of one hash tag, so that a cluster keeps them on one node:
 
     <prefix>{<channel>}:log     the messages, a stream; entry ``<offset>-0`` with the fields
-                                ``t`` (ms), ``d`` (text), and ``e``, ``s``, ``k`` where they differ
-                                from ``message`` and nothing; announcements (``messages.py``)
+                                ``t`` (ms), ``d`` (text), and ``e``, ``s``, ``k``, ``p`` where they
+                                differ from ``message`` and nothing; announcements (``messages.py``)
                                 have this name too
     <prefix>{<channel>}:meta    epoch, newest, oldest, size; run, past: see below; born, used: ms of
                                 the first append, and of the last that let the keys live on;
@@ -175,14 +175,14 @@ local function trim(isAppend)
 end
 """
 
-# ARGV 9-13: key or '', text, event, sender or '', 1 if it is the last.
+# ARGV 9-14: key or '', text, event, sender or '', 1 if it is the last, traceparent or ''.
 # Gives epoch, offset, and the first message if it was a repetition and is still held; nothing if
 # the channel has ended.
 APPEND = Script.of(
     _OPEN,
     f"""
 local window, key, text, event, sender = tonumber(ARGV[8]), ARGV[9], ARGV[10], ARGV[11], ARGV[12]
-local isLast = ARGV[13] == '1'
+local isLast, trace = ARGV[13] == '1', ARGV[14]
 if not epoch then
   epoch, newest, oldest, size, run, past, used = ARGV[1], 0, 1, 0, server, '', 0
   born, changed = now, true
@@ -210,7 +210,9 @@ if run ~= server then renew() end
 redis.call('ZADD', order, 'XX', 0, '')
 local said = epoch .. '-' .. print(newest + 1)
 if #text <= {CARRIED} then
-  said = said .. ' ' .. cjson.encode({{event, sender, key}}) .. '\\n' .. text
+  local about = {{event, sender, key}}
+  if trace ~= '' then about[4] = trace end
+  said = said .. ' ' .. cjson.encode(about) .. '\\n' .. text
 end
 redis.call('PUBLISH', log, said)
 local entry = {{'t', print(now), 'd', text}}
@@ -218,6 +220,7 @@ local function add(name, value) entry[#entry + 1] = name entry[#entry + 1] = val
 if event ~= 'message' then add('e', event) end
 if sender ~= '' then add('s', sender) end
 if key ~= '' then add('k', key) end
+if trace ~= '' then add('p', trace) end
 local renew = oldest > newest or (keep > 0 and now - used > keep / 8)
 redis.call('XADD', log, print(newest + 1) .. '-0', unpack(entry))
 newest, size = newest + 1, size + #text

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...message import Gap, Message, Position
+from ...wire import traceparent
 from ..contract import Page, Retention
 from .forgetting import forget, forget_key, forget_keys, forget_others, free_id, is_followed, look
 from .marks import Life, life, next_seq
@@ -89,9 +90,12 @@ class History:
             place.since = now
         row = place.row(place.newest)
         db.execute(
-            "INSERT INTO messages (id, at, size, event, sender, key, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (row, now, draft.size, draft.event, draft.sender, draft.key, draft.data),
+            "INSERT INTO messages (id, at, size, event, sender, key, data, trace)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(row, now, draft.size, draft.event, draft.sender, draft.key),
+                *(draft.data, draft.traceparent),
+            ),
         )
         _trim(db, place, keep, now)
         if last:
@@ -152,18 +156,18 @@ class History:
             gap = _gap(channel, place, start, after)
             is_sure = life(db).renewed(after) is None
         rows = db.execute(
-            "SELECT id, event, sender, key, size, data FROM messages"
+            "SELECT id, event, sender, key, size, data, trace FROM messages"
             " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (place.row(start), place.row(place.newest), limit),
         )
         messages: list[Message] = []
         total = 0
-        for row, event, sender, key, length, data in rows:
+        for row, event, sender, key, length, data, trace in rows:
             total += length
             if total > size and messages:
                 break
             position = Position(place.epoch, row - place.row(0))
-            messages.append(_held(channel, data, position, event, sender, key, length))
+            messages.append(_held(channel, data, position, event, sender, key, length, trace))
         rows.close()  # an unfinished statement would keep the snapshot
         end = start - 1 + len(messages)
         more = end < place.newest
@@ -300,12 +304,12 @@ def _first_offset(db: sqlite3.Connection, place: Place, key: str, since: float) 
 def _repeated(db: sqlite3.Connection, place: Place, draft: Message, offset: int) -> Message:
     position = Position(place.epoch, offset)
     found = db.execute(
-        "SELECT data, event, sender, size FROM messages WHERE id = ?", (place.row(offset),)
+        "SELECT data, event, sender, size, trace FROM messages WHERE id = ?", (place.row(offset),)
     ).fetchone()
     if found is None:  # no longer held; the repetition says the same
         return _placed(draft, position)
-    data, event, sender, size = found
-    return _held(draft.channel, data, position, event, sender, draft.key, size)
+    data, event, sender, size, trace = found
+    return _held(draft.channel, data, position, event, sender, draft.key, size, trace)
 
 
 _TEXT = (str, type(None))
@@ -319,6 +323,7 @@ def _held(
     sender: str | None,
     key: str | None,
     size: int,
+    trace: object,
 ) -> Message:
     """A message that the tables hold.
 
@@ -327,7 +332,8 @@ def _held(
     """
     if not (type(data) is type(event) is str and type(sender) in _TEXT and type(key) in _TEXT):
         raise TypeError(f"a message of {channel} is not of texts")
-    return Message(channel, data, position, event, sender, key, size)
+    trace = None if trace is None else traceparent.known(trace)
+    return Message(channel, data, position, event, sender, key, size, trace)
 
 
 def _find(db: sqlite3.Connection, channel: str) -> Place | None:
@@ -355,9 +361,8 @@ def _read_nothing(channel: str, after: Position, log: Life) -> Page:
 
 
 def _placed(draft: Message, position: Position) -> Message:
-    return Message(
-        draft.channel, draft.data, position, draft.event, draft.sender, draft.key, draft.size
-    )
+    text, size, trace = draft.data, draft.size, draft.traceparent
+    return Message(draft.channel, text, position, draft.event, draft.sender, draft.key, size, trace)
 
 
 def _gap(channel: str, place: Place, oldest: int, requested: Position) -> Gap:

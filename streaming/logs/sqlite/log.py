@@ -97,9 +97,10 @@ class SqliteLog:
         key: str | None = None,
         sender: str | None = None,
         last: bool = False,
+        traceparent: str | None = None,
     ) -> Message:
         size = text_size(data)
-        draft = Message(channel, data, Position("", 0), event, sender, key, size)
+        draft = Message(channel, data, Position("", 0), event, sender, key, size, traceparent)
         process = self.process
 
         def work(db: sqlite3.Connection) -> Appended | None:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from ...errors import LogUnavailable
 from ...message import MARK
 
-VERSION = 6
+VERSION = 7
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
 
-BEFORE = 5
+BEFORE = 6
 """The version that is brought to this one when a file is opened."""
 
 OFFSETS = 1 << 40
@@ -24,17 +24,6 @@ OFFSETS = 1 << 40
 
 CHANNELS = 1 << 23
 """So many channels can have ids of their own at a time (63 bits are there for both)."""
-
-_SEATS = (
-    # What each process has in each room. place: of the member among those that came; it, info and
-    # name are the same in all rows of a member.
-    """CREATE TABLE seats (
-        room TEXT NOT NULL, id TEXT NOT NULL, worker TEXT NOT NULL, place INTEGER NOT NULL,
-        info TEXT NOT NULL, name TEXT NOT NULL, connections INTEGER NOT NULL,
-        PRIMARY KEY (room, id, worker)) WITHOUT ROWID""",
-    "CREATE INDEX seats_by_place ON seats (room, place)",
-    "CREATE INDEX seats_by_worker ON seats (worker)",
-)
 
 _TABLES = (
     # seq: the number, among all of the log's, of the channel's last append, or of when the last
@@ -52,9 +41,10 @@ _TABLES = (
         ended REAL, look REAL NOT NULL)""",
     "CREATE UNIQUE INDEX channels_by_seq ON channels (seq)",
     "CREATE INDEX channels_by_look ON channels (look)",
+    # trace: the traceparent, of those that have one.
     """CREATE TABLE messages (
         id INTEGER PRIMARY KEY, at REAL NOT NULL, size INTEGER NOT NULL, event TEXT NOT NULL,
-        sender TEXT, key TEXT, data TEXT NOT NULL)""",
+        sender TEXT, key TEXT, data TEXT NOT NULL, trace TEXT)""",
     """CREATE TABLE keys (
         id INTEGER PRIMARY KEY, channel INTEGER NOT NULL, key TEXT NOT NULL, at REAL NOT NULL,
         UNIQUE (channel, key))""",
@@ -65,7 +55,14 @@ _TABLES = (
         channel INTEGER NOT NULL, worker TEXT NOT NULL, PRIMARY KEY (channel, worker)
         ) WITHOUT ROWID""",
     "CREATE INDEX follows_by_worker ON follows (worker)",
-    *_SEATS,
+    # What each process has in each room. place: of the member among those that came; it, info and
+    # name are the same in all rows of a member.
+    """CREATE TABLE seats (
+        room TEXT NOT NULL, id TEXT NOT NULL, worker TEXT NOT NULL, place INTEGER NOT NULL,
+        info TEXT NOT NULL, name TEXT NOT NULL, connections INTEGER NOT NULL,
+        PRIMARY KEY (room, id, worker)) WITHOUT ROWID""",
+    "CREATE INDEX seats_by_place ON seats (room, place)",
+    "CREATE INDEX seats_by_worker ON seats (worker)",
     # One row. id: what the file was last opened with, see _life, and one number for each life.
     # shift: the file's time is the machine's steady clock and this; it never goes back.
     # epoch: that of marks; past: its earlier ones and the append number each came to;
@@ -245,16 +242,14 @@ def _make(db: sqlite3.Connection, path: str, place: str, clock: Callable[[], flo
 def _renew(db: sqlite3.Connection) -> None:
     """Bring a file of the version before to this one.
 
-    Its processes may be at work still, to the end of their requests: they keep the table that they
-    know, and what is in it now stays as long as they live.
+    Its processes may be at work still, to the end of their requests: they name the columns that
+    they know. No row is written for it.
     """
     if _version(db) == VERSION:
         return
     db.execute("BEGIN IMMEDIATE")
     if _version(db) == BEFORE:  # another process may have been faster
-        for statement in _SEATS:
-            db.execute(statement)
-        db.execute("INSERT INTO seats SELECT room, id, worker, seq, info, '', 1 FROM members")
+        db.execute("ALTER TABLE messages ADD COLUMN trace TEXT")
         db.execute(f"PRAGMA user_version = {VERSION}")
     db.execute("COMMIT")
 
