@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from write_site import anchors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -69,16 +70,6 @@ def test_a_test_that_does_not_exist_is_found_out(name: str) -> None:
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]*)?\)")
 
 
-def anchors(page: Path) -> set[str]:
-    """The places of a page that a link can name, as GitHub makes them of its headings."""
-    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
-    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {
-        "#" + re.sub(r"[^\w\- ]", "", title.lower().replace("`", "")).replace(" ", "-")
-        for title in titles
-    }
-
-
 @pytest.mark.parametrize(
     "page", [*ROOT.glob("*.md"), *DOCS.glob("*.md")], ids=lambda page: page.name
 )
@@ -87,4 +78,4 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
         if place and target.suffix == ".md":
-            assert place in anchors(target), f"{path}{place}"
+            assert place[1:] in anchors(target), f"{path}{place}"

@@ -26,8 +26,3 @@ def test_the_example_of_the_page_passes(page: str, tmp_path: Path) -> None:
         [*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert f"{example.count('def test_')} passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_both_pages_have_the_same_code_but_for_its_comments() -> None:
-    english, chinese = (re.sub(r" *#.*", "", blocks(page)[0]) for page in PAGES)
-    assert english == chinese

@@ -408,7 +408,7 @@ def test_attempts_of_one_key_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("page", "text"), [("runs.md", "You asked: why? "), ("runs.zh-CN.md", "你问的是：why?")]
+    ("page", "text"), [("runs.md", "You asked: why?"), ("runs.zh-CN.md", "你问的是：why?")]
 )
 def test_what_the_page_about_runs_shows_works(page: str, text: str) -> None:
     blocks = re.findall(

@@ -22,18 +22,6 @@ def blocks(text: str) -> list[str]:
     return re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)
 
 
-def shape(text: str) -> list[str]:
-    """What both languages have alike: headings, code, tables, and links by where they lead."""
-    heads = re.findall(r"^#+ ", text, re.MULTILINE)
-    rows = re.findall(r"^\| (?:\[?`([\w-]+)`)?", text, re.MULTILINE)
-    links = re.findall(r"\]\((?!command-line)([^)#]+)[^)]*\)", text)
-    return [*heads, *blocks(text), *rows, *links]
-
-
-def test_both_languages_say_the_same() -> None:
-    assert shape(page(PAGES[0])) == shape(page(PAGES[1]))
-
-
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_has_every_command_and_calls_them_as_they_are(name: str) -> None:
     text = page(name)
