@@ -20,7 +20,7 @@ def shape(text: str) -> list[str]:
     found = []
     for block in re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL):
         if block.startswith("```"):
-            found.append(re.sub(r"  (#|//) .*", "", block))
+            found.append(re.sub(r"  # .*| // .*", "", block))
             continue
         for line in block.splitlines():
             if heading := re.match(r"#+ ", line):

@@ -58,11 +58,6 @@ test("every export stands on the pages, and every type on those of the documenta
   }
 });
 
-test("both languages have the same headings, examples and rows", () => {
-  const shape = (page) => read(page).split("\n").filter((line) => /^(#|```|\|)/.test(line)).map((line) => line.match(/^(#+|```\w*|\|)/)[0]);
-  assert.deepEqual(shape(PAGES[1]), shape(PAGES[2]));
-});
-
 test("tsc --strict knows its events, the pages' examples and the demo's scripts", () => {
   const programs = ["uses.ts"];
   cpSync(join(import.meta.dirname, "types/uses.ts"), join(folder, "uses.ts"));

@@ -602,7 +602,7 @@ def fill(most):
     for n in range(len(sent), len(sent) + most):
         try: sent.append(log.append("a", f"{n}" * 900).id.offset)
         except LogUnavailable as error: told.append(str(error))
-fill(400)
+fill(240)
 before, refused, fds = len(sent), len(told), len(os.listdir("/proc/self/fd"))
 fill(50)
 assert len(os.listdir("/proc/self/fd")) <= fds
@@ -616,7 +616,7 @@ print(json.dumps([before, refused, sorted(set(told))[0], sent, len(told)]))
     )
     assert ran.returncode == 0, ran.stderr
     before, refused, told, sent, _ = json.loads(ran.stdout)
-    assert 0 < refused < 400
+    assert 0 < refused < 240
     assert "quota" in told
     assert len(sent) >= before + 50, "it goes on by itself"
     with closing(SqliteLog(path)) as log:
