@@ -1,0 +1,89 @@
+"""Examples as their readers start them, in a real browser: the second half."""
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.live.browser import Windows
+from tests.live.harness import flask_run
+from tests.live.server import ROOT, Server
+from tests.openai_server import ModelServer, chunk, model_server
+from tests.polling import PATIENCE
+
+EXAMPLES = ROOT / "examples"
+
+
+def fill(page: Page, label: str, text: str) -> None:
+    page.get_by_label(label).fill(text)
+    page.get_by_label(label).press("Enter")
+
+
+# ---- an assistant
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ModelServer]:
+    with model_server() as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def assistant(model: ModelServer) -> Iterator[Server]:
+    env = {"OPENAI_BASE_URL": model.url, "OPENAI_MODEL": "house"}
+    with flask_run("examples/assistant/app", extra_env=env) as server:
+        yield server
+
+
+def conversation(page: Page) -> Locator:
+    """Questions, answers, and how those have ended that did not say all."""
+    return page.locator("#answers > :not(form)")
+
+
+def test_an_answer_survives_a_reload_and_the_next_one_knows_it(
+    assistant: Server, model: ModelServer, open_windows: Windows
+) -> None:
+    rest = threading.Event()
+    model.says = [chunk(content="<b>One</b> "), rest, chunk(content="two."), chunk(finish="stop")]
+    page = open_windows.open(assistant.url)
+    fill(page, "Question", "Count & stop")
+    expect(conversation(page)).to_have_text(["Count & stop", "<b>One</b>"])
+    page.reload()
+    expect(conversation(page)).to_have_text(["Count & stop", "<b>One</b>"])
+    rest.set()
+    expect(conversation(page)).to_have_text(["Count & stop", "<b>One</b> two."])
+    expect(page.locator("#stop")).to_be_disabled()
+    model.say("Three.")
+    fill(page, "Question", "And then?")
+    expect(conversation(page).last).to_have_text("Three.")
+    said = [each["content"] for each in model.asked[-1]["messages"]]
+    assert said == ["Count & stop", "<b>One</b> two.", "And then?"]
+    assert len(model.asked) == 2, "a reload asks no model"
+
+
+def test_an_answer_is_stopped_and_belongs_to_who_has_asked(
+    assistant: Server, model: ModelServer, open_windows: Windows
+) -> None:
+    model.says = [chunk(content="It begins"), threading.Event()]
+    page = open_windows.open(assistant.url)
+    with page.expect_response("**/ask") as asked:
+        fill(page, "Question", "Go on for ever")
+    expect(conversation(page)).to_have_text(["Go on for ever", "It begins"])
+    address = assistant.url + asked.value.headers["location"]
+    assert httpx.get(address).status_code == httpx.delete(address).status_code == 403
+    page.get_by_role("button", name="Stop").click()
+    expect(conversation(page)).to_have_text(["Go on for ever", "It begins", "Stopped."])
+    assert model.left.wait(PATIENCE), "the model is told, too"
+    page.reload()
+    expect(conversation(page)).to_have_text(["Go on for ever", "It begins", "Stopped."])
+
+
+def test_without_a_model_something_answers_at_once(open_windows: Windows) -> None:
+    with flask_run("examples/assistant/app") as server:
+        page = open_windows.open(server.url + "/?lang=zh")
+        fill(page, "问题", "你好")
+        expect(conversation(page).last).to_contain_text("我只是在打字")
+        page.get_by_role("button", name="停止").click()
+        expect(conversation(page).last).to_have_text("已停止。")
