@@ -4,6 +4,7 @@
 # make audit  what is known of the versions that are needed
 # make docs   the pages as a site, in build/docs; make docs-serve  look at it      make docs-api  write docs/api.md from the docstrings
 # make soak   what peers may say, a million times      make fuzz   the same, guided by atheris
+# make release  look whether this may be released, test all, build what is uploaded
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
 
 PORT ?= 8000
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests start hundreds of servers: compiling everything for each of them cost a third of it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs docs-serve docs-api bench tools node clean
+.PHONY: run dev test test-python test-browser-client test-versions soak fuzz audit lint docs docs-serve docs-api bench release tools node clean
 
 run: $(VENV)/.installed
 	@echo
@@ -75,6 +76,12 @@ docs-api: $(VENV)/.installed
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.run $(BENCH)
 
+# It uploads nothing and sets no tag; it says how.
+release: $(VENV)/.installed-release $(TSC)/.installed
+	@$(BIN)/python .ci/release.py look
+	$(MAKE) lint docs test
+	@$(BIN)/python .ci/release.py build
+
 clean:
 	rm -rf $(VENV) $(NPM) $(TSC) browser/dist browser/LICENSE build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
@@ -105,6 +112,10 @@ $(VENV)/.installed-lint: pyproject.toml | $(VENV)/.python
 
 $(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[docs]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-release: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[release,test]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python

@@ -61,12 +61,27 @@ def test_both_languages_have_the_same_troubles_in_the_same_order() -> None:
         assert f"]({first})" in (DOCS / page).read_text("utf-8")
 
 
+def named(page: Path) -> list[str]:
+    """The tests that a page names, in its order."""
+    return re.findall(r"<!-- (tests/.*?) -->", page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCS.glob("*.md") if named(page)], ids=lambda page: page.name
+)
+def test_the_tests_that_a_page_names_exist_and_are_those_of_its_twin(page: Path) -> None:
+    for each in named(page):
+        check_tests(each)
+    assert named(page) == named(twin(page, "en"))
+
+
 @pytest.mark.parametrize("name", ["nothing.py::test_x", "tests/test_pages.py::test_x"])
 def test_a_test_that_does_not_exist_is_found_out(name: str) -> None:
     with pytest.raises(AssertionError):
         check_tests(name)
 
 
+MADE = {"dist/"}
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]*)?\)")
 
 
@@ -79,3 +94,12 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert target.exists(), path
         if place and target.suffix == ".md":
             assert place[1:] in anchors(target), f"{path}{place}"
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CONTRIBUTING.zh-CN.md"])
+def test_every_file_that_contributors_are_told_of_is_there(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    named = [path for path in re.findall(r"`([a-z]+/[\w./-]*)`", text) if path not in MADE]
+    assert len(named) > 10
+    for path in named:
+        assert (ROOT / path).exists() or (ROOT / "streaming" / path).exists(), path

@@ -1,8 +1,11 @@
 """The wheel as a user gets it: what is in it, and the README's own lines run from it."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -31,11 +34,14 @@ def run(*command: str | Path, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built the way it is published: a source distribution first, and the wheel from that."""
+    """Built the way it is published: a source distribution first, and the wheel from that. `WHEEL`
+    names one that was built so before, beside its source distribution."""
+    if built := os.environ.get("WHEEL"):
+        return Path(built)
     out = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
-    (built,) = out.glob("*.whl")
-    return built
+    (made,) = out.glob("*.whl")
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,25 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert "streaming/py.typed" in files
     assert "streaming/static/index.js" in files
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_built_of_and_no_half_of_the_rest(
+    wheel: Path,
+) -> None:
+    (archive,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(archive) as held:
+        paths = [Path(*Path(member.name).parts[1:]) for member in held if member.isfile()]
+    beside = {str(path) for path in paths if path.parts[0] != "streaming"}
+    assert {name for name in beside if "egg-info" not in name} == {
+        *("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md"),
+        *("MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"),
+    }
+
+
+def test_mypy_strict_knows_the_installed_package(python: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests/live/typed_app.py", tmp_path / "app.py")
+    options = ("--strict", "--python-executable", python, "--cache-dir", os.devnull)
+    run(sys.executable, "-m", "mypy", *options, "app.py", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
