@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from write_site import anchors
+from write_site import anchors, twin
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -11,10 +11,10 @@ from markdown_it.token import Token
 from write_site import anchors, twin
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*[!N].md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*[!N].md"))]
 PAGES = [page for page in PAGES if not page.name.endswith(".zh-CN.md")]
 
-ALONE = {"api", "benchmarks", "configuration"}
+ALONE = {"api"}
 """The pages that are in English only. It shall become empty."""
 
 COMMENT = re.compile(r"(?:^| +)(?:#|//|<!--).*$", re.MULTILINE)
