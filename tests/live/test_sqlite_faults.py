@@ -36,7 +36,7 @@ def say(*what):
     with says: print(json.dumps(what), flush=True)
 def publish():
     n = 0
-    while not is_quiet.wait(options.get("pause", 0.002)):
+    while not is_quiet.wait(options.get("pause", 0.005)):
         n += 1
         text = f"{name}:{n}" + "." * options.get("size", 0)
         try: say("ack", str(log.append("a", text).id), f"{name}:{n}")
@@ -228,7 +228,7 @@ def test_who_is_told_yes_is_read_by_all_though_files_vanish_in_part(
     if newcomer:
         workers.append(start("new"))
     for worker in workers:
-        worker.goes_on(100)
+        worker.goes_on(40)
     late = start("late", publishes=False)
     wait_until(lambda: late.said("got"), "it reads")
     finish([*workers, late])
@@ -300,7 +300,7 @@ def test_what_others_may_do_to_the_file_is_not_taken_for_an_accident(
     for worker in workers:
         worker.goes_on()
     with closing(sqlite3.connect(path, isolation_level=None, timeout=5.0)) as db:
-        for n in range(15):
+        for n in range(10):
             for mode in ("TRUNCATE", "RESTART", "PASSIVE"):
                 db.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
             if n % 5 == 0:
@@ -481,7 +481,7 @@ def test_a_damaged_file_refuses_with_what_to_do_and_goes_on_once_it_is_moved(
     late = start("late")
     path.replace(side(path, ".damaged"))
     for worker in [*workers, late]:
-        worker.goes_on(100)
+        worker.goes_on(40)
     finish([*workers, late])
     for worker in workers:
         missed_nothing_unsaid(worker, [*workers, late])
