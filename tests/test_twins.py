@@ -59,6 +59,8 @@ def shape(page: Path, language: str) -> list[str]:
             found.append(token.tag)
         elif token.type == "inline":
             found += sorted(links(page, token, language))
+            # "**x：**y" is no emphasis: it does not close between "：" and a letter
+            found += ["**" for child in token.children or () if child.type == "strong_open"]
             if before and before.type == "td_open":  # prose may name a thing again, or say "it"
                 found += sorted(
                     {c.content for c in token.children or () if c.type == "code_inline"}
