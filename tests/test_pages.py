@@ -96,6 +96,13 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
             assert place[1:] in anchors(target), f"{path}{place}"
 
 
+def test_every_test_file_that_the_table_of_servers_names_is_there() -> None:
+    for page in ("servers.md", "servers.zh-CN.md"):
+        files = re.findall(r"`(tests/[\w/]+\.py)`", (DOCS / page).read_text("utf-8"))
+        assert len(files) > 10
+        assert all((ROOT / file).is_file() for file in files), page
+
+
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "CONTRIBUTING.zh-CN.md"])
 def test_every_file_that_contributors_are_told_of_is_there(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
