@@ -16,7 +16,7 @@ SEED ?= $(shell date +%s)
 SECONDS ?= 10
 # Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
 SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
-NPM := tests/live/node/node_modules
+NPM := $(patsubst %,%/node_modules,tests/live/node examples/htmx)
 TSC := browser/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
@@ -37,7 +37,7 @@ dev: $(VENV)/.installed
 
 test: test-python test-browser-client
 
-test-python: $(VENV)/.installed-test tools $(NPM)/.installed
+test-python: $(VENV)/.installed-test tools $(NPM:%=%/.installed)
 	$(BIN)/python -m pytest $(SPREAD) tests/web tests/clients tests --ignore=tests/live
 	$(BIN)/python -m pytest $(SPREAD) tests/live
 
@@ -122,9 +122,9 @@ $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[audit,demo,openai,redis]'
 	@touch $@ $(VENV)/.installed
 
-# The AI SDK, whose own parser reads our streams in the tests.
-$(NPM)/.installed: tests/live/node/package.json | node
-	npm install --prefix tests/live/node --no-package-lock --no-audit --no-fund --silent
+# The AI SDK, whose own parser reads our streams in the tests; what examples take from npm.
+%/node_modules/.installed: %/package.json | node
+	npm install --prefix $* --no-package-lock --no-audit --no-fund --silent
 	@touch $@
 
 # What checks the browser client's types, and makes them when it is packed.

@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.live.browser import Windows
+from tests.live.browser import SERVER_DOWN, Windows
 from tests.live.harness import flask_run
 from tests.live.server import ROOT, Server
 from tests.openai_server import ModelServer, chunk, model_server
@@ -87,3 +88,37 @@ def test_without_a_model_something_answers_at_once(open_windows: Windows) -> Non
         expect(conversation(page).last).to_contain_text("我只是在打字")
         page.get_by_role("button", name="停止").click()
         expect(conversation(page).last).to_have_text("已停止。")
+
+
+# ---- htmx, which npm installs
+
+
+def test_an_htmx_list_grows_in_order_and_outlives_a_restart(
+    tmp_path: Path, open_windows: Windows
+) -> None:
+    assert (EXAMPLES / "htmx/node_modules").exists(), "`make test` installs htmx"
+    env = {"STREAMING_LOG": f"sqlite:///{tmp_path}/log.db"}
+    with flask_run("examples/htmx/app", extra_env=env) as server:
+        one, two = open_windows.open(server.url), open_windows.open(server.url)
+        evil = "<script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
+        texts = ["first", evil, "a & b"]
+        for text in texts:
+            fill(one, "Note", text)
+            expect(one.get_by_label("Note")).to_have_value("")
+        for page in (one, two):
+            expect(page.locator(".lines li")).to_contain_text(texts)
+            assert page.title() == "htmx"
+            assert page.locator(".lines :not(li, time)").count() == 0
+        open_windows.expect(SERVER_DOWN, r"\[object Event\].*/htmx.js")
+        server.restart()
+        posted = httpx.post(server.url + "/notes", data={"text": "in between"})
+        assert posted.status_code == 200
+        for page in (one, two):
+            expect(page.locator(".lines li")).to_contain_text([*texts, "in between"])
+        fill(two, "Note", "last")
+        expect(one.locator(".lines li")).to_contain_text([*texts, "in between", "last"])
+        assert len(two.locator(".lines li").all()) == 5
+        foreign = httpx.post(
+            server.url + "/notes", data={"text": "x"}, headers={"Origin": "https://evil.example"}
+        )
+        assert foreign.status_code == 403
