@@ -16,7 +16,7 @@ SEED ?= $(shell date +%s)
 SECONDS ?= 10
 # Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
 SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
-NPM := $(patsubst %,%/node_modules,tests/live/node examples/htmx)
+NPM := $(patsubst %,%/node_modules,tests/live/node examples/htmx examples/react)
 TSC := browser/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
 
@@ -126,6 +126,9 @@ $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python
 %/node_modules/.installed: %/package.json | node
 	npm install --prefix $* --no-package-lock --no-audit --no-fund --silent
 	@touch $@
+
+# npm builds this one's page, too.
+examples/react/node_modules/.installed: examples/react/feed.jsx examples/react/use-stream.js
 
 # What checks the browser client's types, and makes them when it is packed.
 $(TSC)/.installed: browser/package.json | node

@@ -14,7 +14,7 @@ FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/app.py"))
 
 def files_of(folder: Path) -> list[Path]:
     """What is written there; not what a run has left behind."""
-    left = {"__pycache__", "instance", "node_modules", "package-lock.json"}
+    left = {"__pycache__", "build", "instance", "node_modules", "package-lock.json"}
     return [
         path
         for path in folder.rglob("*")

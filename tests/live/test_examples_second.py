@@ -122,3 +122,32 @@ def test_an_htmx_list_grows_in_order_and_outlives_a_restart(
             server.url + "/notes", data={"text": "x"}, headers={"Origin": "https://evil.example"}
         )
         assert foreign.status_code == 403
+
+
+# ---- React, which npm installs and builds
+
+
+def test_a_react_list_shows_each_message_once_under_strict_mode(
+    tmp_path: Path, open_windows: Windows
+) -> None:
+    script = EXAMPLES / "react/build/feed.js"
+    assert script.exists(), "`make test` installs React and builds the page"
+    assert "react-dom-client.development.js" in script.read_text("utf-8"), "which mounts twice"
+    env = {"STREAMING_LOG": f"sqlite:///{tmp_path}/log.db"}
+    with flask_run("examples/react/app", extra_env=env) as server:
+        page = open_windows.open()
+        for text in ("before <b>", "the page"):
+            assert httpx.post(server.url + "/say", json={"text": text}).status_code == 204
+        page.goto(server.url)
+        expect(page.locator(".lines li")).to_contain_text(["the page", "before <b>"])
+        fill(page, "Message", "mine")
+        expect(page.locator(".lines li")).to_contain_text(["mine", "the page", "before <b>"])
+        open_windows.expect(SERVER_DOWN)
+        server.restart()
+        expect(page.locator(".state")).to_have_attribute("data-state", "open")
+        assert httpx.post(server.url + "/say", json={"text": "after"}).status_code == 204
+        expect(page.locator(".lines li")).to_contain_text(
+            ["after", "mine", "the page", "before <b>"]
+        )
+        plain = httpx.post(server.url + "/say", content='{"text": "x"}')
+        assert plain.status_code == 415, "what a form of others can send"
