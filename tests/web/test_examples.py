@@ -12,24 +12,19 @@ from flask.testing import FlaskClient
 from tests.sites import serve
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    "README.md",
-    "README.zh-CN.md",
-    "docs/background-jobs.md",
-    "docs/deployment.md",
-    "docs/deployment.zh-CN.md",
-    "docs/quickstart.md",
-    "docs/quickstart.zh-CN.md",
-    "docs/tutorial.md",
-]
+PAGES = ["README.md", "README.zh-CN.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+PAGES = sorted(
+    page for page in PAGES if not page.startswith("docs/testing.")
+)  # it is a test itself
+OTHERS = ("from flask_sse ", "from flask_socketio ", "from sse_starlette ")
+"""Whose users come to us: what they had before."""
 
 
 def examples(page: str) -> list[str]:
     """The Python blocks of a page that make an application."""
     text = (ROOT / page).read_text("utf-8")
-    return [
-        block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Flask(" in block
-    ]
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return [b for b in blocks if "Flask(" in b and not any(other in b for other in OTHERS)]
 
 
 def run(source: str, page: str) -> FlaskClient:
