@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from ..errors import ClientGone, Recalled, StreamingError
 from ..identity import USERS, Identity, sign
@@ -30,6 +31,17 @@ BODY = 16 * 1024 * 1024
 def allowance(body: int) -> int:
     """Bytes a client may say on a stream, ``body`` of which its request has announced."""
     return TALK + min(body, BODY)
+
+
+class Traffic(NamedTuple):
+    """What has gone over a connection: messages, and bytes of their text."""
+
+    sent: int = 0
+    """Messages that its client was sent, or has begun to be."""
+    sent_bytes: int = 0
+    received: int = 0
+    """Messages that came from it."""
+    received_bytes: int = 0
 
 
 class Client:
@@ -108,6 +120,16 @@ class Client:
     def channels(self) -> Sequence[str]:
         """What it follows."""
         return ()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it up to now."""
+        return Traffic()
+
+    @property
+    def lags(self) -> bool:
+        """Whether it has not taken all that there is for it."""
+        return False
 
     def describe(self) -> Mapping[str, object]:
         """Channels, position and peer, for people to read."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ..errors import ProtocolError, TooMuch
+from ..message import text_size
 from ..wire import frames
 from . import sockets
 from .line import Line
@@ -71,6 +72,8 @@ class Inlet:
         "kept",
         "limit",
         "lock",
+        "messages",
+        "size",
         "turn",
     )
 
@@ -93,6 +96,10 @@ class Inlet:
         """How many bytes a message may have."""
         self.lock = threading.Lock()
         """Held by whoever reads, where somebody else may want to."""
+        self.messages = 0
+        """Messages that its reader was given."""
+        self.size = 0
+        """Their bytes."""
         self._line = line
         self._decoder = frames.Decoder(limit, decompress=decompress)
         self._held = 0  # bytes of an unfinished message
@@ -103,6 +110,11 @@ class Inlet:
         self._begun = self.heard  # when its slice began, by the clock
         self._counted = time.thread_time()  # up to where the processor's time was counted
         self._used = 0.0  # seconds of it that went into this client since others had a turn
+
+    def count(self, data: str | bytes) -> None:
+        """Its reader is given another message; for the one that reads."""
+        self.messages += 1
+        self.size += text_size(data) if isinstance(data, str) else len(data)
 
     @property
     def is_empty(self) -> bool:

@@ -104,8 +104,10 @@ class Line(Outlet):
         self.keep(rest)
         self._call_deliverer()
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: bytes, messages: int = 0, size: int = 0) -> None:
         """Send whole frames behind those that were begun. Blocks while the client does not read.
+
+        They count as so many ``messages`` of ``size`` bytes.
 
         What comes behind the goodbye is dropped.
 
@@ -113,6 +115,7 @@ class Line(Outlet):
             ClientGone: If the connection is lost.
         """
         if self.phase is Writing.OPEN:
+            self.count(messages, size)
             if self.write(frame):
                 return
             frame = b""  # begun; its rest goes first
@@ -120,6 +123,7 @@ class Line(Outlet):
         with self._turn:
             self.finish()
             if frame:
+                self.count(messages, size)
                 self._say(frame)
             self._send_due()
 
@@ -210,6 +214,21 @@ class Line(Outlet):
         """All that is delivered here."""
         return [subscription for subscription, _ in self._followed]
 
+    @property
+    def sent(self) -> tuple[int, int]:
+        """Messages that have gone out, or have begun to, and bytes of their text."""
+        counts = [subscription.passed for subscription, _ in self._followed]
+        messages = self.messages + sum([count for count, _ in counts])
+        return messages, self.size + sum([size for _, size in counts])
+
+    @property
+    def lags(self) -> bool:
+        """Whether its client has not taken all that there is for it."""
+        if self.phase is not Writing.BUSY:
+            return False
+        is_begun = self.is_direct or bool(self.progress)
+        return is_begun or any(subscription.is_behind for subscription, _ in self._followed)
+
     def give_up(self, reason: StreamingError) -> None:
         """Have its connection ended. From any thread; never blocks."""
         self._end(reason)
@@ -296,7 +315,7 @@ class Line(Outlet):
                 self.finish()
             try:
                 with subscription.encodings.turnstile:
-                    said = self._encode(subscription, form, subscription.read_on())
+                    said, count = self._encode(subscription, form, subscription.read_on())
             except StreamEnded:
                 self._let_end(subscription, form)
                 return True
@@ -306,6 +325,7 @@ class Line(Outlet):
                     self.finish()
                     if subscription.is_closed:
                         continue  # unfollowed while others had their turn
+                    self.count(*count)
                     while said:
                         self.send(said.pop(0))
                     self._send_due()
@@ -327,8 +347,9 @@ class Line(Outlet):
 
     def _encode(
         self, sub: Subscription, form: LineFormat, items: list[Message | Gap]
-    ) -> list[Rest]:
-        """What ``read_on`` gave, as it goes out; moves what its client was told."""
+    ) -> tuple[list[Rest], tuple[int, int]]:
+        """What ``read_on`` gave, as it goes out, and what it counts as; moves what its client was
+        told."""
         said: list[Rest] = [
             form.frame(form.gap(item, sub.step(item))) for item in items if isinstance(item, Gap)
         ]
@@ -336,7 +357,7 @@ class Line(Outlet):
         if messages:
             others = sub.tell_all(messages)
             said.append(begin(sub.encodings, messages, form, self.client, others))
-        return said
+        return said, (len(messages), sum([message.size for message in messages]))
 
     def _send_due(self) -> None:
         """Send what has waited for the line to be free; for the holder of the turn."""

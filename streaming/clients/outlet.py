@@ -83,9 +83,11 @@ class Outlet:
         "fd",
         "guard",
         "is_direct",
+        "messages",
         "phase",
         "progress",
         "rest",
+        "size",
         "sock",
     )
 
@@ -93,6 +95,10 @@ class Outlet:
         self.sock = sock
         self.client = client
         self.fd = -1
+        self.messages = 0
+        """Messages that have gone out, or have begun to; counted by whoever may write."""
+        self.size = 0
+        """Bytes of their text."""
         self.phase = Writing.NEW
         self.rest: Rest = b""
         """What was begun and not yet taken by the kernel."""
@@ -212,6 +218,11 @@ class Outlet:
             if piece:
                 return bytes(piece[:HELD]) if self.is_direct else piece
         return b""
+
+    def count(self, messages: int, size: int) -> None:
+        """So many messages more go out; for whoever may write now."""
+        self.messages += messages
+        self.size += size
 
     def cork(self) -> None:
         """Collect what is written until ``uncork``; see ``sockets.cork``."""

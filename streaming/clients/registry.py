@@ -6,15 +6,37 @@ import re
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from ..bell import give_turn
 from ..errors import HubClosed, StreamingError, TooManyClients
 from .budgets import NOBODY, Everywhere, Holder, Places, Refusals
-from .client import Client
+from .client import Client, Traffic
 from .deadlines import Deadlines
 from .poller import Poller
 
 REMEMBERED = 100
 """How many ended connections the registry still knows the reason of."""
+
+
+AT_ONCE = 256
+"""Clients that are looked at before others have a turn."""
+
+
+HTTP = "http"
+"""What stands for the transport of messages that are published with a request of their own."""
+
+
+class Connected(NamedTuple):
+    """What ``Registry.look`` finds."""
+
+    clients: Mapping[str, int]
+    """How many are connected, by transport."""
+    lagging: int
+    """How many of them have not taken all that there is for them."""
+    traffic: Mapping[str, Traffic]
+    """What went over all connections that there were, by transport."""
 
 
 class Registry:
@@ -38,6 +60,7 @@ class Registry:
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
+        self._traffic: dict[str, Traffic] = {}  # of those that have left, by transport
         self._opened: Counter[str] = Counter()
         self._endings: Counter[tuple[str, str]] = Counter()
 
@@ -115,6 +138,7 @@ class Registry:
         """
         with self._lock:
             client.holder = before.holder
+            self._keep_traffic(before)
             if self._clients.pop(before.id, None) is not None:
                 self._clients[client.id] = client
         self._watch(client)
@@ -167,6 +191,7 @@ class Registry:
             if was_here:
                 self._places.give_back(client.holder)
                 self._endings[client.transport, _kind(reason)] += 1
+                self._keep_traffic(client)
                 self._ended.append(
                     {
                         "id": client.id,
@@ -179,15 +204,45 @@ class Registry:
         if was_here:
             self._everywhere.give_back(holder)
 
+    def note_message(self, size: int) -> None:
+        """A client has published ``size`` bytes of text with a request of their own."""
+        with self._lock:
+            self._add(HTTP, Traffic(received=1, received_bytes=size))
+
+    def _keep_traffic(self, client: Client) -> None:
+        """Count what went over a connection that is about to leave the list."""
+        self._add(client.transport, client.traffic)
+
+    def _add(self, transport: str, more: Traffic) -> None:
+        before = self._traffic.get(transport, Traffic())
+        self._traffic[transport] = Traffic(*map(sum, zip(before, more, strict=True)))
+
     def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """How many connections have begun, by transport; how many have ended, and by what kind of
         reason: an error of this package, or ``left``."""
         with self._lock:
             return dict(self._opened), dict(self._endings)
 
-    def transports(self) -> dict[str, int]:
-        """How many are connected, by transport."""
-        return dict(Counter(client.transport for client in self.clients()))
+    def look(self) -> Connected:
+        """Who is connected, and what went over all connections that there were, by transport.
+
+        Looks at each client, and lets others run in between.
+        """
+        with self._lock:
+            clients, traffic = tuple(self._clients.values()), dict(self._traffic)
+        sums = {name: list(counts) for name, counts in traffic.items()}
+        here: Counter[str] = Counter()
+        lag = 0
+        for number, client in enumerate(clients, 1):
+            transport = client.transport
+            here[transport] += 1
+            lag += client.lags
+            total = sums.setdefault(transport, [0] * len(Traffic._fields))
+            for at, count in enumerate(client.traffic):
+                total[at] += count
+            if number % AT_ONCE == 0:
+                give_turn()
+        return Connected(here, lag, {name: Traffic(*total) for name, total in sums.items()})
 
     def close(self, reason: HubClosed) -> None:
         """End all clients and refuse new ones. Does not wait for them. Idempotent."""

@@ -17,7 +17,7 @@ from ..errors import ClientGone, StreamingError
 from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import sockets
-from .client import TALKS, Client, allowance
+from .client import TALKS, Client, Traffic, allowance
 from .formats import EventFormat, ticket_event
 from .registry import Registry
 
@@ -41,7 +41,9 @@ class RequestStream(Client):
         "_allowed",
         "_form",
         "_is_due",
+        "_messages",
         "_registry",
+        "_size",
         "_sock",
         "_soon",
         "_writing",
@@ -72,6 +74,7 @@ class RequestStream(Client):
         self._writing = 0.0
         self._is_due = False
         self._soon = b""
+        self._messages = self._size = 0
 
     @property
     def transport(self) -> str:  # type: ignore[override]
@@ -82,6 +85,20 @@ class RequestStream(Client):
     def channels(self) -> Sequence[str]:
         """What it follows."""
         return self.subscription.channels if self.subscription is not None else ()
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(self._messages, self._size)
+
+    @property
+    def lags(self) -> bool:
+        is_behind = self.subscription is not None and self.subscription.is_behind
+        return is_behind or bool(self._writing)
+
+    def count(self, messages: int, size: int) -> None:
+        """The generator gives so many messages more to the server, ``size`` bytes of text."""
+        self._messages += messages
+        self._size += size
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""

@@ -17,7 +17,7 @@ from ..errors import ClientGone, StreamingError
 from ..hub.subscription import Subscription
 from ..settings import Settings
 from . import formats, sockets
-from .client import TALK, TALKS, Client, allowance, spread_retry
+from .client import TALK, TALKS, Client, Traffic, allowance, spread_retry
 from .formats import EventFormat
 from .line import Line
 from .outlet import Writing
@@ -90,6 +90,14 @@ class EventStream(Client):
     def channels(self) -> Sequence[str]:
         """What it follows."""
         return self.subscription.channels if self.subscription is not None else ()
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(*self.line.sent)
+
+    @property
+    def lags(self) -> bool:
+        return self.line.lags
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""

@@ -137,14 +137,10 @@ class Connection(WebSocketClient):
             frame = frames.encode(opcode, payload)
         else:
             frame = frames.encode(opcode, self._compressor.compress(payload), rsv1=True)
-        self.send_frame(frame)
-
-    def send_frame(self, frame: bytes) -> None:
-        """Send ready-made frames on an open connection; see ``send``."""
         if self.reason is not None:
             raise as_closed(self.reason)
         try:
-            self.line.put(frame)
+            self.line.put(frame, 1, len(payload))
         except ClientGone as gone:
             self.end(gone)
             raise ConnectionClosed(1006, str(gone)) from gone
@@ -177,6 +173,7 @@ class Connection(WebSocketClient):
             try:
                 while (value := inlet.next()) is not None:
                     if isinstance(value, _MESSAGE):
+                        inlet.count(value.data)
                         return value.data
                     self._control(value)
             except ProtocolError as fault:

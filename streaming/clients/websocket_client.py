@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import ClientGone, StreamingError
 from ..settings import Settings
 from ..wire import frames
-from .client import Client
+from .client import Client, Traffic
 from .deadlines import Deadlines
 from .farewell import Farewell, last_frame
 from .inlet import Inlet
@@ -55,6 +55,14 @@ class WebSocketClient(Client):
     def channels(self) -> Sequence[str]:
         """What it follows."""
         return [name for sub in self.line.subscriptions() for name in sub.channels]
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(*self.line.sent, self.inlet.messages, self.inlet.size)
+
+    @property
+    def lags(self) -> bool:
+        return self.line.lags
 
     def describe(self) -> Mapping[str, object]:
         """For the registry's snapshot."""

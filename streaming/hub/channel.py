@@ -17,12 +17,14 @@ class Channel:
     __slots__ = (
         "ended",
         "follows",
+        "heard",
         "is_retried",
         "live",
         "name",
         "news",
         "offered",
         "paced",
+        "passed",
         "position",
         "waiting",
         "written",
@@ -38,7 +40,9 @@ class Channel:
         self.live: dict[Subscription, Seat] = {}
         self.follows = 0  # how often the log was asked to tell of it
         self.news: list[Message | None] = []  # what it was told since it was last looked at
+        self.heard = 0.0  # when the first of that was told (``time.monotonic``); 0 if nothing was
         self.is_retried = False  # the log could not be read: ring everybody when it can be
+        self.passed = 0, 0  # messages for those who were live, and bytes of their text
         self.paced = 0  # up to this offset, publishers need not look whether they are too fast
 
     def __len__(self) -> int:

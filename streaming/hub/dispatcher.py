@@ -23,6 +23,7 @@ from .encodings import Encodings
 from .fanout import Fanout
 from .sink import Rest, Seat
 from .subscription import Reading, Subscription
+from .tallies import Tallies
 from .workers import SLICE, Workers
 
 BATCH_MESSAGES = 256
@@ -43,10 +44,11 @@ class Dispatcher:
     was not enough. So no channel holds up another.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, tallies: Tallies) -> None:
         self.encodings = Encodings(log)
         """What is at hand of what those are in the midst of that lag."""
         self._log = log
+        self._tallies = tallies
         self._lock = threading.Lock()
         self._channels: dict[str, Channel] = {}
         self._fanouts: dict[Channel, Fanout] = {}  # that are under way
@@ -112,6 +114,7 @@ class Dispatcher:
             if subscription.is_closed:
                 return
             subscription.move(Reading.CLOSED)
+            subscription.unseat()
             for name in subscription.channels:
                 channel = self._channels.get(name)
                 if channel is None:
@@ -134,7 +137,7 @@ class Dispatcher:
             if not is_here() or not subscription.is_at_head:
                 return False
             subscription.move(Reading.LIVE)
-            subscription.seat = seat
+            subscription.sit(seat)
             for name in subscription.channels:
                 channel = self._channels[name]
                 del channel.waiting[subscription]
@@ -158,6 +161,7 @@ class Dispatcher:
                 other = self._channels[name]
                 del other.live[subscription]
                 other.waiting[subscription] = None
+            subscription.unseat()
             subscription.fall(channel.name, place)
         try:
             seat.sink.hold(rest)
@@ -184,10 +188,31 @@ class Dispatcher:
             channel = self._channels.get(name)
             if channel is None:
                 return
+            if not channel.heard:
+                channel.heard = time.monotonic()
             if len(channel.news) < 2:  # one message can be passed on; more are read
                 channel.news.append(message)
             if channel.position is not None:
                 self._workers.put(channel)
+
+    def note_gap(self) -> None:
+        """A subscription has read of a gap."""
+        self._tallies.gaps.add()
+
+    def read(self, name: str, after: Position, *, limit: int, size: int) -> Page:
+        """Read the log; see ``Log.read``.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        began = time.perf_counter()
+        try:
+            page = self._log.read(name, after, limit=limit, size=size)
+        except LogUnavailable:
+            self._tallies.read_failed.add()
+            raise
+        self._tallies.read.add(time.perf_counter() - began)
+        return page
 
     def read_later(self, name: str) -> None:
         """Ring everybody once the log can be read again: a subscription could not."""
@@ -238,13 +263,18 @@ class Dispatcher:
         """Read what is new, move on, ring those who wait; what live subscriptions get of it."""
         with self._lock:
             news, channel.news = channel.news, []
+            heard, channel.heard = channel.heard, 0.0
             before = channel.position
             if channel.is_retried:  # what was told before could not be read
                 news.append(None)
         assert before is not None
-        page = _at_hand(news, before) or self._log.read(
-            channel.name, before, limit=BATCH_MESSAGES, size=BATCH_SIZE
-        )
+        try:
+            page = _at_hand(news, before) or self.read(
+                channel.name, before, limit=BATCH_MESSAGES, size=BATCH_SIZE
+            )
+        except LogUnavailable:
+            channel.heard = heard
+            raise
         page = page.for_follower()
         self._is_away = False
         with self._lock:
@@ -253,13 +283,19 @@ class Dispatcher:
             live = list(channel.live.items()) if page.messages or page.gap or page.ended else []
             channel.position, channel.is_retried = page.position, False
             channel.ended = page.ended
+            if page.messages and page.gap is None and not page.ended:
+                count, size = channel.passed
+                channel.passed = count + len(page.messages), size + page.size
+            if page.more and page.messages:  # what is behind these may be as old
+                channel.heard = heard
         for subscription in waiting:
             subscription.notice(channel.name)
         if page.gap is not None or page.ended:  # each is to be told by its own reading
             for subscription, seat in live:
                 self.stall(subscription, seat, channel, before, b"")
             live = []
-        return Fanout(channel, page, before, live, self.stall, self.encodings)
+        told = self._tallies.delivery if heard else None
+        return Fanout(channel, page, before, live, self.stall, self.encodings, told, heard)
 
     def _fail(self, channel: Channel) -> None:
         """Nothing more can be delivered to these: end everybody, so that they come back."""

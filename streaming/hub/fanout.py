@@ -14,6 +14,7 @@ from .encodings import LARGE, EncodedPage, Encodings, LargeMessage
 from .remainder import Remainder, begin_large, rest_of
 from .sink import Format, Rest, Seat
 from .subscription import Subscription
+from .tallies import Spread
 
 LOOK = 32
 """Writes between two looks at the clock."""
@@ -32,6 +33,8 @@ class Fanout:
         seats: Those who were live when the dispatcher moved on.
         stall: Called for each whose socket does not take it all.
         encodings: What is at hand for those.
+        took: Told of each message that a socket has taken; None if nobody knows how old they are.
+        heard: When this process heard of the oldest (``time.monotonic``).
     """
 
     __slots__ = (
@@ -39,10 +42,12 @@ class Fanout:
         "_channel",
         "_encodings",
         "_has_run",
+        "_heard",
         "_large",
         "_pieces",
         "_rest",
         "_stall",
+        "_took",
         "page",
     )
 
@@ -54,8 +59,12 @@ class Fanout:
         seats: list[tuple[Subscription, Seat]],
         stall: Stall,
         encodings: Encodings,
+        took: Spread | None = None,
+        heard: float = 0.0,
     ) -> None:
         self.page = page
+        self._took = took
+        self._heard = heard
         self._encodings = encodings
         self._channel = channel
         self._before = before
@@ -72,7 +81,7 @@ class Fanout:
         """Write until about ``until`` (``time.monotonic``); whether everybody was written to."""
         if self._large:
             return self._run_large(self.page.messages[0], until)
-        write, live, look = os.write, self._channel.live, LOOK
+        write, live, look, missed = os.write, self._channel.live, LOOK, 0
         name, place, known = self._channel.name, self.page.position, self._pieces
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
@@ -92,22 +101,38 @@ class Fanout:
             try:
                 sent = write(sink.fd, data)
             except OSError:  # it would block, or still has something to send, or is closed
-                self._stall(subscription, seat, self._channel, self._before, b"")
+                missed += 1
+                self._miss(subscription, seat)
             else:
                 if sent != len(data):
+                    missed += 1
                     rest = pieces.rest(sink.client, others, data, sent)
                     self._stall(subscription, seat, self._channel, place, rest)
                 elif told is not None:
                     told[name] = place  # and others(name) stays as it is
             look -= 1
             if not look:
-                if time.monotonic() > until:
+                now = time.monotonic()
+                self._note(now, LOOK - missed)
+                if now > until:
                     return False
-                look = LOOK
+                look, missed = LOOK, 0
+        self._note(time.monotonic(), LOOK - look - missed)
         if self._has_run:
             for message in self.page.messages:
                 message.forget_encoded()
         return True
+
+    def _note(self, now: float, writes: int) -> None:
+        """So many sockets have taken all of it since the last look at the clock."""
+        if writes and self._took is not None:
+            self._took.add(now - self._heard, writes * len(self.page.messages))
+
+    def _miss(self, subscription: Subscription, seat: Seat) -> None:
+        """A socket has taken nothing of it, which was counted when it was read."""
+        seat.sink.messages -= len(self.page.messages)
+        seat.sink.size -= self.page.size
+        self._stall(subscription, seat, self._channel, self._before, b"")
 
     def _run_large(self, message: Message, until: float) -> bool:
         """``run`` for one large message: its spans, as far as each socket takes them."""
@@ -121,12 +146,14 @@ class Fanout:
             others = None if told is None else subscription.others(name)
             rest = begin_large(self._large[form], message, form, sink.client, others)
             if not _write(rest, sink.fd):
-                self._stall(subscription, seat, self._channel, self._before, b"")
+                self._miss(subscription, seat)
             elif rest:
                 self._stall(subscription, seat, self._channel, place, rest)
             elif told is not None:
                 told[name] = place
-            if time.monotonic() > until:
+            now = time.monotonic()
+            self._note(now, not rest)
+            if now > until:
                 return False
         return True
 

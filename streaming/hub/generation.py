@@ -81,6 +81,7 @@ class Generation:
         hub: Where it is published.
         wanted: Called when something is to be written: soon, or with True after ``WINDOW``.
         hang_up: Closes what a producer reads from, so that it notices.
+        ended: Told the state in which it has ended the channel, if it has.
         over: Called once when the channel has ended.
         through: Called once when the producer has come to its end, if it was begun.
     """
@@ -96,6 +97,7 @@ class Generation:
         hub: Hub,
         wanted: Callable[[Generation, bool], None],
         hang_up: Callable[[object], None],
+        ended: Callable[[str], None],
         over: Callable[[Generation], None],
         through: Callable[[Generation], None],
     ) -> None:
@@ -109,7 +111,9 @@ class Generation:
         self._hub = hub
         self._wanted = wanted
         self._hang_up = hang_up
+        self._ended = ended
         self._over = over
+        self._state = ""  # in which it ends
         self._through = through
         self._phase = Phase.QUEUED
         self._lock = threading.Lock()
@@ -205,6 +209,7 @@ class Generation:
     def end(self, state: str, detail: str = "", **more: object) -> None:
         """Write the end behind all that was said. Idempotent."""
         if self._move(Phase.ENDING):
+            self._state = state
             self._put(END, print_end(state, detail, **more), False)
 
     def write(self) -> None:
@@ -287,6 +292,7 @@ class Generation:
         self._drained.ring()
         self.has_said.set()
         if event == END:
+            self._ended(self._state)
             self._finish()
 
     def _append(self, event: str, text: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ..bell import Bell
-from ..errors import HubClosed, InvalidMessage, InvalidRequest, TooLarge
+from ..errors import HubClosed, InvalidMessage, InvalidRequest, LogUnavailable, TooLarge
 from ..logs import Log
 from ..message import Cursor, Message, Position, text_size
 from ..names import END, Patterns, check_channel, check_event, owned_key
@@ -18,6 +19,7 @@ from .channel import Channel
 from .dispatcher import Dispatcher
 from .pace import Pace
 from .subscription import Replayed, Subscription
+from .tallies import Tallies
 
 MAX_CHANNELS = 32
 """Channels that one subscription may follow."""
@@ -29,22 +31,7 @@ class _Engine(NamedTuple):
     dispatcher: Dispatcher
     pace: Pace
     closed: threading.Event
-    published: Tally
-
-
-class Tally:
-    """Counts. From any thread."""
-
-    __slots__ = ("_lock", "count")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def add(self) -> None:
-        """One more."""
-        with self._lock:
-            self.count += 1
+    tallies: Tallies
 
 
 class Hub:
@@ -105,11 +92,7 @@ class Hub:
         self.check_data(data)
         if key is not None:
             key = owned_key(key, owner)
-        message = self.log.append(channel, data, event=event, key=key, sender=sender)
-        engine = self._engine()
-        engine.published.add()
-        engine.pace.keep(message)
-        return message
+        return self._append(channel, data, event=event, key=key, sender=sender)
 
     @from_any_thread
     def end(self, channel: str, data: str = "{}") -> Message:
@@ -126,9 +109,26 @@ class Hub:
         """
         check_channel(channel)
         self.check_data(data)
-        message = self.log.append(channel, data, event=END, last=True)
+        return self._append(channel, data, event=END, last=True)
+
+    def _append(
+        self,
+        channel: str,
+        data: str,
+        *,
+        event: str,
+        key: str | None = None,
+        sender: str | None = None,
+        last: bool = False,
+    ) -> Message:
         engine = self._engine()
-        engine.published.add()
+        tallies, began = engine.tallies, time.perf_counter()
+        try:
+            message = self.log.append(channel, data, event=event, key=key, sender=sender, last=last)
+        except LogUnavailable:
+            tallies.append_failed.add()
+            raise
+        tallies.append.add(time.perf_counter() - began)
         engine.pace.keep(message)
         return message
 
@@ -230,7 +230,12 @@ class Hub:
     @property
     def published(self) -> int:
         """How many messages this process has published."""
-        return self._engine().published.count
+        return self.tallies.append.count
+
+    @property
+    def tallies(self) -> Tallies:
+        """What this process has counted."""
+        return self._engine().tallies
 
     @property
     def followed(self) -> int:
@@ -238,9 +243,10 @@ class Hub:
         return len(self._dispatcher)
 
     def _begin(self) -> _Engine:
-        dispatcher = Dispatcher(self.log)
+        tallies = Tallies()
+        dispatcher = Dispatcher(self.log, tallies)
         pace = Pace(dispatcher, self.log.retention)
-        return _Engine(dispatcher, pace, threading.Event(), Tally())
+        return _Engine(dispatcher, pace, threading.Event(), tallies)
 
     @property
     def _dispatcher(self) -> Dispatcher:

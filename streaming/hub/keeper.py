@@ -18,7 +18,7 @@ from ..errors import LogUnavailable, UnknownRun
 from ..own import era, is_over
 from .generation import Phase
 from .hub import Hub
-from .making import MADE, PREFIX, Making, end_run
+from .making import MADE, PREFIX, Making
 from .presence import Presence
 
 READERS = "~readers:"
@@ -116,7 +116,7 @@ class Keeper:
             if self._hub.subscribers(made.work.channel) or self._hub.log.members(READERS + id):
                 made.lonely = now
             elif now - made.lonely > made.patience:
-                end_run(self._hub, id, "stopped", "Nobody listened.")
+                self._making.end(id, "stopped", "Nobody listened.")
 
     def _end_orphans(self) -> None:
         """End the runs that are read here, and made nowhere."""

@@ -6,13 +6,14 @@ import logging
 import secrets
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import ChannelEnded, HubClosed, LogUnavailable, TooManyRuns
+from ..threads import from_any_thread
 from ..wire.compact import compact
 from .generation import WINDOW, Generation, now, print_end
 from .hub import Hub
@@ -79,6 +80,7 @@ class Making:
         self._reserved = 0  # places in the queue, of those that are about to begin
         self._is_closed = False
         self._is_away = False
+        self._ended: Counter[str] = Counter()
         self._workers: Workers[Generation] = Workers(
             "streaming runs",
             self._write,
@@ -105,6 +107,7 @@ class Making:
             hub=self._hub,
             wanted=self._want,
             hang_up=self._hang_up,
+            ended=self._count,
             over=self._let_go,
             through=self._free,
         )
@@ -147,11 +150,31 @@ class Making:
         """Begin no more; those that are made go on. Idempotent."""
         self._is_closed = True
 
+    @from_any_thread
+    def end(self, id: str, state: str, detail: str = "") -> None:
+        """End a run, whoever makes it; it may have been ended just now.
+
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        with suppress(ChannelEnded):
+            self._hub.end(PREFIX + id, print_end(state, detail))
+            self._count(state)
+
+    def ended(self) -> dict[str, int]:
+        """How many runs this process has ended, by state."""
+        with self._lock:
+            return dict(self._ended)
+
+    def _count(self, state: str) -> None:
+        with self._lock:
+            self._ended[state] += 1
+
     def interrupt(self) -> None:
         """End all that is made here: this process cannot wait for them."""
         for id in list(self.made):
             try:
-                end_run(self._hub, id, "interrupted", "The server has stopped.")
+                self.end(id, "interrupted", "The server has stopped.")
             except LogUnavailable as error:
                 _log.warning("The run %s ends without a word: %s", id, error)
                 return
@@ -208,7 +231,7 @@ class Making:
             self._fail(work)
 
     def _fail(self, work: Generation) -> None:
-        end_run(self._hub, work.id, "failed", "The server cannot start another thread.")
+        self.end(work.id, "failed", "The server cannot start another thread.")
 
     def _want(self, work: Generation, is_late: bool) -> None:
         if is_late:
@@ -242,16 +265,6 @@ class Making:
         self._presence.release(MADE, made.seat)
         if not self.made:
             self._workers.end()
-
-
-def end_run(hub: Hub, id: str, state: str, detail: str = "") -> None:
-    """End a run, whoever makes it; it may have been ended just now.
-
-    Raises:
-        LogUnavailable: If the log cannot be reached.
-    """
-    with suppress(ChannelEnded):
-        hub.end(PREFIX + id, print_end(state, detail))
 
 
 def _patience(on_disconnect: OnDisconnect) -> float | None:

@@ -19,7 +19,7 @@ from ..names import END
 from ..threads import from_any_thread
 from .hub import Hub
 from .keeper import Keeper, makers
-from .making import PREFIX, Making, OnDisconnect, end_run
+from .making import PREFIX, Making, OnDisconnect
 from .parts import Answer
 from .pieces import Producer, check_producer
 from .presence import Presence
@@ -84,7 +84,7 @@ class Runs:
         if not answer.is_over and not self._is_made(id):
             answer = self._read(id)  # it may have ended just now
             if not answer.is_over:
-                end_run(self._hub, id, "interrupted", "The answer was interrupted.")
+                self.making.end(id, "interrupted", "The answer was interrupted.")
                 answer = self._read(id)
         return answer
 
@@ -124,7 +124,7 @@ class Runs:
             LogUnavailable: If the log cannot be reached.
         """
         if not self._read(id).is_over:
-            end_run(self._hub, id, "stopped")
+            self.making.end(id, "stopped")
         return self._read(id)
 
     def messages(

@@ -61,6 +61,13 @@ class Sink(Protocol):
     client: str
     """The client's id; messages it published itself are encoded with ``encode_own``."""
 
+    messages: int
+    """Messages that went out on it, or have begun to, and are counted. Of those that the dispatcher
+    writes now ``Subscription.passed`` knows."""
+
+    size: int
+    """Bytes of their text."""
+
     def hold(self, rest: Rest) -> None:
         """Take over what the kernel did not take (nothing, if it took nothing). Sets fd to -1."""
 

@@ -71,6 +71,9 @@ class Head(Protocol):
     offered: float
     """When it last wrote to those who are live (``time.monotonic``)."""
 
+    passed: tuple[int, int]
+    """Messages that it has written, or is writing, to those who are live; bytes of their text."""
+
 
 class Engine(Protocol):
     """What a subscription needs of the dispatcher."""
@@ -84,8 +87,14 @@ class Engine(Protocol):
     def leave(self, subscription: Subscription, /) -> None:
         """Forget the subscription."""
 
+    def read(self, channel: str, after: Position, /, *, limit: int, size: int) -> Page:
+        """Read the log; see ``Log.read``."""
+
     def read_later(self, channel: str, /) -> None:
         """The log could not be read: ring when it can be."""
+
+    def note_gap(self) -> None:
+        """A subscription has read of a gap."""
 
 
 class Subscription:
@@ -107,6 +116,7 @@ class Subscription:
         "_places",
         "_policies",
         "_replayed",
+        "_sat",
         "_sent",
         "_unasked",
         "bell",
@@ -154,6 +164,7 @@ class Subscription:
         """Of several channels: up to where the client was told each."""
         self._others: tuple[str, bytes] | None = None  # see ``others``
         self._sent: Position | None = None
+        self._sat = (0, 0)  # what had passed in its channels when it went live
         self._passed: Position | None = None  # where others are written to still, when it parked
 
     def start(self, places: Mapping[str, Position], told: Iterable[str] = ()) -> None:
@@ -255,6 +266,7 @@ class Subscription:
                 continue
             if page.gap is not None:
                 items.append(page.gap)
+                self._engine.note_gap()
             items.extend(page.messages)
             if self._replayed is not None and page.messages:
                 self._replayed(len(page.messages), sum(m.size for m in page.messages))
@@ -288,12 +300,12 @@ class Subscription:
             newest = self._log.tail(channel, 1)
             if newest.epoch == place.epoch and newest.offset > place.offset:
                 place = newest
-        page = self._log.read(channel, place, limit=READ_MESSAGES, size=READ_SIZE)
+        page = self._engine.read(channel, place, limit=READ_MESSAGES, size=READ_SIZE)
         if channel not in self._unasked:
             page = page.for_follower()
         if page.gap is not None and policy == "latest":
             newest = self._log.tail(channel, 1)
-            after = self._log.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
+            after = self._engine.read(channel, newest, limit=READ_MESSAGES, size=READ_SIZE)
             return Page(after.messages, after.position, page.gap, after.more, after.ended)
         if page.gap is not None and policy == "disconnect" and channel not in self._fresh:
             self.reason = Lagged(f"Too slow for channel {channel!r}. Resume with the last id.")
@@ -392,6 +404,11 @@ class Subscription:
         """Whether it stands where the dispatcher stands."""
         return self.reason is None and all(map(self._is_at_head, self._places))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there is something in the log that it has to read itself, and has not."""
+        return self.phase is Reading.LAGGING and self.reason is None and not self.is_at_head
+
     def _is_at_head(self, channel: str) -> bool:
         head = self.heads[channel]
         is_same = self._places[channel].is_same(head.position)
@@ -435,7 +452,33 @@ class Subscription:
             self.tell(channel, place)
             self._places |= self.told
         self._due |= dict.fromkeys(self._places)
-        self.seat = None
+
+    def sit(self, seat: Seat) -> None:
+        """Be live; called by the dispatcher, which writes to ``seat`` from now on."""
+        self.seat, self._sat = seat, self._passing()
+
+    def unseat(self) -> None:
+        """Count what its sink was written since it is live. Idempotent."""
+        if self.seat is not None:
+            messages, size = self.passed
+            self.seat.sink.messages += messages
+            self.seat.sink.size += size
+            self.seat = None
+
+    @property
+    def passed(self) -> tuple[int, int]:
+        """Messages that its sink was written since it is live, and bytes of their text."""
+        if self.seat is None:
+            return 0, 0
+        (messages, size), (messages_before, size_before) = self._passing(), self._sat
+        return messages - messages_before, size - size_before
+
+    def _passing(self) -> tuple[int, int]:
+        if self.told is None:
+            (head,) = self.heads.values()
+            return head.passed  # shared by all who sit here
+        counts = [head.passed for head in self.heads.values()]
+        return sum([messages for messages, _ in counts]), sum([size for _, size in counts])
 
     @from_any_thread
     def end(self, reason: StreamingError) -> None:
@@ -452,7 +495,6 @@ class Subscription:
         if self.phase is Reading.LIVE and self.told is None:
             self._places = self._live_places()
         self._engine.leave(self)
-        self.seat = None
 
     def _live_places(self) -> dict[str, Position]:
         """Up to where it has surely been written to; one channel."""

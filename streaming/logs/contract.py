@@ -67,6 +67,11 @@ class Page:
     is_sure: bool = True
     """False where the gap is behind a mark, and what is gone may be of other channels."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of text in all messages."""
+        return sum([message.size for message in self.messages])
+
     def for_follower(self) -> Page:
         """What it means to whoever has followed the channel since it stood there.
 

@@ -31,7 +31,7 @@ from ..hub.encodings import LARGE, LargeMessage
 from ..hub.pieces import texts
 from ..hub.sink import encode_blocks
 from ..hub.subscription import Subscription
-from ..message import Gap, Message
+from ..message import Gap, Message, text_size
 from .passage import Passage
 from .state import State
 
@@ -183,6 +183,7 @@ def _next_pieces(client: RequestStream, sub: Subscription, form: EventFormat) ->
         gaps = [form.gap(item, sub.step(item)) for item in items if isinstance(item, Gap)]
         messages = [item for item in items if isinstance(item, Message)]
         others = sub.tell_all(messages)
+        client.count(len(messages), sum([message.size for message in messages]))
         if not messages:
             pieces: Iterable[bytes] = ()
         elif messages[0].size > LARGE:
@@ -343,6 +344,7 @@ class PieceBody:
         piece, is_proven = self._first, form is None or self._sock is None
         while piece is not None:
             if piece:  # not the beginning of a character, or nothing behind the last
+                client.count(1, text_size(piece))
                 data = client.hand(form.event("message", piece) if form else _utf8(piece))
                 if form is None or is_proven:
                     yield data

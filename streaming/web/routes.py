@@ -121,6 +121,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     state.commands.check_message(channel, state.holder(request.environ))
     sender = sign(None, state.identity())
     message = state.hub.publish(channel, **body, owner=owner, sender=sender)
+    state.registry.note_message(message.size)
     return {"channel": channel, "id": str(message.id)}, 201
 
 

@@ -72,6 +72,7 @@ class SocketSink:
         self.fd = -1
         self.rest: Rest = b""
         self.torn = self.full = 0
+        self.messages = self.size = 0
 
     def open(self) -> None:
         if not self.rest:
@@ -169,6 +170,7 @@ class NullSink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.client = "client"
+        self.messages = self.size = 0
 
     def hold(self, rest: Rest) -> None:
         raise AssertionError("it takes everything")

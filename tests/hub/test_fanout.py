@@ -394,6 +394,33 @@ def test_a_large_message_that_every_socket_takes_leaves_everybody_at_the_head() 
 
 
 @in_greenlets
+def test_what_each_was_written_is_counted_without_a_step_for_each_write() -> None:
+    hub, form = Hub(MemoryLog()), Lines()
+    alone, full = Client(hub, form), Client(hub, form)
+    among = Client(hub, form, channels=["a", "b"])
+    for _ in range(3):
+        hub.publish("a", "12345")
+        settle(hub)
+    hub.publish("b", "1")
+    settle(hub, "b")
+    full.fill()
+    hub.publish("a", "1234567890")
+    settle(hub)
+    late = Client(hub, form)  # stands behind all of it
+
+    def counted(client: Client) -> tuple[int, ...]:
+        sink = client.sink
+        return tuple(map(sum, zip((sink.messages, sink.size), client.sub.passed, strict=True)))
+
+    clients = (alone, among, full, late)
+    assert [counted(client) for client in clients] == [(4, 25), (5, 26), (3, 15), (0, 0)]
+    assert hub.tallies.delivery.count == 4 + 5 + 3
+    assert sum(hub.tallies.delivery.counts[-1:]) == 0  # none took longer than 10 s
+    leave(hub, *clients)
+    assert [counted(client) for client in clients] == [(4, 25), (5, 26), (3, 15), (0, 0)]
+
+
+@in_greenlets
 def test_those_who_stall_in_the_same_batch_share_what_is_left_of_it() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     clients = [Client(hub, form) for _ in range(5)]

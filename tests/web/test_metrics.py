@@ -9,11 +9,13 @@ import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from streaming import ConfigurationError, Streaming
+from streaming import ConfigurationError, Sock, Streaming
 from streaming.errors import LogUnavailable
+from streaming.hub.generation import current_run
 from streaming.logs import MemoryLog
 from streaming.web import metrics
-from tests.live.raw_websocket import RawWebSocket
+from streaming.web.runs import begin
+from tests.live.raw_websocket import TEXT, RawWebSocket
 from tests.sites import Site, serve, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,7 @@ def app() -> Flask:
     app = Flask("measured")
     streaming = Streaming(app, authorize=lambda action, channel: True)
     app.add_url_rule("/metrics", "metrics", streaming.metrics)
+    Sock(app).route("/echo", endpoint="echo")(lambda ws: ws.send)
     return app
 
 
@@ -67,7 +70,12 @@ def test_connections_and_messages_are_counted(app: Flask, site: Site) -> None:
         site.state.hub.publish("a", "x")
         site.state.hub.publish("a", "x", key="k")
         site.state.hub.end("b")
+        wait_until(lambda: more(app, before)["streaming_sent_messages_total", "sse"] == 5, "all")
         found = more(app, before)
+        assert found["streaming_sent_bytes_total", "sse"] == 2 * 2 + len("{}")
+        assert found["streaming_log_seconds_count", "append"] == 3
+        assert found["streaming_log_seconds_bucket", "10.0", "append"] == 3
+        assert found["streaming_log_seconds_sum", "append"] > 0
         assert found["streaming_clients", "sse"] == 2
         assert found["streaming_clients", "websocket"] == 1
         assert found["streaming_opened_total", "sse"] == 2
@@ -79,6 +87,47 @@ def test_connections_and_messages_are_counted(app: Flask, site: Site) -> None:
     ended = {key[1:]: value for key, value in found.items() if key[0] == "streaming_ended_total"}
     assert sum(ended.values()) == 3
     wait_until(lambda: more(app, before)["streaming_followed_channels",] == 1, "that one is left")
+
+
+def test_what_clients_send_is_counted(app: Flask, site: Site) -> None:
+    before = read(app)
+    with RawWebSocket(site, "/echo", subprotocol=None) as client:  # type: ignore[arg-type]
+        client.send(TEXT, "grüße".encode())
+        assert client.read_text() == "grüße"
+        app.test_client().post("/streaming/channels/a", json={"data": "12"})
+        found = more(app, before)
+        names = ("sent_messages", "sent_bytes", "received_messages", "received_bytes")
+        counts = [found[f"streaming_{name}_total", "websocket"] for name in names]
+        assert counts == [1, 7, 1, 7]
+        assert found["streaming_received_messages_total", "http"] == 1
+        assert found["streaming_received_bytes_total", "http"] == 2
+
+
+def test_gaps_runs_that_end_and_errors_of_the_log_are_counted(
+    app: Flask, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, state = read(app), site.state
+    state.hub.publish("a", "x")
+    with site.get("/streaming/events?channel=a&last_event_id=00000000-7") as client:
+        wait_until(lambda: more(app, before)["streaming_gaps_total",] == 1, "it is told")
+        assert more(app, before)["streaming_sent_messages_total", "sse"] == 1
+        assert client.next_event() is not None
+    with app.app_context():
+        begin(["piece"], (), None, "continue")
+        begin(lambda: [str(current_run().wait(20.0))], (), None, "continue").stop()
+
+    def ended(state: str) -> float:
+        return more(app, before).get(("streaming_runs_ended_total", state), 0)
+
+    wait_until(lambda: (ended("done"), ended("stopped")) == (1, 1), "both have ended")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise LogUnavailable("The log is away.")
+
+    monkeypatch.setattr(state.hub.log, "append", refuse)
+    with pytest.raises(LogUnavailable):
+        state.hub.publish("a", "x")
+    assert more(app, before)["streaming_log_errors_total", "append"] == 1
 
 
 def test_what_a_limit_refuses_is_counted_by_its_setting(app: Flask) -> None:
