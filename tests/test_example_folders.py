@@ -53,7 +53,7 @@ def test_both_pages_list_every_example_in_one_order_and_nothing_else() -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_an_example_is_tried_in_a_browser(folder: Path) -> None:
     tests = [path.read_text("utf-8") for path in (ROOT / "tests/live").glob("test_example*.py")]
-    named = re.compile(rf"examples[./]{folder.name}[./]")
+    named = re.compile(rf"examples[./]{folder.name}[./]|@example\(\"{folder.name}\"\)")
     assert any(named.search(text) and "open_windows" in text for text in tests)
 
 

@@ -1,6 +1,7 @@
 """The pages' examples as a stranger meets them; that they run is tested in other places."""
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from streaming import testing
 from tests.sites import serve
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +92,24 @@ def test_a_stranger_calls_no_bot_into_a_room() -> None:
     client = run(source, page)
     assert client.post("/rooms/lobby/bot").status_code == 403
     assert client.get("/rooms/lobby/members").json == []
+
+
+def test_in_the_example_what_is_for_one_reaches_nobody_else() -> None:
+    app: Flask = runpy.run_path(str(ROOT / "examples/notifications/app.py"))["app"]
+    ada, eve = app.test_client(), app.test_client()
+    ada.post("/login", data={"name": "Ada"})
+    eve.post("/login", data={"name": "Eve"})
+    with testing.serve(app) as site, site.events("/mine", login=ada) as first:
+        with site.events("/mine", login=ada) as second, site.events("/mine", login=eve) as other:
+            assert eve.post("/notify", data={"to": "Ada", "text": "tea?"}).status_code == 204
+            assert ada.post("/notify", data={"to": "Eve", "text": "yes"}).status_code == 204
+            for reader in (first, second):
+                assert reader.next().json() == {"from": "Eve", "text": "tea?"}
+            assert other.next().json() == {"from": "Ada", "text": "yes"}
+        first.close()  # the network is gone
+        eve.post("/notify", data={"to": "Ada", "text": "now?"})
+        assert first.reconnect().next().json() == {"from": "Eve", "text": "now?"}
+        ada.post("/logout")
+        assert first.next().event == "close"
+        assert ada.get("/mine").status_code == 401
+        assert eve.post("/notify", data={"to": "", "text": "x"}).status_code == 400
