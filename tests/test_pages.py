@@ -86,7 +86,9 @@ LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(#[^)\s]*)?\)")
 
 
 @pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *DOCS.glob("*.md")], ids=lambda page: page.name
+    "page",
+    [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").glob("*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for path, place in LINK.findall(page.read_text("utf-8")):
