@@ -1,7 +1,11 @@
 """Examples as their readers start them, in a real browser: the second half."""
 
+import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -10,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.live.browser import SERVER_DOWN, Windows
 from tests.live.harness import flask_run
-from tests.live.server import ROOT, Server
+from tests.live.server import ROOT, Server, free_port, is_alive, wait_until
 from tests.openai_server import ModelServer, chunk, model_server
 from tests.polling import PATIENCE
 
@@ -151,3 +155,67 @@ def test_a_react_list_shows_each_message_once_under_strict_mode(
         )
         plain = httpx.post(server.url + "/say", content='{"text": "x"}')
         assert plain.status_code == 415, "what a form of others can send"
+
+
+# ---- two servers, and nginx before them
+
+
+@contextmanager
+def script(path: str, folder: Path, port: int, *paths: str) -> Iterator[Server]:
+    """What a script has started; proves that its end leaves nothing behind."""
+    env = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin",
+        "PYTHONPATH": str(ROOT),
+        "PORT": str(port),
+        "STREAMING_LOG": f"sqlite:///{folder}/log.db",
+    }
+    with Server(path, ["sh", path], port=port, env=env) as server:
+        for each in paths:
+            wait_until(lambda each=each: answers(server.url + each), f"{each} is served")
+        started = below(server.pid)
+        assert len(started) >= 5, "two servers with their workers"
+        yield server
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+        assert not any(map(is_alive, started)), server.log_text()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def below(pid: int) -> list[int]:
+    """The process ids of all descendants."""
+    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [each for child in map(int, own) for each in (child, *below(child))]
+
+
+def order(page: Page, other: Page) -> None:
+    """Two people see what one of them orders, and each other."""
+    for each, name in ((page, "Ada"), (other, "Eve")):
+        fill(each, "Who are you?", name)
+        expect(each.locator("#here")).to_contain_text(" here")
+    for each in (page, other):
+        expect(each.locator("#here")).to_have_text("2 here")
+    fill(page, "Order", "tea & <i>milk</i>")
+    for each in (page, other):
+        expect(each.locator("#orders li")).to_have_text(["Adatea & <i>milk</i>"])
+    fill(page, "Order", "cake")  # the page is another one each time: a plain form
+    for each in (page, other):
+        expect(each.locator("#orders li")).to_have_text(["Adacake", "Adatea & <i>milk</i>"])
+
+
+def test_what_a_sync_app_publishes_reaches_browsers_at_another_server(
+    tmp_path: Path, open_windows: Windows
+) -> None:
+    port = free_port()
+    streams = f"http://127.0.0.1:{port + 1}/streaming"
+    with script("examples/sync_app/serve.sh", tmp_path, port, "/") as server:
+        wait_until(lambda: answers(f"{streams}/readyz"), "the streams are served")
+        order(open_windows.open(server.url), open_windows.open(server.url))
+        assert httpx.get(f"{streams}/events?channel=orders").status_code == 403, "a stranger"
+        assert httpx.post(server.url + "/orders", data={"what": "x"}).status_code == 401
+        open_windows.expect(SERVER_DOWN)
