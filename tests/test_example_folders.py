@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 PAGES = ["README.md", "README.zh-CN.md"]
 LINES = 120
-FOLDERS = sorted(path.parent for path in EXAMPLES.glob("*/app.py"))
+START = ["app.py", "serve.sh"]
+FOLDERS = sorted({path.parent for name in START for path in EXAMPLES.glob(f"*/{name}")})
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -36,12 +37,13 @@ def test_an_example_is_read_in_a_few_minutes(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 def test_an_example_says_how_it_is_run_as_both_pages_do(folder: Path) -> None:
-    source = (folder / "app.py").read_text("utf-8")
+    begun = [path for path in files_of(folder) if path.name in START]
+    source = "\n".join(path.read_text("utf-8") for path in begun)
     english, chinese = (commands((EXAMPLES / page).read_text("utf-8")) for page in PAGES)
     assert english[folder.name], "a command"
     assert english[folder.name] == chinese[folder.name]
     for command in english[folder.name]:
-        assert re.search(rf"^ *{re.escape(command)}$", source, re.MULTILINE), "so its docstring"
+        assert re.search(rf"^#? *{re.escape(command)}$", source, re.MULTILINE), "so its file"
 
 
 def test_both_pages_list_every_example_in_one_order_and_nothing_else() -> None:

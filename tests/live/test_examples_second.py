@@ -219,3 +219,26 @@ def test_what_a_sync_app_publishes_reaches_browsers_at_another_server(
         assert httpx.get(f"{streams}/events?channel=orders").status_code == 403, "a stranger"
         assert httpx.post(server.url + "/orders", data={"what": "x"}).status_code == 401
         open_windows.expect(SERVER_DOWN)
+
+
+def test_all_of_it_works_under_a_path_behind_nginx(tmp_path: Path, open_windows: Windows) -> None:
+    with script(
+        "examples/nginx/serve.sh", tmp_path, free_port(), "/app/", "/app/streaming/readyz"
+    ) as server:
+        site = server.url + "/app/"
+        page, other = open_windows.open(site), open_windows.open(site)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        order(page, other)
+        assert all(url.partition(f":{server.port}")[2].startswith("/app/") for url in asked)
+        assert any(url.startswith("ws:") for url in asked)
+        ask = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        for origin, status in ((server.url, 101), ("https://evil.example", 403)):
+            key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": origin}
+            protocol = {"Sec-WebSocket-Protocol": "streaming.v1.json"}
+            with httpx.stream(
+                "GET", site + "streaming/ws", headers={**ask, **key, **protocol}
+            ) as answer:
+                assert answer.status_code == status
+        open_windows.expect(SERVER_DOWN)
