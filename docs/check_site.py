@@ -54,7 +54,8 @@ def check(source: Path, site: Path) -> Iterator[str]:
                 yield f"{page}: {shown[tag]} <{tag}> instead of {wanted[tag]}"
     for file in sorted(site.glob("*.html")):
         for address in Elements(file.read_text("utf-8")).fetched:
-            if urlsplit(address).netloc:
+            place = urlsplit(address)
+            if place.netloc or not (site / place.path.lstrip("/")).exists():
                 yield f"{file}: fetches {address}"
     for file in sorted(site.rglob("*.css")):
         if FOREIGN.search(file.read_text("utf-8")):

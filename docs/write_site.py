@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 BUILD = ROOT / "build"
 
 GROUPS = {
-    ("Start", "入门"): ["quickstart", "tutorial", "examples"],
+    ("Start", "入门"): ["quickstart", "tutorial", "../examples/README"],
     ("Guides", "指南"): [
         *("security", "runs", "background-jobs", "browser-client", "testing", "command-line"),
     ],
@@ -59,6 +59,19 @@ def twin(page: Path, language: str) -> Path:
     stem = page.name.split(".")[0]
     other = page.with_name(f"{stem}.md" if language == "en" else f"{stem}.{language}.md")
     return other if other.is_file() else page
+
+
+def there(stems: list[str]) -> list[Path]:
+    """Those pages of a group that are there."""
+    pages = [(DOCS / f"{stem}.md").resolve() for stem in stems]
+    return [page for page in pages if page.is_file()]
+
+
+def name_of(page: Path) -> str:
+    """What a page is called on the site, where those from outside the folder do not meet others."""
+    if page.parent == DOCS:
+        return page.name
+    return "-".join(["repository", *page.relative_to(ROOT).parts]).lower()
 
 
 def deepened(text: str) -> str:
@@ -103,24 +116,22 @@ class Source:
         """Write the pages, and what they link to."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        for stem in ["index", *(stem for group in GROUPS.values() for stem in group)]:
-            page = DOCS / f"{stem}.md"
-            if page.is_file():
+        for group in (["index"], *GROUPS.values()):
+            for page in there(group):
                 self._page(page)
 
     def navigation(self) -> list[dict[str, Any]]:
         """The groups and their pages."""
         nav: list[dict[str, Any]] = [{"flask-streaming": "index.md"}]
         for titles, stems in GROUPS.items():
-            there = [f"{stem}.md" for stem in stems if (DOCS / f"{stem}.md").is_file()]
-            if there:
-                nav.append({titles[LANGUAGES.index(self.language)]: there})
+            if pages := there(stems):
+                nav.append({titles[LANGUAGES.index(self.language)]: [name_of(p) for p in pages]})
         return nav
 
     def _page(self, page: Path) -> str:
         """Write a page, in this language if it can be; its name."""
         shown = twin(page, self.language)
-        name = shown.name.split(".")[0] + ".md"
+        name = name_of(twin(page, "en"))
         if name in self._pages:
             return name
         self._pages.add(name)

@@ -14,7 +14,9 @@ def test_every_page_stands_in_the_navigation_of_both_languages(language: str) ->
     first, *groups = Source(language).navigation()
     shown = [*first.values(), *(page for group in groups for page in next(iter(group.values())))]
     pages = {f"{page.name.split('.')[0]}.md" for page in DOCS.glob("*.md")}
-    assert sorted(shown) == sorted(pages), "a page that is new has its place in GROUPS"
+    assert sorted(shown) == sorted(pages | {"repository-examples-readme.md"}), (
+        "a page that is new has its place in GROUPS"
+    )
     assert {next(iter(group)) for group in groups} <= {title for both in GROUPS for title in both}
 
 
@@ -22,17 +24,20 @@ def test_links_lead_to_the_same_place_in_the_language_of_the_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = {
-        "index.md": "# A\n\n[中文](index.zh-CN.md)\n\n[b](b.md#two) [c](c.md#four) [d](d.py)\n",
-        "index.zh-CN.md": "# 甲\n\n[English](index.md)\n\n[b](b.md#two) [c](c.md#四) [d](d.py)\n",
-        "b.md": "# B\n\n## Two\n\n[c](c.md#four)\n\n```md\n[x](index.md)\n```\n",
+        "index.md": "# A\n\n[中文](index.zh-CN.md)\n\n[c](c.md#four) [d](../d.py)\n",
+        "../README.md": "# R\n\n[b](docs/b.md#two)\n",
+        "index.zh-CN.md": "# 甲\n\n[English](index.md)\n\n[c](c.md#四) [d](../d.py)\n",
+        "b.md": "# B\n\n## Two\n\n[c](c.md#four) [r](../README.md#r)\n\n```\n[x](c.md)\n```\n",
         "c.md": "# C\n\n## Three\n\n## Four\n",
         "c.zh-CN.md": "# 丙\n\n## 三\n\n## 四\n",
-        "d.py": "",
+        "../d.py": "",
     }
+    docs = tmp_path / "docs"
+    docs.mkdir()
     for name, text in pages.items():
-        (tmp_path / name).write_text(text, "utf-8")
-    for name in ("DOCS", "ROOT", "BUILD"):
-        monkeypatch.setattr(write_site, name, tmp_path / ("build" if name == "BUILD" else ""))
+        (docs / name).write_text(text, "utf-8")
+    for name, folder in (("DOCS", docs), ("ROOT", tmp_path), ("BUILD", tmp_path / "build")):
+        monkeypatch.setattr(write_site, name, folder)
     monkeypatch.setattr(write_site, "GROUPS", {("x", "x"): ["b", "c", "not-there"]})
     written = {}
     for language in ("en", "zh-CN"):
@@ -40,12 +45,13 @@ def test_links_lead_to_the_same_place_in_the_language_of_the_site(
         source.write()
         written |= {(language, p.name): p.read_text("utf-8") for p in source.folder.glob("*.md")}
         assert (source.folder / "files/d.py").is_file()
-    assert len(written) == 6
-    assert written["en", "index.md"] == "# A\n\n[b](b.md#two) [c](c.md#four) [d](files/d.py)\n"
-    assert written["zh-CN", "index.md"] == "# 甲\n\n[b](b.md#two) [c](c.md#四) [d](files/d.py)\n"
+    assert len(written) == 8
+    assert written["en", "index.md"] == "# A\n\n[c](c.md#four) [d](files/d.py)\n"
+    assert written["zh-CN", "index.md"] == "# 甲\n\n[c](c.md#四) [d](files/d.py)\n"
     assert written["zh-CN", "b.md"].startswith("# B\n\n> 这一页还没有中文版。\n")
-    assert "[c](c.md#四)" in written["zh-CN", "b.md"]
-    assert "```md\n[x](index.md)\n```" in written["zh-CN", "b.md"]
+    assert "[c](c.md#四) [r](repository-readme.md#r)" in written["zh-CN", "b.md"]
+    assert "[b](b.md#two)" in written["en", "repository-readme.md"]
+    assert "```\n[x](c.md)\n```" in written["zh-CN", "b.md"]
 
 
 def test_a_place_is_named_as_on_github() -> None:

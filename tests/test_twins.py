@@ -11,7 +11,8 @@ from markdown_it.token import Token
 from write_site import anchors, twin
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*[!N].md"))]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md"))]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 PAGES = [page for page in PAGES if not page.name.endswith(".zh-CN.md")]
 
 ALONE = {"api"}
