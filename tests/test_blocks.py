@@ -23,8 +23,9 @@ from streaming.web.cli.group import commands
 from tests.live.server import tool
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-PAGES.remove(ROOT / "docs" / "api.md")  # signatures are no programs
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+for name in ("docs/api.md", "CHANGELOG.md"):  # signatures are no programs, and what was is no more
+    PAGES.remove(ROOT / name)
 
 SETTINGS = {f"STREAMING_{field.name.upper()}" for field in fields(Settings)}
 SETTINGS |= {f"STREAMING_OPENAI_{name}" for name in ("MODEL", "BASE_URL", "API_KEY")}  # the demo's
