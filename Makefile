@@ -2,7 +2,7 @@
 # make dev    the same, reloading     make lint   check style and types
 # make test-versions  the tests that other versions of Flask, gunicorn, Python … could break
 # make audit  what is known of the versions that are needed
-# make docs   the pages as a site, in build/docs; make docs-serve  look at it      make docs-api  write docs/api.md from the docstrings
+# make docs   the pages as a site, in build/docs; make docs-serve  look at it      make docs-api  write docs/api.md and what settings are
 # make soak   what peers may say, a million times      make fuzz   the same, guided by atheris
 # make release  look whether this may be released, test all, build what is uploaded
 # make bench  measure against the installed peers (about 25 minutes; BENCH=--quick: 4)
@@ -71,6 +71,7 @@ docs-serve: docs
 
 docs-api: $(VENV)/.installed
 	$(BIN)/python docs/write_api.py > docs/api.md
+	$(BIN)/python docs/write_configuration.py
 
 # The server and the generator need a CPU each and the machine to themselves.
 bench: $(VENV)/.installed-bench
