@@ -71,6 +71,7 @@ docs-serve: docs
 
 docs-api: $(VENV)/.installed
 	$(BIN)/python docs/write_api.py > docs/api.md
+	$(BIN)/python docs/write_api_twin.py > docs/api.zh-CN.md
 	$(BIN)/python docs/write_configuration.py
 
 # The server and the generator need a CPU each and the machine to themselves.

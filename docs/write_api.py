@@ -75,7 +75,7 @@ MADE_BY_OTHERS |= {"Run", "Answer", "Generation"}
 
 def page() -> str:
     """The whole page."""
-    parts = ["# API\n", "\n".join(paragraph(HEAD)) + "\n"]
+    parts = ["# API\n", "[中文](api.zh-CN.md)\n", "\n".join(paragraph(HEAD)) + "\n"]
     for title, names in GROUPS.items():
         parts.append(f"## {title}\n")
         for name in names:
