@@ -109,3 +109,12 @@ def test_the_changelog_keeps_a_changelogs_form() -> None:
         assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - (Unreleased|\d{4}-\d\d-\d\d)", heading)
     kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_a_release_is_looked_at_before_it_is_tested_and_built_behind_it() -> None:
+    command = ["make", "--dry-run", "--always-make", "release"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    steps = ["release.py look", "ruff check", "-m pytest", "node --test", "release.py build"]
+    places = [said.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "'.[release,test]'" in said
