@@ -18,9 +18,18 @@ from tests.live.server import ROOT, environment
 
 BUILD_DEADLINE = 240.0
 SAMPLES = ["extension", "blueprint"]
+EXTRAS = {"redis", "prometheus_client", "pytest", "opentelemetry"}
+IMPORT_ALL = """
+import importlib, pkgutil, streaming
+for module in pkgutil.walk_packages(streaming.__path__, "streaming.", onerror=lambda name: None):
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
 
 
-def run(*command: str | Path, cwd: Path) -> None:
+def run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -30,6 +39,7 @@ def run(*command: str | Path, cwd: Path) -> None:
         timeout=BUILD_DEADLINE,
     )
     assert done.returncode == 0, f"{command} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +101,13 @@ def test_the_source_distribution_holds_what_the_wheel_is_built_of_and_no_half_of
         *("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md"),
         *("MANIFEST.in", "PKG-INFO", "pyproject.toml", "setup.cfg"),
     }
+
+
+def test_every_module_needs_what_is_installed_with_it_or_an_extra(
+    python: Path, tmp_path: Path
+) -> None:
+    missing = run(python, "-c", IMPORT_ALL, cwd=tmp_path).split()
+    assert set(missing) <= EXTRAS
 
 
 def test_mypy_strict_knows_the_installed_package(python: Path, tmp_path: Path) -> None:
