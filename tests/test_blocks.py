@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 
 from streaming.settings import Settings
@@ -67,6 +68,7 @@ def of(*languages: str) -> list[Code]:
 
 def test_every_language_has_its_check() -> None:
     known = {"python", "js", "html", "ts", "nginx", "ini", "shell", "text"}
+    known |= {"yaml", "dockerfile"}  # tests/live/test_container.py starts what that starts
     for code in CODE:
         assert code.language in known, f"{code}: how is {code.language} checked?"
 
@@ -74,6 +76,11 @@ def test_every_language_has_its_check() -> None:
 def test_python_compiles() -> None:
     for code in of("python"):
         compile(code.text, str(code), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_manifests_are_yaml() -> None:
+    for code in of("yaml"):
+        assert all(part["kind"] for part in yaml.safe_load_all(code.text)), code
 
 
 def test_units_are_in_sections() -> None:
