@@ -21,11 +21,10 @@ def identify() -> Identity | None:  # Flask's session is signed: nobody can make
 
 
 def authorize(action: str, channel: str, identity: Identity | None) -> bool:
-    """Asked for each client that wants to read, to write, or to know who is here."""
     return identity is not None and channel == "lobby" and action in ("subscribe", "publish")
 
 
-streaming = Streaming(app, identify=identify, authorize=authorize)
+streaming = Streaming(app, identify=identify, authorize=authorize)  # both asked for each client
 
 
 @app.before_request

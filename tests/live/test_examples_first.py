@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -47,6 +49,7 @@ def come_in(open_windows: Windows, server: Server, name: str) -> Page:
     page = open_windows.open(server.url + "/")
     page.locator("input[name=name]").fill(name)
     page.locator("button").click()
+    expect(page.locator("#lines")).to_be_visible()
     return page
 
 
@@ -71,7 +74,8 @@ def test_a_notification_reaches_both_tabs_of_one_user_and_nobody_else(
     ada.reload()
     expect(ada.locator("#lines li")).to_have_text(["Eve: <b>tea</b>?"])
     second.get_by_role("button", name="Log out").click()
-    expect(ada.get_by_label("Who are you?")).to_be_visible()  # in the other tab, too
+    expect(second.get_by_label("Who are you?")).to_be_visible()
+    expect(ada.get_by_text("You have logged out.")).to_be_visible()  # the other tab is told
     expect(eve.locator("#lines")).to_be_visible()
 
 
@@ -93,11 +97,12 @@ def test_a_room_says_who_speaks_and_who_is_here(server: Server, open_windows: Wi
     second = bob.context.new_page()
     second.goto(server.url)
     expect(second.locator("#here")).to_have_text("Here: Ada, Bob")
-    second.close()
+    second.close()  # one tab less, and still here
     say(bob, "one tab less")
     expect(ada.locator("#lines li").last).to_have_text("Bob: one tab less")
     expect(ada.locator("#here")).to_have_text("Here: Ada, Bob")
     bob.get_by_role("button", name="Leave").click()
+    expect(bob.get_by_label("Your name")).to_be_visible()
     expect(ada.locator("#here")).to_have_text("Here: Ada")
 
 
@@ -142,13 +147,21 @@ def command(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A program of an example, beside its server."""
     env = environment({"PYTHONPATH": str(ROOT)})
     with subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a process group of its own, for the workers that it has
     ) as process:
         try:
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def watch_to_the_end(page: Page) -> None:
