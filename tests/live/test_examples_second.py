@@ -193,6 +193,13 @@ def below(pid: int) -> list[int]:
     return [each for child in map(int, own) for each in (child, *below(child))]
 
 
+NATIVE = """() => {
+    window.opened = 0;
+    window.source = new EventSource("streaming/events?channel=orders");
+    source.onopen = () => opened++;
+}"""
+
+
 def order(page: Page, other: Page) -> None:
     """Two people see what one of them orders, and each other."""
     for each, name in ((page, "Ada"), (other, "Eve")):
@@ -242,3 +249,9 @@ def test_all_of_it_works_under_a_path_behind_nginx(tmp_path: Path, open_windows:
             ) as answer:
                 assert answer.status_code == status
         open_windows.expect(SERVER_DOWN)
+        other.evaluate(NATIVE)
+        other.wait_for_function("source.readyState === EventSource.OPEN")
+        for pid in below(server.pid):
+            if b"streams:app" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+        other.wait_for_function("opened > 1")  # it comes back, as often as it takes
