@@ -8,7 +8,7 @@ BELOW = ("greenlet==3.1.1", "werkzeug==3.1.0")
 
 project = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8"))
 needed = list(project["project"]["dependencies"])
-for extra in ("redis", "demo", "openai", "metrics"):
+for extra in ("redis", "demo", "openai", "otel", "metrics"):
     needed += project["project"]["optional-dependencies"][extra]
 for each in needed:
     name, lowest = each.split(">=")

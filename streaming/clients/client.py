@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ClientGone, Recalled, StreamingError
 from ..identity import USERS, Identity, sign
@@ -17,6 +17,9 @@ from . import sockets
 from .budgets import NOBODY
 from .deadlines import Deadlines
 from .outlet import FAREWELL
+
+if TYPE_CHECKING:
+    from ..hub.spans import Connection
 
 TALK = 32 * 1024
 """Bytes a client may say on a stream, where it has nothing to say, before it is cut: less than the
@@ -71,6 +74,7 @@ class Client:
         "since",
         "spoke",
         "tick",
+        "trace",
     )
 
     transport = ""
@@ -96,6 +100,8 @@ class Client:
         self.is_left = False
         """Whether it is out of everything."""
         self.tick = 0
+        self.trace: Connection | None = None
+        """Its span, from when it is in the registry; None where nobody records it."""
         self.spoke = time.monotonic()
         """When something was last sent to it (``time.monotonic``)."""
         self._deadlines = deadlines

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..bell import give_turn
-from ..errors import HubClosed, StreamingError, TooManyClients
+from ..errors import HubClosed, LogUnavailable, StreamingError, TooManyClients
 from .budgets import NOBODY, Everywhere, Holder, Places, Refusals
 from .client import Client, Traffic
 from .deadlines import Deadlines
@@ -116,6 +116,8 @@ class Registry:
         if not is_open:
             self._everywhere.give_back(client.holder)
             self.check_open()
+        if client.trace is not None:
+            client.trace.begin(client.id, client.transport)
         self._watch(client)
 
     def _take_everywhere(self, holder: Holder) -> tuple[str, StreamingError] | None:
@@ -203,6 +205,8 @@ class Registry:
                 )
         if was_here:
             self._everywhere.give_back(holder)
+            if client.trace is not None:
+                client.trace.end(_kind(reason), _fault(reason), *client.traffic)
 
     def note_message(self, size: int) -> None:
         """A client has published ``size`` bytes of text with a request of their own."""
@@ -282,6 +286,16 @@ def row(client: Client) -> dict[str, object]:
         "identity": client.identity.id if client.identity else None,
         **client.describe(),
     }
+
+
+def _fault(reason: StreamingError | str) -> str | None:
+    """What was said, if the end was a fault of this side; None if it was nobody's, or the client's.
+
+    1011 is that of an error in a handler or a producer (RFC 6455 section 7.4.1)."""
+    if isinstance(reason, str):
+        return None
+    is_ours = reason.close_code == 1011 or isinstance(reason, LogUnavailable)
+    return str(reason) if is_ours else None
 
 
 def _kind(reason: StreamingError | str) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..message import Message, Position
 from .sink import Seat
 from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .spans import Delivery
 
 
 class Channel:
@@ -15,6 +20,7 @@ class Channel:
     """
 
     __slots__ = (
+        "delivery",
         "ended",
         "follows",
         "heard",
@@ -35,6 +41,7 @@ class Channel:
         self.position: Position | None = None
         self.written: Position | None = None
         self.offered = 0.0
+        self.delivery: Delivery | None = None  # the span of the batch that is under way
         self.ended = False  # nothing comes behind ``position``
         self.waiting: dict[Subscription, None] = {}
         self.live: dict[Subscription, Seat] = {}

@@ -18,6 +18,7 @@ from ..logs import Log, Page
 from ..message import Message, Position
 from ..names import END
 from ..threads import is_here
+from . import traces
 from .channel import Channel
 from .encodings import Encodings
 from .fanout import Fanout
@@ -255,6 +256,9 @@ class Dispatcher:
             self._fanouts[channel] = fanout
             return True
         channel.written = fanout.page.position
+        delivery, channel.delivery = channel.delivery, None
+        if delivery is not None:
+            delivery.end()
         if fanout.page.messages:
             channel.offered = time.monotonic()
         return fanout.page.more and bool(fanout.page.messages)
@@ -288,6 +292,9 @@ class Dispatcher:
                 channel.passed = count + len(page.messages), size + page.size
             if page.more and page.messages:  # what is behind these may be as old
                 channel.heard = heard
+        channel.delivery = traces.delivery(
+            channel.name, page.messages, live=len(live), lagging=len(waiting)
+        )
         for subscription in waiting:
             subscription.notice(channel.name)
         if page.gap is not None or page.ended:  # each is to be told by its own reading

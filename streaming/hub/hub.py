@@ -73,13 +73,15 @@ class Hub:
         key: str | None = None,
         owner: str | None = None,
         sender: str | None = None,
+        traceparent: str | None = None,
     ) -> Message:
         """Append a message to ``channel`` and return it with its id.
 
         Returns once the log has it; delivery happens behind the caller's back. Waits a moment where
         subscribers of this process that keep up would fall out of what is held. From any thread.
         With ``key``, repeating the call within the window returns the first message again. Keys of
-        one ``owner`` are not those of another, nor the application's (None).
+        one ``owner`` are not those of another, nor the application's (None). ``traceparent`` is the
+        span in which it is published.
 
         Raises:
             InvalidMessage: If the channel or event name or the key is not well formed, or ``data``
@@ -92,7 +94,9 @@ class Hub:
         self.check_data(data)
         if key is not None:
             key = owned_key(key, owner)
-        return self._append(channel, data, event=event, key=key, sender=sender)
+        return self._append(
+            channel, data, event=event, key=key, sender=sender, traceparent=traceparent
+        )
 
     @from_any_thread
     def end(self, channel: str, data: str = "{}") -> Message:
@@ -120,11 +124,20 @@ class Hub:
         key: str | None = None,
         sender: str | None = None,
         last: bool = False,
+        traceparent: str | None = None,
     ) -> Message:
         engine = self._engine()
         tallies, began = engine.tallies, time.perf_counter()
         try:
-            message = self.log.append(channel, data, event=event, key=key, sender=sender, last=last)
+            message = self.log.append(
+                channel,
+                data,
+                event=event,
+                key=key,
+                sender=sender,
+                last=last,
+                traceparent=traceparent,
+            )
         except LogUnavailable:
             tallies.append_failed.add()
             raise

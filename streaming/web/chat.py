@@ -17,6 +17,7 @@ from ..names import END
 from ..wire import frames
 from .admission import taken_ticket
 from .memberships import enter, leave
+from .publishing import publish
 from .state import current_state
 
 WELCOME = "Welcome to the WebSocket server!"
@@ -105,6 +106,6 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
             raise refusal
         state.commands.check_message(room, connection.holder)
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
-        connection.owe(state.hub.publish(room, text, sender=connection.sender))
+        connection.owe(publish(state.hub, room, text, by=connection))
 
     return Bare(take)

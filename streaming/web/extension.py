@@ -35,6 +35,7 @@ from .cli.group import add_commands
 from .data import print_data
 from .issued import keys_of
 from .permissions import Action, Authorize, Identify, Permissions, as_identity
+from .publishing import publish
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import event_stream
@@ -135,7 +136,7 @@ class Streaming:
             look_at_publish(request.environ, state)
         text = print_data(data)
         with _own_call():
-            message = state.hub.publish(channel, text, event=event, key=key)
+            message = publish(state.hub, channel, text, event=event, key=key)
         if isinstance(state.hub.log, MemoryLog) and not state.unheard.is_heard:
             state.unheard.note(is_heard=current_app.testing or state.hub.subscribers(channel) > 0)
         return message

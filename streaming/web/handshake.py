@@ -87,6 +87,7 @@ def prepare(
         ),
     )
     connection.identity, connection.holder = arrival.identity, arrival.holder
+    connection.trace = arrival.trace
     return Life(
         connection,
         state.registry,

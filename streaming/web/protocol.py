@@ -21,6 +21,7 @@ from ..wire.compact import compact, escaped
 from .json_objects import parse_flat_object
 from .memberships import enter, leave
 from .owners import owner_of
+from .publishing import publish
 from .state import State
 
 PROTOCOL = "streaming.v1.json"
@@ -169,9 +170,8 @@ class _Conversation:
         key, owner = request.get("key"), owner_of(request)
         self._check_allowed("publish", channel)
         self._state.commands.check_message(channel, self._connection.holder)
-        message = self._state.hub.publish(
-            channel, data, event=event, key=key, owner=owner, sender=self._connection.sender
-        )
+        hub, by = self._state.hub, self._connection
+        message = publish(hub, channel, data, event=event, key=key, owner=owner, by=by)
         self._connection.owe(message)
         self.send({"type": "ack", "channel": channel, "id": str(message.id)}, request)
 

@@ -12,6 +12,7 @@ from ..logs import open_log
 from ..message import Message
 from ..settings import Settings
 from .data import print_data
+from .publishing import publish
 
 
 class Publisher:
@@ -53,7 +54,7 @@ class Publisher:
             LogUnavailable: If the log cannot be reached. Nothing was appended, unless the error
                 says that it may have been: then repeat the call with the same ``key``.
         """
-        return self._hub.publish(channel, print_data(data), event=event, key=key)
+        return publish(self._hub, channel, print_data(data), event=event, key=key)
 
     def prune(self, channel: str) -> int:
         """Let go of all messages that ``channel`` holds; see ``Streaming.prune``.

@@ -11,7 +11,7 @@ from ..hub.hub import check_channels
 from ..hub.presence import presence_channel, room_of
 from ..identity import sign
 from ..threads import note_greenlets
-from . import metrics, protocol
+from . import metrics, protocol, publishing
 from .json_objects import parse_sparse_object
 from .origin import allow_origin
 from .owners import owner_of
@@ -120,7 +120,7 @@ def publish(channel: str) -> tuple[dict[str, str], int]:
     body.pop("secret", None)
     state.commands.check_message(channel, state.holder(request.environ))
     sender = sign(None, state.identity())
-    message = state.hub.publish(channel, **body, owner=owner, sender=sender)
+    message = publishing.publish(state.hub, channel, **body, owner=owner, sender=sender)
     state.registry.note_message(message.size)
     return {"channel": channel, "id": str(message.id)}, 201
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
 from flask import Flask, current_app, has_request_context, request
@@ -19,6 +19,7 @@ from ..clients.registry import Registry, row
 from ..clients.replays import Account, Replays
 from ..clients.upstreams import hang_up
 from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
+from ..hub import traces
 from ..hub.hub import Hub
 from ..hub.making import PREFIX
 from ..hub.orders import RESERVED, Order, Orders
@@ -40,6 +41,9 @@ from .rechecks import Rechecks
 from .renewals import Ask, Renewal
 from .tickets import Keys, Ticket
 from .unheard import Unheard
+
+if TYPE_CHECKING:
+    from ..hub.spans import Connection
 
 _ASKED = "streaming.asked"
 """Where in the WSGI environment it stands since when we ask about its client."""
@@ -153,11 +157,11 @@ class State:
         self.orders.listen()
         asked = environ.setdefault(_ASKED, time.monotonic())
         identity, ticket = self.identity(), taken_ticket()
-        ask = None
+        ask, trace = None, traces.connection()
         if ticket is not None or self.settings.recheck is not None:
             ask = self.permissions.still(identity, is_proven=ticket is not None)
         keys = keys_of(current_app) if ticket else ()
-        return Arrival(identity, asked, ask, self.address(environ), ticket, keys)
+        return Arrival(identity, asked, ask, self.address(environ), ticket, keys, trace)
 
     def admit(self, environ: dict[str, Any]) -> Arrival:
         """``arrive``, if there is room for another client.
@@ -187,6 +191,7 @@ class State:
         if client.holder != arrival.holder:
             self.registry.count_for(client, arrival.holder)
         client.identity = arrival.identity
+        client.trace = client.trace or arrival.trace
         ask, ticket = arrival.ask, arrival.ticket
         check = self.permissions.check
         if ticket is not None:
@@ -344,6 +349,8 @@ class Arrival(NamedTuple):
     """What it has shown."""
     keys: Keys = ()
     """Signs what that is renewed with."""
+    trace: Connection | None = None
+    """Its span, which begins when it is connected."""
 
     @property
     def holder(self) -> Holder:
