@@ -14,6 +14,7 @@ from ..errors import HubClosed, LogUnavailable, StreamingError, TooManyClients
 from .budgets import NOBODY, Everywhere, Holder, Places, Refusals
 from .client import Client, Traffic
 from .deadlines import Deadlines
+from .ends import note_end
 from .poller import Poller
 
 REMEMBERED = 100
@@ -207,6 +208,7 @@ class Registry:
             self._everywhere.give_back(holder)
             if client.trace is not None:
                 client.trace.end(_kind(reason), _fault(reason), *client.traffic)
+            note_end(client, _kind(reason), reason)
 
     def note_message(self, size: int) -> None:
         """A client has published ``size`` bytes of text with a request of their own."""
