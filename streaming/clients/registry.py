@@ -118,7 +118,7 @@ class Registry:
             self._everywhere.give_back(client.holder)
             self.check_open()
         if client.trace is not None:
-            client.trace.begin(client.id, client.transport)
+            client.trace.begin(client.transport)
         self._watch(client)
 
     def _take_everywhere(self, holder: Holder) -> tuple[str, StreamingError] | None:
@@ -207,7 +207,7 @@ class Registry:
         if was_here:
             self._everywhere.give_back(holder)
             if client.trace is not None:
-                client.trace.end(_kind(reason), _fault(reason), *client.traffic)
+                client.trace.end(client.id, _kind(reason), _fault(reason), *client.traffic)
             note_end(client, _kind(reason), reason)
 
     def note_message(self, size: int) -> None:

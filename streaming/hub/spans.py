@@ -116,12 +116,12 @@ class Connection:
         self._span: Span | None = None
 
     @_harmless
-    def begin(self, client: str, transport: str) -> None:
+    def begin(self, transport: str) -> None:
         """The client is in the list. Idempotent."""
         within, self._within = self._within, None
         if within is None:
             return
-        about = {"streaming.client.id": client, "streaming.transport": transport}
+        about = {"streaming.transport": transport}
         span = self._tracer.start_span("connection", within, attributes=about)
         self._span = span if span.is_recording() else None
 
@@ -133,6 +133,7 @@ class Connection:
     @_harmless
     def end(
         self,
+        client: str,
         ended: str,
         error: str | None,
         sent: int,
@@ -140,7 +141,11 @@ class Connection:
         received: int,
         received_bytes: int,
     ) -> None:
-        """The client is out of the list. ``ended``: a word for why; ``error``, if it was ours."""
+        """The client is out of the list. ``ended``: a word for why; ``error``, if it was ours.
+
+        ``client`` is the id it was listed with: one that could not give its request back has got
+        another since it began.
+        """
         span, self._span = self._span, None
         if span is None:
             return
@@ -150,7 +155,7 @@ class Connection:
             "streaming.received_messages": received,
             "streaming.received_bytes": received_bytes,
         }
-        span.set_attributes({"streaming.end": ended, **found})
+        span.set_attributes({"streaming.client.id": client, "streaming.end": ended, **found})
         if error is not None:
             span.set_attribute("error.type", ended)
             span.set_status(StatusCode.ERROR, error)

@@ -222,6 +222,29 @@ def test_a_connection_ends_when_the_stream_does_and_says_why(
     }
 
 
+def test_a_stream_that_middleware_changes_is_one_connection(recorded: Recorded) -> None:
+    """It keeps its request: another object stands for its client then, with another id."""
+
+    def changing(app: Any) -> Any:
+        def wrapped(environ: Any, start_response: Any) -> Any:
+            pieces = app(environ, lambda *how: start_response(*how))
+            try:
+                for piece in pieces:
+                    yield piece + b": more\n\n"
+            finally:
+                pieces.close()
+
+        return wrapped
+
+    with (
+        serve(make_app(recorded.provider), wrap=changing) as site,
+        site.get("/streaming/events?channel=a") as client,
+    ):
+        assert client.next_event()
+        (row,) = site.registry.snapshot()["clients"]
+    assert (recorded.one("connection").attributes or {})["streaming.client.id"] == row["id"]
+
+
 def test_a_handler_that_fails_is_an_error_of_the_connection(recorded: Recorded) -> None:
     app = make_app(recorded.provider)
 
