@@ -139,7 +139,9 @@ class Source:
         text = re.sub(r"^\[(中文|English)\]\(.*\)\n\n?", "", text, flags=re.MULTILINE)
         if self.language == "zh-CN" and shown == twin(shown, "en"):
             text = re.sub(r"\A(# .*\n)", r"\1\n> 这一页还没有中文版。\n", text)
-        parts = FENCE.split(text)
+        parts = [
+            part if part.startswith("```") else UNBROKEN.sub("", part) for part in FENCE.split(text)
+        ]
         parts[::2] = (
             LINK.sub(lambda link: self._target(shown, *link.groups()), p) for p in parts[::2]
         )

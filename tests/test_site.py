@@ -29,7 +29,7 @@ def test_links_lead_to_the_same_place_in_the_language_of_the_site(
         "index.zh-CN.md": "# 甲\n\n[English](index.md)\n\n[c](c.md#四) [d](../d.py)\n",
         "b.md": "# B\n\n## Two\n\n[c](c.md#four) [r](../README.md#r)\n\n```\n[x](c.md)\n```\n",
         "c.md": "# C\n\n## Three\n\n## Four\n",
-        "c.zh-CN.md": "# 丙\n\n## 三\n\n## 四\n",
+        "c.zh-CN.md": "# 丙\n\n## 三\n\n## 四\n\n- 五，\n  六\n",
         "../d.py": "",
     }
     docs = tmp_path / "docs"
@@ -50,6 +50,7 @@ def test_links_lead_to_the_same_place_in_the_language_of_the_site(
     assert written["zh-CN", "index.md"] == "# 甲\n\n[c](c.md#四) [d](files/d.py)\n"
     assert written["zh-CN", "b.md"].startswith("# B\n\n> 这一页还没有中文版。\n")
     assert "[c](c.md#四) [r](repository-readme.md#r)" in written["zh-CN", "b.md"]
+    assert written["zh-CN", "c.md"].endswith("- 五，六\n"), "no space where the line broke"
     assert "[b](b.md#two)" in written["en", "repository-readme.md"]
     assert "```\n[x](c.md)\n```" in written["zh-CN", "b.md"]
 
