@@ -6,7 +6,7 @@ import { SseConnection } from "./sse-connection.js";
 
 /**
  * @template E
- * @typedef {((event: E) => any) | null} Handler
+ * @typedef {import("./typed-target.js").Handler<E>} Handler
  */
 
 /**
@@ -43,8 +43,6 @@ const QUIET = new Set(["page", "aborted"]);
  * @extends {SseConnection<EventStreamEvents, StreamEvent>}
  */
 export class EventSourceFace extends SseConnection {
-  /** @type {Map<string, {call: (event: any) => void, listener: (event: Event) => void}>} */
-  #handlers = new Map();
   /** @type {{status: number | null, problem: Problem | null}} */
   #answer = { status: null, problem: null };
   #isEnded = false;
@@ -96,29 +94,29 @@ export class EventSourceFace extends SseConnection {
 
   /** @type {Handler<Event>} */
   get onopen() {
-    return this.#handler("open");
+    return this._handler("open");
   }
 
   set onopen(value) {
-    this.#handle("open", value);
+    this._handle("open", value);
   }
 
   /** @type {Handler<StreamEvent>} */
   get onmessage() {
-    return this.#handler("message");
+    return this._handler("message");
   }
 
   set onmessage(value) {
-    this.#handle("message", value);
+    this._handle("message", value);
   }
 
   /** @type {Handler<CustomEvent<ErrorDetail>>} */
   get onerror() {
-    return this.#handler("error");
+    return this._handler("error");
   }
 
   set onerror(value) {
-    this.#handle("error", value);
+    this._handle("error", value);
   }
 
   /**
@@ -144,33 +142,6 @@ export class EventSourceFace extends SseConnection {
       this.#answer = { status: null, problem: null };
     } else if (!QUIET.has(kind) && !this.#isEnded) {
       this.dispatchEvent(new CustomEvent("error", { detail: { ...this.#answer, reason } }));
-    }
-  }
-
-  /**
-   * @param {string} type
-   * @returns {Handler<any>}
-   */
-  #handler(type) {
-    return this.#handlers.get(type)?.call ?? null;
-  }
-
-  /**
-   * @param {string} type
-   * @param {Handler<any>} value
-   */
-  #handle(type, value) {
-    const call = typeof value === "function" ? value : null;
-    const before = this.#handlers.get(type);
-    if (before && call) {
-      before.call = call; // it keeps its place among the listeners
-    } else if (before) {
-      this.removeEventListener(type, before.listener);
-      this.#handlers.delete(type);
-    } else if (call) {
-      const slot = { call, listener: (/** @type {Event} */ event) => slot.call.call(this, event) };
-      this.#handlers.set(type, slot);
-      this.addEventListener(type, slot.listener);
     }
   }
 }

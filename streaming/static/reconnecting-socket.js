@@ -13,6 +13,11 @@ const TICKETS = { protocol: "streaming.v1.json", start: '{"type":"ticket"' };
 /** @typedef {import("./reconnect.js").Ending} Ending */
 
 /**
+ * @template E
+ * @typedef {import("./typed-target.js").Handler<E>} Handler
+ */
+
+/**
  * @typedef {object} ReconnectingSocketOptions
  * @property {string | string[]} [protocols]
  * @property {AbortSignal} [signal]
@@ -76,6 +81,33 @@ export class ReconnectingSocket extends Connection {
     this.#connectTimeout = connectTimeout;
     this.#ticket = new Ticket(options.ticket);
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+  }
+
+  /** @type {Handler<SocketEvents["open"]>} */
+  get onopen() {
+    return this._handler("open");
+  }
+
+  set onopen(value) {
+    this._handle("open", value);
+  }
+
+  /** @type {Handler<SocketEvents["message"]>} */
+  get onmessage() {
+    return this._handler("message");
+  }
+
+  set onmessage(value) {
+    this._handle("message", value);
+  }
+
+  /** @type {Handler<SocketEvents["close"]>} */
+  get onclose() {
+    return this._handler("close");
+  }
+
+  set onclose(value) {
+    this._handle("close", value);
   }
 
   /** The texts that wait for a connection, oldest first (a copy). */

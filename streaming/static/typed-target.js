@@ -6,6 +6,11 @@
  */
 
 /**
+ * @template E
+ * @typedef {((event: E) => any) | null} Handler
+ */
+
+/**
  * An EventTarget whose events are known: `Events` has the class of the event by each name, `Other` is
  * that of all other names. Only its types say more than an EventTarget's.
  *
@@ -13,6 +18,9 @@
  * @template {Event} Other
  */
 export class TypedTarget extends EventTarget {
+  /** @type {Map<string, {call: (event: any) => void, listener: (event: Event) => void}>} */
+  #handlers = new Map();
+
   /**
    * @template {keyof Events & string} Name
    * @overload
@@ -59,5 +67,38 @@ export class TypedTarget extends EventTarget {
    */
   removeEventListener(type, listener, options) {
     super.removeEventListener(type, listener, options);
+  }
+
+  /**
+   * What `on…` is set to.
+   *
+   * @protected
+   * @param {string} type
+   * @returns {Handler<any>}
+   */
+  _handler(type) {
+    return this.#handlers.get(type)?.call ?? null;
+  }
+
+  /**
+   * Set `on…`: one listener, which keeps its place among the others while it is replaced.
+   *
+   * @protected
+   * @param {string} type
+   * @param {Handler<any>} value
+   */
+  _handle(type, value) {
+    const call = typeof value === "function" ? value : null;
+    const before = this.#handlers.get(type);
+    if (before && call) {
+      before.call = call; // it keeps its place among the listeners
+    } else if (before) {
+      this.removeEventListener(type, before.listener);
+      this.#handlers.delete(type);
+    } else if (call) {
+      const slot = { call, listener: (/** @type {Event} */ event) => slot.call.call(this, event) };
+      this.#handlers.set(type, slot);
+      this.addEventListener(type, slot.listener);
+    }
   }
 }

@@ -52,6 +52,23 @@ function socketTests() {
     return Object.assign(server, { late: () => held.forEach((args) => onUpgrade(...args)) });
   });
 
+  test("its handlers are those of a WebSocket, over all of its connections", async (t) => {
+    const server = await socketServer(t, (peer, number) => {
+      peer.send(`of ${number}`);
+      if (number === 1) peer.close(1011);
+    });
+    const socket = open(t, server, QUICK);
+    const told = [];
+    socket.onopen = () => told.push("open");
+    socket.onmessage = ({ data }) => told.push(data);
+    socket.onclose = ({ detail }) => told.push(detail.code);
+    await until(() => told.length === 5);
+    assert.deepEqual(told, ["open", "of 1", 1011, "open", "of 2"]);
+    socket.onclose = null;
+    socket.close();
+    assert.equal(told.length, 5);
+  });
+
   test("it comes back with the ticket that it was sent, or another one of the page", async (t) => {
     const frame = (n) => JSON.stringify({ type: "ticket", ticket: `sent ${n}`, seconds: 60 });
     const server = await socketServer(t, (peer, number) => {

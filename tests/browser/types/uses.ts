@@ -51,6 +51,10 @@ socket.addEventListener("close", ({ detail: { code, reason, wasClean } }) => {
   console.log(words);
 });
 socket.addEventListener("drop", { handleEvent: ({ detail }) => console.log(detail.data.length) });
+socket.onclose = ({ detail: { code } }) => console.log(code.toFixed());
+socket.onmessage = ({ data }) => console.log(data);
+// @ts-expect-error: there is no such event
+socket.onerror = null;
 const sent: "sent" | "queued" | "dropped" = socket.send("text");
 // @ts-expect-error: only text is sent
 socket.send(new ArrayBuffer(1));
