@@ -252,10 +252,10 @@ def test_every_check_is_tried() -> None:
 def test_every_page_that_is_named_is_there() -> None:
     folder = Path(read_config.__code__.co_filename).parent
     texts = [file.read_text("utf-8") for file in folder.glob("*.py")]
-    named = re.findall(r'"([\w.-]+\.md)(#[\w-]+)"', "".join(texts))
+    named = re.findall(r'"([\w.-]+\.md)#([\w-]+)"', "".join(texts))
     assert len(named) > 20
     for page, place in named:
-        assert place in anchors(DOCS / page), f"{page}{place}"
+        assert place in anchors(DOCS / page), f"{page}#{place}"
 
 
 def test_it_reads_what_it_may_and_as_whoever_it_is_told(
