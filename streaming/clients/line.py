@@ -217,17 +217,19 @@ class Line(Outlet):
     @property
     def sent(self) -> tuple[int, int]:
         """Messages that have gone out, or have begun to, and bytes of their text."""
-        counts = [subscription.passed for subscription, _ in self._followed]
-        messages = self.messages + sum([count for count, _ in counts])
-        return messages, self.size + sum([size for _, size in counts])
+        messages, size = self.messages, self.size
+        for subscription, _ in self._followed:
+            more, more_size = subscription.passed
+            messages += more
+            size += more_size
+        return messages, size
 
     @property
     def lags(self) -> bool:
         """Whether its client has not taken all that there is for it."""
         if self.phase is not Writing.BUSY:
             return False
-        is_begun = self.is_direct or bool(self.progress)
-        return is_begun or any(subscription.is_behind for subscription, _ in self._followed)
+        return bool(self.progress) or any(sub.is_behind for sub, _ in self._followed)
 
     def give_up(self, reason: StreamingError) -> None:
         """Have its connection ended. From any thread; never blocks."""

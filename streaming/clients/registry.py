@@ -243,9 +243,15 @@ class Registry:
             transport = client.transport
             here[transport] += 1
             lag += client.lags
-            total = sums.setdefault(transport, [0] * len(Traffic._fields))
-            for at, count in enumerate(client.traffic):
-                total[at] += count
+            sent, sent_bytes, received, received_bytes = client.traffic
+            total = sums.get(transport)
+            if total is None:
+                total = sums[transport] = [0, 0, 0, 0]
+            total[0] += sent
+            total[1] += sent_bytes
+            if received:
+                total[2] += received
+                total[3] += received_bytes
             if number % AT_ONCE == 0:
                 give_turn()
         return Connected(here, lag, {name: Traffic(*total) for name, total in sums.items()})

@@ -470,13 +470,13 @@ class Subscription:
         """Messages that its sink was written since it is live, and bytes of their text."""
         if self.seat is None:
             return 0, 0
-        (messages, size), (messages_before, size_before) = self._passing(), self._sat
-        return messages - messages_before, size - size_before
+        now, then = self._passing(), self._sat
+        return (0, 0) if now is then else (now[0] - then[0], now[1] - then[1])
 
     def _passing(self) -> tuple[int, int]:
         if self.told is None:
-            (head,) = self.heads.values()
-            return head.passed  # shared by all who sit here
+            for head in self.heads.values():
+                return head.passed  # shared by all who sit here
         counts = [head.passed for head in self.heads.values()]
         return sum([messages for messages, _ in counts]), sum([size for _, size in counts])
 

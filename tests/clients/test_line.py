@@ -255,6 +255,7 @@ def test_a_subscription_is_delivered_from_its_cursor_over_the_seam_to_live(ends:
         for n in range(300, 600):
             hub.publish("a", str(n))
         assert ends.read_texts(500) == [str(n) for n in range(100, 600)]
+        assert ends.line.sent == (500, 3 * 500)
 
 
 @pytest.mark.parametrize("size", [3_000, 1_000_000], ids=["small", "large"])
@@ -374,7 +375,9 @@ def test_several_channels_share_one_line(ends: Ends) -> None:
     for channel in "abc":
         told = [each for each in received if each[0] == channel]
         assert told == [f"{channel}{n}" for n in range(60) if "abc"[n % 3] == channel]
+    assert ends.line.sent == (60, 60 * 2 + 50)
     ends.line.stop()
+    assert ends.line.sent == (60, 60 * 2 + 50)
     assert ends.line.subscriptions() == []
     assert [hub.subscribers(channel) for channel in "abc"] == [0, 0, 0]
 
@@ -387,7 +390,10 @@ def test_a_slow_reader_gets_every_message_whole_and_in_order(ends: Ends) -> None
         for each in sent:
             hub.publish("a", each)  # never blocks
         wait_until(lambda: ends.line.progress, "the line to be full")
+        assert ends.line.lags
         assert ends.read_texts(300) == sent
+        wait_until(lambda: not ends.line.lags, "all is taken")
+        assert ends.line.sent == (300, sum(map(len, sent)))
 
 
 def test_a_reader_too_slow_for_the_log_is_told_of_the_gap(ends: Ends) -> None:
