@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from hashlib import blake2s
+from typing import cast
 
 from .errors import InvalidMessage
 
@@ -37,6 +38,18 @@ class Identity:
                     f"The {what} of an identity is a text of {least} to 100 characters, no control "
                     f"characters, and not {text!r:.120}."
                 )
+
+
+def id_of(who: str | int) -> str:
+    """The id of an identity as text. ``identify`` may say a number, as tables count users; so may
+    whoever means one.
+
+    Raises:
+        InvalidMessage: If it is no identity's id.
+    """
+    if isinstance(who, int) and not isinstance(who, bool):
+        return Identity(str(who)).id
+    return Identity(cast(str, who)).id
 
 
 def sign(client: str | None, identity: Identity | None) -> str | None:
@@ -72,14 +85,14 @@ _LONGEST = 118
 _OTHER = re.compile(rb"[^A-Za-z0-9_-]")
 
 
-def user_channel(id: str) -> str:
+def user_channel(id: str | int) -> str:
     """The channel of an identity: ``user:`` and its id, other characters as ``.`` and two digits
     (UTF-8, hexadecimal), or a digest of it where that is too long. No two ids have one channel.
 
     Raises:
         InvalidMessage: If it is no identity's id.
     """
-    data = Identity(id).id.encode()
+    data = id_of(id).encode()
     name = USERS + _OTHER.sub(lambda byte: b".%02X" % byte[0][0], data).decode()
     if len(name) <= _LONGEST:
         return name

@@ -31,8 +31,12 @@ def check_channel(name: str) -> str:
         InvalidMessage: If it is not 1 to 128 of ``A-Z a-z 0-9 _ . : -``.
     """
     if not isinstance(name, str) or not _CHANNEL.fullmatch(name):
+        hint = ""
+        if isinstance(name, str) and name.startswith("user:"):
+            hint = " (streaming.user_channel(id) makes one of any id)"
         raise InvalidMessage(
             f"{name!r:.100} is not a channel name: use 1 to 128 letters, digits or any of _ . : -"
+            f"{hint}"
         )
     return name
 

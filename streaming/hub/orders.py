@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ..errors import InvalidMessage, StreamingError
-from ..identity import Identity
+from ..identity import id_of
 from ..message import Message, Position
 from ..names import check_channel
 from ..own import Own, era, is_over
@@ -74,7 +74,7 @@ class Order:
 
 
 def order_of(
-    identity: str | None, channel: str | None, client: str | None, *, is_final: bool = False
+    identity: str | int | None, channel: str | None, client: str | None, *, is_final: bool = False
 ) -> Order:
     """An order that means somebody.
 
@@ -84,13 +84,12 @@ def order_of(
     """
     if identity is None and channel is None and client is None:
         raise TypeError("Say whom: identity=…, channel=… or client=….")
-    if identity is not None:
-        identity = Identity(identity).id
+    who = None if identity is None else id_of(identity)
     if channel is not None:
         check_channel(channel)
     if client is not None and not _CLIENT.fullmatch(client):
         raise InvalidMessage(f"{client!r:.60} is no client's id: 16 hexadecimal digits.")
-    return Order(identity, channel, client, is_final)
+    return Order(who, channel, client, is_final)
 
 
 def given_since(hub: Hub, place: Position) -> tuple[list[Order], Position, bool]:

@@ -42,7 +42,7 @@ from .responses import event_stream
 from .routes import create_blueprint
 from .runs import Run, begin
 from .state import check_unset, create_state, current_state
-from .surroundings import look_at_publish, look_at_stream
+from .surroundings import look_at_metrics, look_at_publish, look_at_stream
 
 
 class _This:
@@ -100,16 +100,25 @@ class Streaming:
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> None:
+    def init_app(
+        self,
+        app: Flask,
+        *,
+        authorize: Authorize | None = None,
+        identify: Identify | None = None,
+    ) -> None:
         """Set up ``app``: read its configuration, register the blueprint.
 
+        ``authorize`` and ``identify`` count for this app, instead of those of ``Streaming(…)``.
         Opens no socket and starts no thread: workers fork after it.
 
         Raises:
-            ConfigurationError: If the app is set up already, or a setting is wrong.
+            ConfigurationError: If the app is set up already, or an argument or a setting is wrong.
         """
         check_unset(app)  # Flask's own words would advise another name
-        app.register_blueprint(self.blueprint, url_prefix=self._url_prefix)
+        Permissions(authorize, identify)
+        given = {"authorize": authorize, "identify": identify}
+        app.register_blueprint(self.blueprint, url_prefix=self._url_prefix, **given)
 
     def publish(
         self, channel: str, data: object, *, event: str = "message", key: str | None = None
@@ -142,7 +151,7 @@ class Streaming:
         return message
 
     def publish_to(
-        self, id: str, data: object, *, event: str = "message", key: str | None = None
+        self, id: str | int, data: object, *, event: str = "message", key: str | None = None
     ) -> Message:
         """``publish`` in the channel that the identity ``id`` alone may read.
 
@@ -152,7 +161,7 @@ class Streaming:
         """
         return self.publish(self.user_channel(id), data, event=event, key=key)
 
-    def user_channel(self, id: str) -> str:
+    def user_channel(self, id: str | int) -> str:
         """The channel that the identity ``id`` alone may read; any id has one.
 
         Raises:
@@ -211,7 +220,7 @@ class Streaming:
     def disconnect(
         self,
         *,
-        identity: str | None = None,
+        identity: str | int | None = None,
         channel: str | None = None,
         client: str | None = None,
     ) -> None:
@@ -233,7 +242,7 @@ class Streaming:
     def revoke(
         self,
         *,
-        identity: str | None = None,
+        identity: str | int | None = None,
         channel: str | None = None,
         client: str | None = None,
     ) -> None:
@@ -429,6 +438,8 @@ class Streaming:
         Raises:
             ConfigurationError: If ``prometheus_client`` is not installed (the extra ``metrics``).
         """
+        if has_request_context():
+            look_at_metrics(request.environ)
         return metrics.exposition(current_state())
 
     @property
@@ -448,7 +459,8 @@ class Streaming:
     def _set_up(self, setup: BlueprintSetupState) -> None:
         name = f"{setup.name_prefix}.{setup.name}".strip(".")
         app = cast(Flask, setup.app)
-        create_state(app, self._authorize, self._identify, name)
+        authorize = setup.options.get("authorize") or self._authorize
+        create_state(app, authorize, setup.options.get("identify") or self._identify, name)
         add_commands(app)
         request_started.connect(hide, app)
 

@@ -21,6 +21,7 @@ from .instruments import Told, instruments
 from .state import State
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder in which ``prometheus_client`` adds up what several processes count."""
 
 PERIOD = 2.0
 """Seconds between two times at which a worker puts into the folder what it counts."""

@@ -79,6 +79,7 @@ class Permissions:
         self.says_anything: bool = bool(authorize or identify or public)
         """Whether the application says anything of who may do what."""
         self._failed = float("-inf")
+        self._is_noted = False
 
     @property
     def is_asked(self) -> bool:
@@ -126,16 +127,34 @@ class Permissions:
             return None if is_allowed else "The application decides with Streaming(authorize=…)."
         if action != "subscribe":
             return "Nobody may, unless the application says so with Streaming(authorize=…)."
-        if channel.startswith((PRIVATE, USERS)):
+        if channel.startswith(USERS):
+            return (
+                "It is open to whom Streaming(identify=…) says that it belongs, or to whom "
+                "Streaming(authorize=…) lets in."
+            )
+        if channel.startswith(PRIVATE):
             return "It is open to nobody, unless Streaming(authorize=…) says so."
         if channel.startswith(PREFIX) or self._public.of(channel, False):
             return None  # who knows a run's name was given it
-        if identity is not None or current_app.debug:
+        if identity is not None:
+            return None
+        if current_app.debug:
+            self._note_debug(channel)
             return None
         return (
             "Without Streaming(authorize=…), strangers may read what STREAMING_PUBLIC lists, such "
             "as ['news', 'ticker:*'] (and everything in debug mode)."
         )
+
+    def _note_debug(self, channel: str) -> None:
+        """Say once what is open in debug mode alone."""
+        if not self._is_noted:
+            self._is_noted = True
+            _log.warning(
+                "Debug mode lets strangers read every channel. Without it they get what "
+                "STREAMING_PUBLIC lists, and %r is not in it.",
+                channel,
+            )
 
     def later(self, identity: Identity | None) -> Callable[[Action, str], None]:
         """``check`` for the client of this request, once the request is over.

@@ -68,7 +68,7 @@ class Publisher:
     def disconnect(
         self,
         *,
-        identity: str | None = None,
+        identity: str | int | None = None,
         channel: str | None = None,
         client: str | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class Publisher:
     def revoke(
         self,
         *,
-        identity: str | None = None,
+        identity: str | int | None = None,
         channel: str | None = None,
         client: str | None = None,
     ) -> None:

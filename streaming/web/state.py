@@ -449,8 +449,15 @@ def current_state() -> State:
 
     Raises:
         ConfigurationError: If it has none.
+        RuntimeError: If there is no application here, as in a thread or a script.
     """
-    state = current_app.extensions.get("streaming")
+    try:
+        state = current_app.extensions.get("streaming")
+    except RuntimeError as error:
+        raise RuntimeError(
+            "Streaming is used outside of an application context. In a thread or a job: "
+            "with app.app_context(): …; where there is no application: streaming.Publisher(url)."
+        ) from error
     if not isinstance(state, State):
         raise ConfigurationError("This app has no streaming yet. Call Streaming(app) at start.")
     return state

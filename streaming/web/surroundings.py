@@ -5,11 +5,13 @@ Nothing of it needs a configuration file: the WSGI environment tells (PEP 3333).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ..logs import MemoryLog
 from ..threads import are_greenlets
+from .metrics import FOLDER
 from .said import say_once
 from .state import State
 from .worker import find_worker, is_watched, watch
@@ -67,6 +69,15 @@ def look_at_publish(environ: Mapping[str, Any], state: State) -> None:
             "them publishes, the clients of the others never see. Set it to "
             "'sqlite:///streaming.db' (processes of one machine) or 'redis://host:6379' (of many), "
             "or start one process (gunicorn --workers 1)."
+        )
+
+
+def look_at_metrics(environ: Mapping[str, Any]) -> None:
+    """Say if what is counted here is a part of what there is."""
+    if environ.get("wsgi.multiprocess") and _is_served(environ) and FOLDER not in os.environ:
+        say_once(
+            "Several processes serve this application, and each counts for itself: a scrape meets "
+            f"one of them. Set {FOLDER} to an empty folder before the server starts."
         )
 
 

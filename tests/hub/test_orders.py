@@ -109,7 +109,13 @@ def test_a_log_that_is_away_is_listened_to_once_it_is_back(open_hub: Callable[[L
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"identity": ""}, {"identity": 7}, {"channel": "a b"}, {"client": "x"}, {"client": "A" * 16}],
+    [
+        {"identity": ""},
+        {"identity": True},
+        {"channel": "a b"},
+        {"client": "x"},
+        {"client": "A" * 16},
+    ],
 )
 def test_an_order_that_means_nobody_is_refused(wrong: dict[str, Any]) -> None:
     whom = {"identity": None, "channel": None, "client": None, **wrong}

@@ -57,6 +57,22 @@ def test_init_app_serves_several_applications_of_a_factory() -> None:
     assert two.extensions["streaming"].hub.log.tail("a").offset == 0
 
 
+def test_each_application_of_a_factory_may_have_its_own_say() -> None:
+    streaming = Streaming(authorize=lambda *_: False, identify=lambda: "ada")
+    one, two = Flask("one"), Flask("two")
+    streaming.init_app(one)
+    streaming.init_app(two, authorize=lambda *_: True, identify=lambda: "bob")
+    for app, who, status in ((one, "ada", 403), (two, "bob", 201)):
+        answer = app.test_client().post("/streaming/channels/a", json={"data": "x"})
+        assert answer.status_code == status
+        with app.test_request_context():
+            found = streaming.identity()
+            assert found is not None
+            assert found.id == who
+    with pytest.raises(ConfigurationError, match="must be a function"):
+        streaming.init_app(Flask("three"), identify="ada")  # type: ignore[arg-type]
+
+
 def test_the_chat_of_an_app_that_allows_nothing_lets_nobody_in() -> None:
     app = Flask("x")
     app.config["STREAMING_PUBLIC"] = ["*"]
@@ -177,12 +193,14 @@ def test_setting_up_starts_no_thread_since_workers_fork_after_it() -> None:
 
 def test_publish_needs_an_application_and_checks_what_it_is_given() -> None:
     streaming = Streaming()
-    with pytest.raises(RuntimeError, match="application context"):
+    with pytest.raises(RuntimeError, match=r"app\.app_context\(\): ….*streaming\.Publisher"):
         streaming.publish("a", "x")
     app = Flask("x")
     streaming.init_app(app)
     with app.app_context(), pytest.raises(InvalidMessage):
         streaming.publish("not a channel", "x")
+    with app.app_context(), pytest.raises(InvalidMessage, match=r"user_channel\(id\)"):
+        streaming.publish("user:ada@example.org", "x")
 
 
 def test_a_view_of_the_application_may_follow_channels_that_it_chose() -> None:

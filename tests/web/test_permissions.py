@@ -93,11 +93,14 @@ CHANNELS = ["news", "ticker:eur", "secret", "private:x", "user:ada", "user:eve"]
     ],
 )
 def test_without_authorize_strangers_read_what_is_public(
-    who: str, is_debug: bool, allowed: list[str]
+    who: str, is_debug: bool, allowed: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = app_of(of_session, STREAMING_PUBLIC=["news", "ticker:*"])
     app.debug = is_debug
     assert [channel for channel in CHANNELS if status(app, channel, who) == 200] == allowed
+    said = [text for text in caplog.messages if "Debug mode" in text]
+    assert len(said) == is_debug  # once, and what it would be refused without it
+    assert all("STREAMING_PUBLIC lists, and 'secret'" in text for text in said)
 
 
 def test_an_app_that_says_nothing_serves_nothing_and_says_what_to_set() -> None:
@@ -112,6 +115,9 @@ def test_an_app_that_says_nothing_serves_nothing_and_says_what_to_set() -> None:
 def test_no_pattern_makes_private_channels_public(public: list[str]) -> None:
     app = app_of(STREAMING_PUBLIC=public)
     assert status(app, "private:x") == status(app, "user:ada") == 403
+    answer = app.test_client().get("/streaming/events?channel=user:ada")
+    assert answer.json is not None
+    assert "Streaming(identify=…)" in answer.json["detail"], "what was forgotten"
 
 
 @pytest.mark.parametrize("public", ["news", [7], ["a b"], ["private:x"], ["user:*"], None])

@@ -10,7 +10,7 @@ from flask import Flask, abort, request
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from streaming import Sock, Streaming, chat, stream
+from streaming import InvalidMessage, Sock, Streaming, chat, stream
 from tests.live.clients import RawClient
 from tests.polling import PATIENCE
 from tests.sites import Site, drained, serve, wait_until
@@ -107,6 +107,27 @@ def test_all_connections_of_one_end_and_nobody_elses(
         event = other.next_event()
         assert event is not None
         assert event.data == "goes on"
+
+
+def test_whoever_counts_its_users_means_them_by_number(door: Door) -> None:
+    door.users |= {"seven": 7, "seventy": 70}  # type: ignore[dict-item]
+    with serve(door.app) as site, events(site, "seven") as one, events(site, "seventy") as other:
+        begun(one), begun(other)
+        with door.app.app_context():
+            own = door.streaming.user_channel(7)
+            assert own == door.streaming.user_channel("7") == "user:7"
+            assert door.streaming.publish_to(7, "x").channel == own
+        door.order("revoke", identity=7)
+        ended = one.next_event()
+        assert ended is not None
+        assert ended.event == "close"
+        door.order("disconnect", identity=70)
+        ended = other.next_event()
+        assert ended is not None
+        assert ended.event == "restart"
+        for nobody in (True, 7.0, ["7"]):
+            with pytest.raises(InvalidMessage):
+                door.order("revoke", identity=nobody)
 
 
 def test_an_answer_of_pieces_ends_too(door: Door) -> None:

@@ -214,3 +214,21 @@ def test_a_worker_that_is_watched_already_is_not_watched_twice(
     watch_worker(gunicorns)
     ask(app, "/mine", GEVENT)
     assert len(watchers()) == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder", "count"), [(MANY, None, 1), (MANY, "there", 0), (GEVENT, None, 0)]
+)
+def test_a_scrape_of_one_of_many_workers_is_said_once(
+    environ: dict[str, Any],
+    folder: str | None,
+    count: int,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(surroundings.FOLDER, raising=False)
+    if folder is not None:
+        monkeypatch.setenv(surroundings.FOLDER, folder)
+    for _ in range(2):
+        surroundings.look_at_metrics(environ)
+    assert len([text for text in caplog.messages if surroundings.FOLDER in text]) == count

@@ -62,8 +62,8 @@ def trusted_hosts(scene: Scene) -> Finding | None:
         "TRUSTED_HOSTS is not set: the app takes any Host for its own.",
         "A page may open WebSockets to its own host. A foreign page whose name was made to point "
         "to your server (DNS rebinding) passes for it.",
-        "Set app.config['TRUSTED_HOSTS'] = ['example.org'], or have the proxy answer your own "
-        "names only.",
+        "Set app.config['TRUSTED_HOSTS'] = ['example.org', 'localhost', '127.0.0.1'], whatever the "
+        "server is called by, or have the proxy answer your own names only.",
         "deployment.md#behind-a-proxy-proxyfix-and-streaming_origins",
     )
 
