@@ -14,6 +14,7 @@ from hashlib import blake2s
 from typing import Any
 
 from ..errors import StreamEnded, UnknownRun
+from ..logs import Page
 from ..message import START, Gap, Message, Position
 from ..names import END
 from ..threads import from_any_thread
@@ -172,6 +173,7 @@ class Runs:
             raise _unknown(id)
         while True:
             page = self._hub.log.read(channel, place, limit=1000, size=1 << 20)
+            _check_kept(id, page)
             answer.add([page.gap, *page.messages] if page.gap else page.messages)
             answer.cursor = str(page.position)
             if not page.more or page.position == place:
@@ -185,12 +187,19 @@ class Runs:
         for place in (start, log.tail(channel, 1)):
             if place.is_mark:
                 raise _unknown(answer.id)
-            messages = log.read(channel, place, limit=1, size=1).messages
-            answer.add(message for message in messages if message.event in ("start", END))
+            page = log.read(channel, place, limit=1, size=1)
+            _check_kept(answer.id, page)
+            answer.add(m for m in page.messages if m.event in ("start", END))
         return answer
 
     def _is_made(self, id: str) -> bool:
         return id in self.making.made or id in makers(self._hub)
+
+
+def _check_kept(id: str, page: Page) -> None:
+    """An end is held as long as its channel, unless all of it was pruned."""
+    if page.gap and page.ended and not page.messages:
+        raise _unknown(id)
 
 
 def _unknown(id: str) -> UnknownRun:

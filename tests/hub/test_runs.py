@@ -432,6 +432,16 @@ def test_an_unknown_run_is_unknown(engine: Engine, id: str) -> None:
         engine.runs.is_read(id, Position("e", 1))
 
 
+def test_an_answer_that_was_pruned_with_its_end_is_no_longer_kept(engine: Engine) -> None:
+    id = engine.start(lambda: iter(["text"]))
+    engine.wait(id)
+    assert engine.hub.prune(PREFIX + id)
+    for ask in (engine.runs.answer, engine.runs.stop):
+        with pytest.raises(UnknownRun):
+            ask(id)
+    assert engine.runs.kept(10) == []
+
+
 def test_ids_are_not_guessed_and_those_of_keys_depend_on_the_secret() -> None:
     assert len({new_id() for _ in range(100)}) == 100
     assert id_of_key("a", "s") == id_of_key("a", b"s") != id_of_key("a", "t")
