@@ -85,7 +85,8 @@ class Fanout:
         name, place, known = self._channel.name, self.page.position, self._pieces
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
-                continue  # it left, and may be back, while this batch was on its way
+                self._uncount(seat)  # it left, or fell in another channel, and may be back
+                continue
             form, sink = seat
             pieces = known.get(form)
             if pieces is None:
@@ -129,10 +130,14 @@ class Fanout:
             self._took.add(now - self._heard, writes * len(self.page.messages))
 
     def _miss(self, subscription: Subscription, seat: Seat) -> None:
-        """A socket has taken nothing of it, which was counted when it was read."""
+        """A socket has taken nothing of it."""
+        self._uncount(seat)
+        self._stall(subscription, seat, self._channel, self._before, b"")
+
+    def _uncount(self, seat: Seat) -> None:
+        """It is not written there, though it was counted for all when it was read."""
         seat.sink.messages -= len(self.page.messages)
         seat.sink.size -= self.page.size
-        self._stall(subscription, seat, self._channel, self._before, b"")
 
     def _run_large(self, message: Message, until: float) -> bool:
         """``run`` for one large message: its spans, as far as each socket takes them."""
@@ -141,6 +146,7 @@ class Fanout:
             return False
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
+                self._uncount(seat)
                 continue
             (form, sink), told = seat, subscription.told
             others = None if told is None else subscription.others(name)

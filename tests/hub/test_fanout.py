@@ -421,6 +421,25 @@ def test_what_each_was_written_is_counted_without_a_step_for_each_write() -> Non
 
 
 @in_greenlets
+def test_what_others_are_written_meanwhile_does_not_count_for_who_stalls_in_another_channel() -> (
+    None
+):
+    hub, form = Hub(MemoryLog()), Lines()
+    before = [Client(hub, form, channels="b") for _ in range(LOOK)]
+    among = Client(hub, form, channels=["a", "b"])
+    among.fill()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatcher, "SLICE", -1.0)  # others have a turn after each look at the clock
+        hub.publish("b", "12345")
+        hub.publish("a", "1")
+        settle(hub, "a", "b")
+    assert not among.is_live
+    assert [client.sink.messages + client.sub.passed[0] for client in before] == [1] * LOOK
+    assert (among.sink.messages, among.sink.size) == (0, 0), "it has yet to read both"
+    leave(hub, among, *before)
+
+
+@in_greenlets
 def test_those_who_stall_in_the_same_batch_share_what_is_left_of_it() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     clients = [Client(hub, form) for _ in range(5)]
