@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
 from ..errors import ClientGone, StreamingError
 from .client import Client
@@ -23,7 +25,7 @@ def note_end(client: Client, kind: str, reason: StreamingError | str) -> None:
     traffic, seconds = client.traffic, round(max(0.0, time.time() - client.since), 3)
     identity = client.identity.id if client.identity is not None else None
     detail = _detail(reason)
-    _log.info(
+    _say(
         "%s %s of %r from %s ended after %.3f s, %s: %s (sent %d messages, %d bytes; "
         "received %d messages, %d bytes)",
         *(client.transport, client.id, identity, client.peer or "-", seconds, kind, detail),
@@ -43,6 +45,16 @@ def note_end(client: Client, kind: str, reason: StreamingError | str) -> None:
             "detail": detail,
         },
     )
+
+
+def _say(line: str, *said: object, extra: Mapping[str, object]) -> None:
+    """At the end of a connection nothing may fail, but the application's logging can: a field may
+    be one of all its records already, a filter may raise."""
+    try:
+        _log.info(line, *said, extra=extra)
+    except Exception as error:
+        with suppress(Exception):
+            _log.info(f"{line} (without fields: %r)", *said, error)
 
 
 def _detail(reason: StreamingError | str) -> str:

@@ -110,3 +110,23 @@ def test_a_stream_of_a_real_server_says_what_it_was_sent(records: list[logging.L
     assert (record.transport, record.reason) == ("sse", "client_gone")  # type: ignore[attr-defined]
     assert (record.sent_messages, record.sent_bytes) == (1, 5)  # type: ignore[attr-defined]
     assert "token" not in record.getMessage()
+
+
+def test_a_line_that_the_applications_logging_refuses_does_not_hold_up_the_end(
+    records: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = logging.getLogRecordFactory()
+
+    def make_with_client(*args: Any, **options: Any) -> logging.LogRecord:
+        record = make(*args, **options)
+        record.client = "of the application"
+        return record
+
+    monkeypatch.setattr(logging, "_logRecordFactory", make_with_client)
+    registry = Registry()
+    client = Leaving(registry.deadlines, Settings(heartbeat=None, send_timeout=None), "192.0.2.1")
+    registry.add(client)
+    registry.remove(client, ClientGone("The client left."))
+    (record,) = records
+    assert "ended after" in record.getMessage()
+    assert vars(record)["client"] == "of the application"
