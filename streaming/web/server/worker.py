@@ -95,16 +95,21 @@ class StreamingWorker(GeventWorker, PlainAnswers, TimedRequests):  # type: ignor
         return request
 
     def _peek(self, client: Any) -> bytes:
-        """What the client says, still to be taken; nothing if it left or was silent too long."""
-        until, data = time.monotonic() + self._patience, b""
-        while not data and (left := until - time.monotonic()) > 0:
-            client.settimeout(min(left, HURRY))
+        """What the client says, still to be taken; nothing if it left or was silent too long.
+
+        The last look comes behind the time: what it has said while the machine had none for us
+        counts.
+        """
+        until, left, data = time.monotonic() + self._patience, self._patience, b""
+        while True:
+            client.settimeout(max(0.0, min(left, HURRY)))
             try:
                 data = client.recv(self._reader.longest, socket.MSG_PEEK)
                 break
-            except TimeoutError:
-                if self.is_crowded():
+            except (TimeoutError, BlockingIOError):
+                if left <= 0:
                     break
+                left = 0.0 if self.is_crowded() else until - time.monotonic()
         client.settimeout(None)
         return data
 
