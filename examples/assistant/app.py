@@ -9,26 +9,25 @@ set OPENAI_MODEL, OPENAI_API_KEY and OPENAI_BASE_URL, such as http://127.0.0.1:1
 import os
 import secrets
 
-from flask import Flask, render_template, request, session
+from flask import Flask, abort, render_template, request, session
 
 from streaming import Part, Streaming, current_run
 
 app = Flask(__name__, template_folder=".", static_folder="../shared", static_url_path="/shared")
 app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_hex()  # else new at each start
+app.config["MAX_CONTENT_LENGTH"] = 16_384  # of what is posted to us
 STAND_IN = "I only type this, so that you can reload the page or stop me. A model would know more. "
 CHINESE = "我只是在打字，让你可以试试刷新页面，或者叫我停下。换成真正的模型，就能回答你了。"
 
 
-def is_allowed(action, channel):
-    """Whoever has asked may read the answer again and stop it, and nobody else."""
+def is_allowed(action, channel):  # whoever has asked may read and stop it, nobody else
     return action != "publish" and channel.removeprefix("run:") in session.get("runs", [])
 
 
 streaming = Streaming(app, authorize=is_allowed)
 
 
-def own_runs():
-    """The answers to this browser that are still kept (an hour), the oldest first."""
+def own_runs():  # the answers to this browser that are kept (an hour), the oldest first
     return [run for id in session.get("runs", []) if (run := streaming.find_run(id))]
 
 
@@ -39,19 +38,20 @@ def home():
 
 @app.post("/ask")
 def ask():
-    question = str(request.get_json()["question"])[:2000]  # JSON: no page of others may send it
+    try:  # JSON: no page of others may send it
+        question = request.get_json()["question"].encode()[:6000].decode(errors="ignore")
+    except (LookupError, TypeError, AttributeError, UnicodeError, RecursionError):
+        abort(400)
     messages = []
-    for said in [run.answer() for run in own_runs()]:
-        if said.text:
-            messages.append({"role": "user", "content": said.parts[0].data["question"]})
-            messages.append({"role": "assistant", "content": said.text})
+    for said in [said for run in own_runs() if (said := run.answer()).text]:
+        messages.append({"role": "user", "content": said.parts[0].data["question"]})
+        messages.append({"role": "assistant", "content": said.text})
     run = streaming.run(think, messages, question)
     session["runs"] = [*session.get("runs", []), run.id][-10:]
     return run.response()
 
 
-def think(messages, question):
-    """The answer, piece by piece; made outside the request, so it goes on without it."""
+def think(messages, question):  # made outside the request, so it goes on without it
     yield Part("data", {"question": question})  # kept with the answer
     if not (model := os.environ.get("OPENAI_MODEL")):
         for character in (STAND_IN if question.isascii() else CHINESE) * 3:

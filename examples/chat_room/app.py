@@ -12,7 +12,7 @@ from streaming import Identity, InvalidMessage, Streaming
 
 app = Flask(__name__, template_folder=".", static_folder="../shared", static_url_path="/shared")
 app.secret_key = secrets.token_hex()  # yours: one that stays, and that all workers have
-app.config["SESSION_COOKIE_SAMESITE"] = "Lax"  # not sent when a page of others posts to us
+app.config.update(MAX_CONTENT_LENGTH=16_384, SESSION_COOKIE_SAMESITE="Lax")  # from our own pages
 app.register_error_handler(InvalidMessage, lambda error: (str(error), 400))  # a name that is none
 
 

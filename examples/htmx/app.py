@@ -15,6 +15,7 @@ from streaming import Streaming
 app = Flask(__name__, template_folder=".", static_folder="../shared", static_url_path="/shared")
 app.config["STREAMING_LOG"] = os.environ.get("STREAMING_LOG", "sqlite:///notes.db")  # outlives us
 app.config["STREAMING_PUBLIC"] = ["notes"]  # anybody may read; nobody publishes but our views
+app.config["MAX_CONTENT_LENGTH"] = 16_384  # of what is posted to us
 streaming = Streaming(app)
 SCRIPTS = {"htmx.js": "htmx.org/dist/htmx.min.js", "sse.js": "htmx-ext-sse/dist/sse.min.js"}
 

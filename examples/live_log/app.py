@@ -22,6 +22,7 @@ PASSWORD = os.environ.get("LOG_PASSWORD") or secrets.token_urlsafe(8)
 print(f" * Any user name, and the password {PASSWORD}")
 
 app = Flask(__name__, template_folder=".", static_folder="../shared", static_url_path="/shared")
+app.config["MAX_CONTENT_LENGTH"] = 16_384
 Path(app.instance_path).mkdir(exist_ok=True)
 OWN = Path(app.instance_path) / "app.log"
 FILE = Path(os.environ.get("LOG_FILE") or OWN)
@@ -58,8 +59,7 @@ def follow() -> None:
 @app.before_request
 def check() -> Response | None:
     """Logs are not for everybody. This is asked before the addresses of `streaming`, too."""
-    given = request.authorization
-    password = (given and given.password) or ""
+    password = getattr(request.authorization, "password", None) or ""
     if not hmac.compare_digest(password.encode(), PASSWORD.encode()):
         return Response("A password is needed.", 401, {"WWW-Authenticate": "Basic"})
     if request.method == "POST" and request.origin not in (None, request.host_url.rstrip("/")):

@@ -17,6 +17,5 @@ export function useStream(url) {
       setMessages([]); // and it begins with an empty list
     };
   }, [url]);
-
   return { messages, state };
 }

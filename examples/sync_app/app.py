@@ -13,8 +13,14 @@ from streaming import Publisher
 
 app = Flask(__name__, template_folder=".", static_folder="../shared", static_url_path="/shared")
 app.secret_key = os.environ["SECRET_KEY"]
-app.config["SESSION_COOKIE_SAMESITE"] = "Lax"  # not sent when a page of others posts to us
+app.config.update(MAX_CONTENT_LENGTH=16_384, SESSION_COOKIE_SAMESITE="Lax")  # from our own pages
 publisher = Publisher(os.environ["STREAMING_LOG"])
+
+
+@app.before_request
+def check_page():  # browsers say with each POST whose page it comes from: ours only
+    if request.method == "POST" and request.origin not in (None, request.host_url.rstrip("/")):
+        abort(403)
 
 
 @app.get("/")
@@ -23,15 +29,14 @@ def home():
 
 
 @app.post("/login")
-def login():
-    session["user"] = request.form["name"].strip()[:40]  # a real login asks for a password, too
+def login():  # a real one asks for a password, too
+    session["user"] = "".join(filter(str.isprintable, request.form["name"])).strip()[:40]
     return redirect(url_for("home"))
 
 
 @app.post("/orders")
 def order():
-    if "user" not in session:
-        abort(401)
+    user = session.get("user") or abort(401)
     # What the app has always done with an order, and one line more:
-    publisher.publish("orders", {"from": session["user"], "what": request.form["what"][:200]})
+    publisher.publish("orders", {"from": user, "what": request.form["what"][:200]})
     return redirect(url_for("home"))
