@@ -48,6 +48,8 @@ def test_the_pages_open_in_the_browsers_language(
             expect_state(page, "open")
         has_chinese = re.search(r"[\u4e00-\u9fff]", page.locator("main").inner_text()) is not None
         assert has_chinese == (locale == "zh-CN"), path
+        in_chinese = re.search(r"[\u4e00-\u9fff]", page.title()) is not None
+        assert in_chinese == (locale == "zh-CN"), f"the title of {path}"
 
 
 def test_the_language_can_be_switched_and_stays(demo: Server, open_windows: Windows) -> None:
@@ -68,6 +70,12 @@ def test_the_pages_fit_a_phone(demo: Server, open_windows: Windows, locale: str)
         page.goto(demo.url + path)
         expect(page.locator("h1")).to_be_visible()
         assert page.evaluate("document.scrollingElement.scrollWidth") <= 360, path
+        if path == "/typewriter":  # while the connection is lost, two buttons are there
+            page.evaluate("document.getElementById('retry').hidden = false")
+            state, buttons = (page.locator(each).bounding_box() for each in ("#state", ".buttons"))
+            assert state is not None
+            assert buttons is not None
+            assert state["y"] + state["height"] <= buttons["y"]
 
 
 def test_the_pages_have_a_dark_side(demo: Server, open_windows: Windows) -> None:
