@@ -16,7 +16,7 @@ function Feed({ events, say }) {
   return (
     <>
       <p className="state" data-state={state}>
-        {state === "open" ? t("Live", "已连接") : t("Not connected", "未连接")}
+        {{ open: t("Live", "已连接"), connecting: t("Connecting…", "正在连接……") }[state]}
       </p>
       <ul className="lines" role="log" data-empty={t("Nothing yet.", "还没有消息。")}>
         {messages.map(({ id, at, text }) => <li key={id}><time>{at}</time>{text}</li>)}

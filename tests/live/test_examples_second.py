@@ -111,7 +111,7 @@ def test_an_htmx_list_grows_in_order_and_outlives_a_restart(
             expect(one.get_by_label("Note")).to_have_value("")
         for page in (one, two):
             expect(page.locator(".lines li")).to_contain_text(texts)
-            assert page.title() == "htmx"
+            assert page.title() == "Notes with htmx"
             assert page.locator(".lines :not(li, time)").count() == 0
         open_windows.expect(SERVER_DOWN, r"\[object Event\].*/htmx.js")
         server.restart()
