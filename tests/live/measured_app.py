@@ -1,4 +1,4 @@
-"""An application whose metrics are read, as docs/deployment.md has it."""
+"""An application whose metrics are read, as docs/observing.md has it."""
 
 import os
 

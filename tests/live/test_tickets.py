@@ -89,7 +89,7 @@ WATCHED = """async () => {
 def test_the_pages_way_with_an_event_source_misses_nothing(
     workers: Server, open_windows: Windows
 ) -> None:
-    text = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
+    text = (ROOT / "docs" / "logins.md").read_text("utf-8")
     (shown,) = re.findall(r"^(    let newest = .*?^    }\n)", text, re.MULTILINE | re.DOTALL)
     page = open_windows.open(f"{workers.url}/")
     page.evaluate(WATCHED)

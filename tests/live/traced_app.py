@@ -1,4 +1,4 @@
-"""An application that is traced as docs/deployment.md has it; each worker's spans in a file."""
+"""An application that is traced as docs/observing.md has it; each worker's spans in a file."""
 
 import os
 import re
@@ -13,10 +13,10 @@ app = Flask("traced")
 app.config["STREAMING_LOG"] = os.environ["STREAMING_LOG"]
 streaming = Streaming(app, authorize=lambda action, channel: True)
 
-page = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text("utf-8")
+page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text("utf-8")
 (block,) = re.findall(r"```python\n([^`]*TracerProvider[^`]*)```", page)
 shown = {"app": app}
-exec(compile(block, "docs/deployment.md", "exec"), shown)
+exec(compile(block, "docs/observing.md", "exec"), shown)
 
 file = open(f"{os.environ['SPANS']}/{os.getpid()}", "a", encoding="utf-8")  # noqa: SIM115
 shown["provider"].add_span_processor(  # type: ignore[attr-defined]

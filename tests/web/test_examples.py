@@ -71,7 +71,7 @@ def test_the_first_example_reaches_who_listens_as_an_event_source_does(page: str
 
 
 def test_a_stranger_gets_nothing_out_of_the_example_with_sessions() -> None:
-    page = "docs/quickstart.md"
+    page = "docs/logins.md"
     (source,) = [block for block in examples(page) if "def authorize" in block]
     stranger, bob = run(source, page), run(source, page)
     with bob.session_transaction() as session:

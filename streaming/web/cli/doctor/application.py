@@ -78,7 +78,7 @@ def permissions(scene: Scene) -> Finding | None:
         "The built-in addresses serve nobody, but in debug mode everybody.",
         "Say who may do what: Streaming(app, authorize=…), or list what strangers may read: "
         "STREAMING_PUBLIC = ['news'].",
-        "quickstart.md#say-who-it-is-and-who-may-do-what",
+        "logins.md#who-it-is",
     )
 
 
