@@ -52,6 +52,12 @@ class Channel:
         self.passed = 0, 0  # messages for those who were live, and bytes of their text
         self.paced = 0  # up to this offset, publishers need not look whether they are too fast
 
+    def end_delivery(self) -> None:
+        """Nothing of the batch is under way any more. Idempotent, needs no lock."""
+        delivery, self.delivery = self.delivery, None
+        if delivery is not None:
+            delivery.end()
+
     def __len__(self) -> int:
         """How many subscriptions follow it."""
         return len(self.waiting) + len(self.live)

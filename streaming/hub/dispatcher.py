@@ -129,6 +129,7 @@ class Dispatcher:
                 self._workers.end()
         for channel in gone:
             self._workers.forget(channel)
+            channel.end_delivery()
             for _ in range(channel.follows):
                 self._log.unfollow(channel.name, self.heard)
 
@@ -244,10 +245,11 @@ class Dispatcher:
             _log.exception("Delivery on %s failed", channel.name)
             self._fail(channel)
         with self._lock:
-            if self._channels.get(channel.name) is not channel:
-                self._fanouts.pop(channel, None)  # all have left meanwhile
-                return False
-            return goes_on or (bool(channel.news) and not channel.is_retried)
+            if self._channels.get(channel.name) is channel:
+                return goes_on or (bool(channel.news) and not channel.is_retried)
+            self._fanouts.pop(channel, None)  # all have left meanwhile
+        channel.end_delivery()
+        return False
 
     def _serve(self, channel: Channel) -> bool:
         """Offer what is new for a moment; True if there is more to do."""
@@ -256,9 +258,7 @@ class Dispatcher:
             self._fanouts[channel] = fanout
             return True
         channel.written = fanout.page.position
-        delivery, channel.delivery = channel.delivery, None
-        if delivery is not None:
-            delivery.end()
+        channel.end_delivery()
         if fanout.page.messages:
             channel.offered = time.monotonic()
         return fanout.page.more and bool(fanout.page.messages)
@@ -306,6 +306,7 @@ class Dispatcher:
 
     def _fail(self, channel: Channel) -> None:
         """Nothing more can be delivered to these: end everybody, so that they come back."""
+        channel.end_delivery()
         for subscription in self.subscriptions(channel.name):
             subscription.end(_failure(channel))
             if seat := subscription.seat:

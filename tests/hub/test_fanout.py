@@ -9,6 +9,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from streaming.bell import give_turn
 from streaming.errors import LogUnavailable
@@ -437,6 +441,21 @@ def test_what_others_are_written_meanwhile_does_not_count_for_who_stalls_in_anot
     assert [client.sink.messages + client.sub.passed[0] for client in before] == [1] * LOOK
     assert (among.sink.messages, among.sink.size) == (0, 0), "it has yet to read both"
     leave(hub, among, *before)
+
+
+@in_greenlets
+def test_a_batch_that_all_leave_while_it_is_on_its_way_is_a_span_that_ends() -> None:
+    hub, form, exporter = Hub(MemoryLog()), Lines(), InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    clients = [Client(hub, form) for _ in range(LOOK + 1)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "get_tracer_provider", lambda: provider)
+        patch.setattr(dispatcher, "SLICE", -1.0)
+        hub.publish("a", "1", traceparent=f"00-{1:032x}-{1:016x}-01")
+        wait_until(lambda: hub._dispatcher._fanouts, "it is on its way")
+        leave(hub, *clients)
+        wait_until(exporter.get_finished_spans, "its span has ended")
 
 
 @in_greenlets
