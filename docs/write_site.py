@@ -26,7 +26,8 @@ BUILD = ROOT / "build"
 GROUPS = {
     ("Start", "入门"): ["quickstart", "tutorial", "../examples/README"],
     ("Guides", "指南"): [
-        *("logins", "security", "runs", "background-jobs", "browser-client", "testing", "command-line"),
+        *("logins", "security", "runs", "background-jobs", "browser-client"),
+        *("testing", "command-line"),
     ],
     ("Deployment", "部署"): ["servers", "deployment", "observing", "troubleshooting", "benchmarks"],
     ("Reference", "参考"): ["api", "configuration", "protocols", "architecture", "dependencies"],

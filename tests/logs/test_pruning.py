@@ -1,12 +1,14 @@
 """Messages that are let go of before their time: one suite for every log."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streaming.errors import ChannelEnded
-from streaming.logs import Log, Retention
+from streaming.logs import Log, Retention, SqliteLog
 from streaming.logs.sqlite import history
 from streaming.message import Position
 from tests.homes import HOMES, SHARED, Open
@@ -90,6 +92,27 @@ def test_others_see_that_it_is_gone(open_again: Open) -> None:
     assert texts(two, place) == []
     two.append("a", "more")
     assert texts(one, place) == ["more"]
+
+
+def test_a_channel_that_was_forgotten_and_begins_anew_meanwhile_keeps_what_is_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "TRIM", 1)
+    with closing(SqliteLog(tmp_path / "log.db", Retention(channels=1))) as log:
+        for n in range(3):
+            log.append("a", f"{n}")
+        write = log.process.turns.write
+
+        def write_and_forget(work: Any) -> Any:
+            found = write(work)
+            monkeypatch.setattr(log.process.turns, "write", write)
+            log.append("b", "pushes the other out")
+            log.append("a", "new")
+            return found
+
+        monkeypatch.setattr(log.process.turns, "write", write_and_forget)
+        assert log.prune("a") == 1
+        assert texts(log, log.tail("a", 9)) == ["new"]
 
 
 def test_much_goes_too_a_little_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,11 +201,15 @@ class History:
         rows.close()
         return found
 
-    def prune(self, db: sqlite3.Connection, channel: str, end: int, now: float) -> tuple[int, bool]:
-        """Let go of the oldest messages up to number ``end``, ``TRIM`` at a time: how many went,
-        and whether some are left."""
+    def prune(
+        self, db: sqlite3.Connection, channel: str, head: Position, now: float
+    ) -> tuple[int, bool]:
+        """Let go of the oldest messages up to ``head``, ``TRIM`` at a time: how many went, and
+        whether some are left."""
         place = _find(db, channel)
-        if place is None or place.oldest > (end := min(end, place.newest)):
+        if place is None or (reach := place.reached(head.epoch)) is None:
+            return 0, False  # it was forgotten meanwhile, and is another one
+        if place.oldest > (end := min(head.offset, reach)):
             return 0, False
         last = min(place.oldest + TRIM - 1, end)
         rows = place.row(place.oldest), place.row(last)

@@ -145,7 +145,7 @@ class SqliteLog:
             return 0  # nothing is locked for what is not there
 
         def work(db: sqlite3.Connection) -> tuple[int, bool]:
-            return self._history.prune(db, channel, head.offset, process.writer.now())
+            return self._history.prune(db, channel, head, process.writer.now())
 
         while True:
             count, is_more = process.turns.write(work)
