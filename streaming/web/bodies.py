@@ -31,7 +31,7 @@ from ..hub.encodings import LARGE, LargeMessage
 from ..hub.pieces import texts
 from ..hub.sink import encode_blocks
 from ..hub.subscription import Subscription
-from ..message import Gap, Message, text_size
+from ..message import Gap, Message
 from .passage import Passage
 from .state import State
 
@@ -344,8 +344,9 @@ class PieceBody:
         piece, is_proven = self._first, form is None or self._sock is None
         while piece is not None:
             if piece:  # not the beginning of a character, or nothing behind the last
-                client.count(1, text_size(piece))
-                data = client.hand(form.event("message", piece) if form else _utf8(piece))
+                text = _utf8(piece)
+                client.count(1, len(text))
+                data = client.hand(form.event("message", piece) if form else text)
                 if form is None or is_proven:
                     yield data
                 else:
