@@ -35,3 +35,4 @@ def test_an_event_source_of_a_browser_gets_in_once_there_is_room(open_windows: W
                 assert other.status == 503
         wait_seen(page, "ready 1")
         assert "error 2" not in page.evaluate("window.seen")  # 2 is for good
+        page.close()  # or it comes back to a server that has stopped
