@@ -101,7 +101,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.python
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[jobs,test]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python

@@ -57,7 +57,7 @@ def test_make_docs_builds_the_site_strictly() -> None:
 def test_make_test_installs_what_it_needs_and_runs_all() -> None:
     said = commands("test")
     assert ".ci/tools chromium nginx openssl redis-server" in said
-    assert "pip install --quiet --editable '.[test]'" in said
+    assert "pip install --quiet --editable '.[jobs,test]'" in said
     assert "npm install" in said
     assert "pytest" in said
     assert "tests/live" in said
