@@ -55,7 +55,7 @@ def _channel(hub: Hub, name: str) -> dict[str, object] | None:
 def members(room: str, as_json: bool) -> None:
     """List who is in ROOM, over all workers.
 
-    In the order they came. A worker that has died is noticed within ten seconds.
+    In the order they came. Members of a worker that has died are gone within 15 seconds.
 
     \b
     Examples:

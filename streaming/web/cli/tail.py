@@ -41,7 +41,7 @@ def tail(
       flask streaming tail news
       flask streaming tail news prices --history 10
       flask streaming tail job:42 --from-start --json | jq .data
-      flask streaming tail news --after 5f1c0a-17
+      flask streaming tail news --after 5f1c0a2b-17
     """
     if sum((after is not None, history > 0, from_start)) > 1:
         raise click.UsageError("--after, --history and --from-start each say where to begin.")
