@@ -307,17 +307,25 @@ def let_go(hub: Hub) -> None:
 def in_the_midst(log: MemoryLog, size: int) -> Iterator[tuple[Hub, Ends]]:
     """A client that has begun to read a message of so many letters."""
     hub, reasons = Hub(log, message_size=size), []
+
+    def end(reason: StreamingError) -> None:
+        reasons.append(reason)
+        line.cut()  # its owner does so
+
     with tcp_pair() as (server, peer), cooperative(server) as sock:
-        ends = Ends(make(sock, reasons.append), peer, reasons)
-        ends.line.start()
+        line = make(sock, end)
+        ends = Ends(line, peer, reasons)
+        line.start()
         hub.publish("a", "x" * size)
-        sub = hub.subscribe("a", history=1, bell=ends.line.bell)
-        ends.line.follow(sub, NUMBERS)
-        wait_until(lambda: is_stuck(ends.line), "it is in the midst of it")
-        yield hub, ends
-        ends.line.stop()
-        ends.line.cut()
-        sub.close()
+        sub = hub.subscribe("a", history=1, bell=line.bell)
+        line.follow(sub, NUMBERS)
+        try:
+            wait_until(lambda: is_stuck(line), "it is in the midst of it")
+            yield hub, ends
+        finally:
+            line.stop()
+            line.cut()
+            sub.close()
 
 
 def test_a_client_whose_message_is_forgotten_while_it_reads_it_is_cut_and_not_lied_to() -> None:
@@ -328,8 +336,6 @@ def test_a_client_whose_message_is_forgotten_while_it_reads_it_is_cut_and_not_li
         with suppress(ConnectionError):
             while piece := ends.peer.recv(1 << 20):
                 received += piece
-                if ends.reasons:
-                    ends.line.cut()  # its owner does so
         assert len(received) < 20_000_000
         assert not received[10:].strip(b"x"), "something else was spliced in"
         assert isinstance(ends.reasons[0], ClientGone)
