@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 import app as demo
 from demo import answer_book
 from streaming import ConfigurationError, Gap, Message
-from streaming.web.bodies import PieceBody
+from streaming.web.piece_body import PieceBody
 from tests.live.clients import SseReader
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.polling import PATIENCE

@@ -14,7 +14,7 @@ from ..message import Gap
 from ..names import END
 from ..wire import sse
 from ..wire.compact import compact
-from .bodies import Begun, Followed
+from .piece_body import Begun, Followed
 from .requests import read_json
 from .responses import stream_response
 from .state import State, current_state

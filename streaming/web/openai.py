@@ -18,7 +18,6 @@ from ..hub.parts import LOST, Answer
 from ..wire.chat_completions import DONE, ChatCompletion, error_of
 from ..wire.compact import compact
 from ..wire.responses import ResponseEvents
-from .bodies import Begun
 from .conversations import (
     Answerer,
     Turn,
@@ -29,6 +28,7 @@ from .conversations import (
     read_body,
     turns_of,
 )
+from .piece_body import Begun
 from .responses import FIRST
 from .runs import begin, has_failed
 from .state import State, current_state

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout
 
+from ..clients.client import BODY
 from ..clients.intake import Intake
 from ..clients.sockets import client_socket
 from ..errors import InvalidRequest, TooLarge, TooSlow, UnsupportedMediaType
@@ -59,6 +60,12 @@ def _read(request: Request) -> bytes:
         intake.drop()
         if intake.is_late:
             raise TooSlow("The body has not come.")
+
+
+def unread_body(request: Request) -> int:
+    """Bytes of its body that a client may still send: all, as nobody can tell what was read."""
+    is_chunked = "HTTP_TRANSFER_ENCODING" in request.environ
+    return BODY if is_chunked else request.content_length or 0
 
 
 def last_seen(request: Request) -> str | None:

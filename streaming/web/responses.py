@@ -15,7 +15,8 @@ from ..errors import ProducerFailed, StreamingError
 from ..hub.hub import check_channels
 from ..hub.pieces import check_pieces
 from ..message import Cursor
-from .bodies import EventBody, PieceBody, source_of
+from .event_body import EventBody
+from .piece_body import PieceBody, source_of
 from .state import State
 
 HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}

@@ -18,7 +18,7 @@ from ..hub.runs import id_of_key, new_id
 from ..message import START, Cursor, Gap
 from ..names import check_key
 from ..wire.compact import compact
-from .bodies import Begun, Followed
+from .piece_body import Begun, Followed
 from .refusals import in_stream
 from .requests import last_seen
 from .responses import FIRST, event_stream, stream_response

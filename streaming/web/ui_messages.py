@@ -12,8 +12,8 @@ from ..errors import InvalidRequest
 from ..hub.making import PREFIX, OnDisconnect
 from ..hub.orders import RESERVED
 from ..wire.ui_messages import DONE, HEADER, UiMessage
-from .bodies import Begun
 from .conversations import Answerer, encoded, event_of, event_response, read_body, turns_of
+from .piece_body import Begun
 from .responses import FIRST
 from .runs import begin, has_failed
 from .state import State, current_state
