@@ -21,9 +21,10 @@ from ..wire.deflate import Deflate
 from ..wire.handshake import check_handshake, choose_subprotocol
 from .admission import taken_ticket
 from .ahead import take_ahead
+from .arrivals import Arrival
 from .origin import check_origin
 from .outcomes import explain
-from .state import Arrival, State
+from .state import State
 
 
 def prepare(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 from weakref import WeakSet, ref
 
 from flask import Flask, current_app, has_request_context, request
@@ -18,32 +18,31 @@ from ..clients.joined import Joined
 from ..clients.registry import Registry, row
 from ..clients.replays import Account, Replays
 from ..clients.upstreams import hang_up
-from ..errors import ConfigurationError, Forbidden, HubClosed, Recalled, Revoked
+from ..errors import ConfigurationError, HubClosed
 from ..hub import traces
 from ..hub.hub import Hub
 from ..hub.making import PREFIX
-from ..hub.orders import RESERVED, Order, Orders
-from ..hub.presence import Presence, is_presence_channel, room_of
+from ..hub.orders import Order, Orders
+from ..hub.presence import Presence, room_of
 from ..hub.questions import Question, reply
 from ..hub.runs import Runs
 from ..identity import Identity
 from ..logs import Log, open_log
-from ..names import check_channel
 from ..own import Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
 from ..wire.addresses import Address, Proxies
 from .admission import take_ticket, taken_ticket
+from .arrivals import Arrival, ask_again, holder_of
 from .health import Health
 from .issued import Issued, keys_of
-from .permissions import Action, Authorize, Check, Identify, Permissions
+from .obeying import is_meant, obey
+from .open_rooms import open_room
+from .permissions import Action, Authorize, Identify, Permissions
 from .rechecks import Rechecks
-from .renewals import Ask, Renewal
+from .renewals import Renewal
 from .tickets import Keys, Ticket
 from .unheard import Unheard
-
-if TYPE_CHECKING:
-    from ..hub.spans import Connection
 
 _ASKED = "streaming.asked"
 """Where in the WSGI environment it stands since when we ask about its client."""
@@ -146,7 +145,7 @@ class State:
         Raises:
             Forbidden: If ``identify`` refuses or fails.
         """
-        return _holder(self.identity(), self.address(environ))
+        return holder_of(self.identity(), self.address(environ))
 
     def arrive(self, environ: dict[str, Any]) -> Arrival:
         """Note who is about to be connected, in its request; see ``welcome``.
@@ -199,7 +198,7 @@ class State:
             client.permit = renewal
             self._rechecks.add(client, renewal.wait)
         elif ask is not None and (every := self.settings.recheck) is not None:
-            client.permit = partial(_ask_again, ask, check, ref(client), every)
+            client.permit = partial(ask_again, ask, check, ref(client), every)
             self._rechecks.add(client, every)
 
     def welcome(self, client: Client, asked: float) -> None:
@@ -207,15 +206,15 @@ class State:
         ``asked`` who it is."""
         self.orders.listen()
         for order in self.orders.since(asked):
-            _obey(order, client)
+            obey(order, client)
 
     def _obey(self, order: Order) -> None:
         for client in self.registry.clients():
-            _obey(order, client)
+            obey(order, client)
 
     def _answer(self, question: Question) -> None:
         wanted = Order(question.identity, question.channel)
-        meant = [client for client in self.registry.clients() if _is_meant(wanted, client)]
+        meant = [client for client in self.registry.clients() if is_meant(wanted, client)]
         reply(self.hub, question, len(meant), [row(client) for client in meant[: question.limit]])
 
     def check_allowed(self, action: Action, channel: str) -> None:
@@ -295,27 +294,11 @@ class State:
             TooMuch: If the ticket's holder, or the address, has as many as it may have.
         """
         self.registry.check_open()
-        self.registry.check_space(_holder(ticket.identity, address))
+        self.registry.check_space(holder_of(ticket.identity, address))
 
     def _check(self, action: Action, channel: str, ask: Callable[[str], None]) -> None:
-        """Return if nothing refuses. ``authorize`` is asked last, and for what can exist.
-
-        Who may subscribe to a room may know who is in it: ``authorize`` is asked for the room. To
-        a presence channel no client publishes, or it could forge who is there; nor to that of a
-        run, or it could forge an answer.
-        """
-        room = check_channel(room_of(check_channel(channel)))  # ":presence" has none
-        if room.startswith(RESERVED):
-            raise Forbidden(f"Channel {channel!r:.100} is the package's own.")
-        if action == "publish" and self.hub.closed.is_set():
-            raise HubClosed(
-                "The server is restarting. Nothing was published. Try again in a moment."
-            )
-        if action == "publish" and is_presence_channel(channel):
-            raise Forbidden(f"Nobody publishes to {channel!r:.100}: only joining and leaving does.")
-        if action == "publish" and room.startswith(PREFIX):
-            raise Forbidden(f"Nobody publishes to {channel!r:.100}: only the run's producer does.")
-        ask(room)
+        """Return if nothing refuses. ``authorize`` is asked last, and for what can exist."""
+        ask(open_room(action, channel, is_closing=self.hub.closed.is_set()))
 
     def identity(self) -> Identity | None:
         """Who the client of this request is; None for a stranger.
@@ -334,63 +317,6 @@ class State:
         self.presence.close()
         self.registry.close(HubClosed())
         self._rechecks.close()
-
-
-class Arrival(NamedTuple):
-    """Somebody who is about to be connected."""
-
-    identity: Identity | None
-    asked: float
-    """When we began to ask who it is and what it may do (``time.monotonic``)."""
-    ask: Callable[[Check], None] | None
-    """Asks the same again, if that is wanted."""
-    address: Address
-    ticket: Ticket | None = None
-    """What it has shown."""
-    keys: Keys = ()
-    """Signs what that is renewed with."""
-    trace: Connection | None = None
-    """Its span, which begins when it is connected."""
-
-    @property
-    def holder(self) -> Holder:
-        """Whom it counts for."""
-        return _holder(self.identity, self.address)
-
-
-def _holder(identity: Identity | None, address: Address) -> Holder:
-    who = identity.id if identity is not None else None
-    return Holder(who, address.group, address.is_own)
-
-
-def _ask_again(ask: Callable[[Check], None], check: Ask, found: ref[Client], every: float) -> float:
-    """Ask the application about a client; see ``Client.permit``."""
-
-    def check_followed(identity: Identity | None) -> None:
-        client = found()
-        if client is not None and client.is_checked:
-            for channel in client.channels:
-                check("subscribe", room_of(channel), identity)
-
-    ask(check_followed)
-    return every
-
-
-def _obey(order: Order, client: Client) -> None:
-    """Let go of ``client``, if it is meant."""
-    if not _is_meant(order, client):
-        return
-    if order.is_final:
-        client.end(Revoked("You may not be here any more."))
-    else:
-        client.end(Recalled("Connect again."))
-
-
-def _is_meant(order: Order, client: Client) -> bool:
-    who = client.identity.id if client.identity is not None else None
-    if order.identity not in (None, who) or order.client not in (None, client.id):
-        return False
-    return order.channel is None or order.channel in client.channels
 
 
 states: WeakSet[State] = WeakSet()
