@@ -19,6 +19,7 @@ from tests.polling import PATIENCE, wait_until
 from tests.sockets import (
     cooperative,
     fill,
+    first_received,
     no_descriptor_left,
     open_descriptors,
     read_exactly,
@@ -217,11 +218,13 @@ def test_a_socket_that_another_thread_closes_can_be_shut_and_asked() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux collects packets, others do not")
 def test_what_is_corked_leaves_as_one_packet(pair: Pair) -> None:
-    sockets.cork(pair[0], True)
-    pair[0].send(b"head ")
-    pair[0].send(b"piece")
-    sockets.cork(pair[0], False)
-    assert pair[1].recv(100) == b"head piece"
+    def write() -> None:
+        sockets.cork(pair[0], True)
+        pair[0].send(b"head ")
+        pair[0].send(b"piece")
+        sockets.cork(pair[0], False)
+
+    assert first_received(pair[1], write, 10) == b"head piece"
 
 
 # a connection of our own
@@ -369,4 +372,4 @@ if not (child := os.fork()):
     os._exit(0 if len(sockets._dead) == 2 else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=3 * PATIENCE)
