@@ -99,14 +99,14 @@ class Site:
 
     def raw(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send these bytes; status, headers and the beginning of the body of the answer."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
             connection.sendall(request)
             return read_head(connection)
 
     @contextmanager
     def chat(self, path: str, **how: Any) -> Iterator[websocket_client.WebSocket]:
         """A connection of websocket-client."""
-        connection = websocket_client.create_connection(self.ws_url + path, timeout=10, **how)
+        connection = websocket_client.create_connection(self.ws_url + path, timeout=PATIENCE, **how)
         try:
             yield connection
         finally:

@@ -30,7 +30,7 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         socket.create_connection(listener.getsockname()) as peer,
         listener.accept()[0] as accepted,
     ):
-        peer.settimeout(10)
+        peer.settimeout(PATIENCE)
         yield accepted, peer
 
 

@@ -24,6 +24,7 @@ from streaming.web.protocol import JSON
 from streaming.wire import frames
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets, is_green, run_file
+from tests.polling import PATIENCE
 from tests.sites import wait_until
 from tests.sockets import cooperative, fill, read_exactly, tcp_pair
 
@@ -171,7 +172,7 @@ def test_frames_of_many_threads_are_never_spliced_and_keep_each_threads_order() 
             thread.start()
         received = ends.read_texts(40)
         for thread in threads:
-            thread.join(5)
+            thread.join(PATIENCE)
         ends.line.stop()
     for who, texts in enumerate(sent):
         assert [each for each in received if each.startswith(f"{who}:")] == texts
@@ -183,7 +184,7 @@ def test_what_is_put_while_the_line_is_full_follows_what_was_begun(ends: Ends) -
     putting.start()
     wait_until(lambda: ends.line.progress, "the line to be full")
     assert ends.read_texts(2) == [big, "small"]
-    putting.join(5)
+    putting.join(PATIENCE)
 
 
 def test_an_answer_that_is_read_while_a_ping_is_still_being_sent_counts() -> None:
@@ -242,7 +243,7 @@ def test_the_close_frame_waits_for_the_frame_that_was_begun(ends: Ends) -> None:
     ends.line.say_goodbye(frames.encode_close(1012, ""))  # does not block
     assert ends.line.phase is Writing.LAST
     assert ends.read(2) == [frames.Text(big), frames.Close(1012, "")]
-    putting.join(5)
+    putting.join(PATIENCE)
     wait_until(lambda: ends.line.phase is Writing.OVER, "the close frame")
 
 
@@ -354,7 +355,7 @@ def test_a_client_goes_on_in_the_midst_of_a_message_once_the_log_is_back() -> No
 
         ends.peer.settimeout(0.1)
         wait_until(is_asked, "the log is asked in vain")
-        ends.peer.settimeout(10)
+        ends.peer.settimeout(PATIENCE)
         log.broken = set()
         assert ends.read_texts(1) == ["x" * 8_000_000]
         assert not ends.reasons
@@ -488,7 +489,7 @@ def test_a_line_that_was_cut_writes_nothing_more_and_lets_everybody_go(ends: End
         putting.start()
         wait_until(lambda: ends.line.progress, "the line to be full")
         ends.line.cut()
-        putting.join(5)
+        putting.join(PATIENCE)
         hub.publish("a", "x")
         _put_or_fail(ends.line, text("x"))
         ends.line.ping()
@@ -507,7 +508,7 @@ def test_whoever_waits_for_the_end_of_a_line_is_woken_by_it(ends: Ends) -> None:
     waiting = threading.Thread(target=ends.line.wait_over, args=(time.monotonic() + 60,))
     waiting.start()
     ends.line.say_goodbye(frames.encode_close(1001, "bye"))
-    waiting.join(5)
+    waiting.join(PATIENCE)
     assert not waiting.is_alive()
     assert ends.read() == [frames.Close(1001, "bye")]
     ends.line.wait_over(time.monotonic() + 60)
@@ -526,7 +527,7 @@ def test_a_goodbye_is_said_although_the_line_starts_in_the_same_moment() -> None
         for _ in range(400):
             server, peer = socket.socketpair()
             with server, peer:
-                peer.settimeout(10)
+                peer.settimeout(PATIENCE)
                 line = Line(server, "me", ping=PING, may=False, end=lambda reason: None)
                 gate = threading.Barrier(2)
                 starting = threading.Thread(target=_start_at, args=(line, gate))
@@ -534,8 +535,8 @@ def test_a_goodbye_is_said_although_the_line_starts_in_the_same_moment() -> None
                 gate.wait()
                 line.say_goodbye(b"last")
                 assert peer.recv(100) == b"last"
-                starting.join(5)
-                line.wait_over(time.monotonic() + 10)
+                starting.join(PATIENCE)
+                line.wait_over(time.monotonic() + PATIENCE)
                 assert line.phase is Writing.OVER
     finally:
         sys.setswitchinterval(interval)
@@ -558,14 +559,14 @@ def test_no_frame_is_torn_when_the_line_opens_while_somebody_waits_for_his_turn(
             thread.start()
             wait_until(lambda: ends.line.progress, "the line is full")
         for n in range(sent):
-            peer.settimeout(10)
+            peer.settimeout(PATIENCE)
             ends.received += ends.decoder.feed(peer.recv(1 << 16))
             hub.publish("a", str(n))
         received = ends.read_texts(sent + 2)
         assert [each for each in received if len(each) < 10] == [str(n) for n in range(sent)]
         assert [each for each in received if len(each) > 10] == [big, bigger]
         for thread in putting:
-            thread.join(5)
+            thread.join(PATIENCE)
         ends.line.stop()
 
 

@@ -28,7 +28,7 @@ from streaming.logs import MemoryLog, Retention
 from streaming.settings import Settings
 from tests.greenlets import is_green, run_file
 from tests.live.clients import Event, SseReader
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 from tests.sockets import no_descriptor_left, open_descriptors, read_exactly
 
 
@@ -124,7 +124,7 @@ def make(
 ) -> Stream:
     hub, registry = hub or Hub(MemoryLog()), Registry()
     server, peer = map(stack.enter_context, socket.socketpair() if unix else tcp())
-    peer.settimeout(10)
+    peer.settimeout(PATIENCE)
     settings = {"heartbeat": None, "send_timeout": None, **settings}
     client = EventStream(registry, Settings(**settings), server, form, peer="192.0.2.1", body=body)
     registry.add(client)
@@ -133,7 +133,7 @@ def make(
     def leave() -> None:
         peer.close()
         if client.line.sock is not server:  # it is on its own
-            wait_until(stream.is_over, "the client is forgotten", 3.0)
+            wait_until(stream.is_over, "the client is forgotten")
             assert client.line.sock.fileno() < 0, "its socket is closed"
             assert client.line.subscriptions() == []
 
@@ -296,7 +296,7 @@ def green_one_that_is_ended_while_its_first_bytes_are_sent_says_goodbye(stack: E
     stream.peer.setblocking(False)
     with pytest.raises(BlockingIOError):
         stream.peer.recv(10)
-    stream.peer.settimeout(10)
+    stream.peer.settimeout(PATIENCE)
     assert stream.client.start(sub)
     assert [event.event for event in stream.events(1)] == ["restart"]
     assert stream.chunk() == b""
@@ -358,7 +358,7 @@ def green_the_rest_of_the_requests_body_is_no_talk(stack: ExitStack, body: int) 
     stream.start()
     sending = threading.Thread(target=stream.peer.sendall, args=(b"b" * body,))
     sending.start()
-    sending.join(20)
+    sending.join(PATIENCE)
     wait_until(lambda: stream.client._allowed == TALK, "the body was passed over")
     stream.hub.publish("a", "still there")
     assert stream.events(1)[0].data == "still there"
