@@ -1,12 +1,17 @@
-"""A WebSocket route, and a client of it on bare bytes."""
+"""A WebSocket route, and clients of it; and how the time passes that clients have."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as connect_client
 
 from streaming import Connection, Sock
+from streaming.clients.registry import Registry
 from tests.live.raw_websocket import RawWebSocket
+from tests.polling import PATIENCE
 from tests.sites import Site, make_app
 
 Handler = Callable[[Connection], object]
@@ -25,3 +30,18 @@ def echo(ws: Connection) -> None:
 
 def raw(site: Site, **how: Any) -> RawWebSocket:
     return RawWebSocket(site, "/socket", subprotocol=None, **how)  # type: ignore[arg-type]
+
+
+def connect(site: Site, **how: Any) -> ClientConnection:
+    """A client of ``websockets`` that waits for a server as long as any test does."""
+    waits = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "ping_interval": None}
+    return connect_client(f"{site.ws_url}/socket", **waits, **how)
+
+
+def time_is_up(registry: Registry) -> None:
+    """Let the time be over that those have who are told goodbye."""
+    now = time.monotonic()
+    for client in registry.clients():
+        if client.reason is not None:
+            client._cut_at = now
+            registry.deadlines.set(client, now)

@@ -13,7 +13,6 @@ from streaming import HubClosed, StreamingError
 from streaming.clients import client as clients
 from streaming.clients.client import Client, spread_retry
 from streaming.clients.deadlines import Deadlines
-from streaming.clients.outlet import FAREWELL
 from streaming.errors import ClientGone
 from streaming.settings import Settings
 from tests.greenlets import is_green, run_file
@@ -141,7 +140,7 @@ def test_it_has_its_time_to_take_the_goodbye_and_not_more(client: Plain) -> None
     now = time.monotonic()
     again = client.due(now)
     assert again is not None
-    assert now < again <= now + FAREWELL
+    assert now < again <= now + clients.FAREWELL
     assert client.cuts == 0
     assert client.due(again) is None
     assert client.cuts == 1
@@ -199,9 +198,12 @@ def test_one_that_is_ended_while_it_begins_to_be_watched_is_cut_in_time() -> Non
         whens.append(when)
         keep(who, when)
 
-    with mock.patch.object(deadlines, "set", set_later):
+    with (
+        mock.patch.object(clients, "FAREWELL", 0.5),
+        mock.patch.object(deadlines, "set", set_later),
+    ):
         client.watch()
-    assert whens[-1] <= time.monotonic() + FAREWELL
+    assert whens[-1] <= time.monotonic() + 0.5
     client.leave()
 
 
@@ -301,6 +303,7 @@ def test_one_that_takes_little_is_slow_and_not_stuck() -> None:
 
         wait_until(is_stuck, "it is noticed that the peer takes no more")
         assert "took nothing" in str(client.reason)
+        client.leave()
         read_exactly(peer, 2_000_000)
         sending.join(PATIENCE)
 

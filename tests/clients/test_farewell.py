@@ -12,14 +12,13 @@ from unittest import mock
 import pytest
 
 from streaming import Connection, HubClosed
-from streaming.clients import client as clients
 from streaming.clients import websocket_client
 from streaming.clients.farewell import Farewell
 from streaming.clients.registry import Registry
 from streaming.errors import ClientGone
 from streaming.settings import Settings
 from streaming.wire.closing import Ending, Move, Verdict
-from tests.clients.routes import app_of, echo, raw
+from tests.clients.routes import app_of, echo, raw, time_is_up
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, encode
 from tests.polling import PATIENCE
@@ -86,12 +85,9 @@ def test_the_story_of_a_client_that_leaves_without_a_word(story: type[Story]) ->
 
 
 def test_the_story_of_a_client_that_never_answers(story: type[Story]) -> None:
-    with (
-        mock.patch.object(clients, "FAREWELL", 0.05),
-        serve(app_of(lambda ws: None)) as site,
-        raw(site) as ws,
-    ):
+    with serve(app_of(lambda ws: None)) as site, raw(site) as ws:
         ws.read_close()
+        time_is_up(site.registry)
         assert ws.is_ended()
         site.wait_empty()
     assert phases(story) in (["SAYING", "SAID", "OVER"], ["SAYING", "OVER"])

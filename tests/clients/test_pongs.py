@@ -125,6 +125,7 @@ class Bare:
         self.now = time.monotonic()
         settings = {"heartbeat": 10.0, "pong_timeout": 15.0, "send_timeout": 100.0, **settings}
         self.connection = Connection(Registry().deadlines, Settings(**settings), server)
+        stack.callback(self.connection.leave)
         self.connection.line.start()
         self.connection.inlet.heard = self.connection.spoke = self.now
 

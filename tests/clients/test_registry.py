@@ -11,6 +11,7 @@ from streaming.clients.client import Client
 from streaming.clients.registry import REMEMBERED, Registry
 from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
 from streaming.settings import Settings
+from tests.clients.routes import time_is_up
 from tests.greenlets import is_green, run_file
 from tests.polling import wait_until
 
@@ -175,12 +176,13 @@ def test_nobody_slips_in_while_the_registry_closes() -> None:
     assert len(registry.deadlines) == 0
 
 
-def test_whoever_does_not_go_when_all_are_ended_is_cut_soon() -> None:
+def test_whoever_does_not_go_when_all_are_ended_is_cut_when_its_time_is_up() -> None:
     registry = Registry()
     client = FakeClient(registry, is_busy=True)
     registry.add(client)
     registry.close(HubClosed("restart"))
     assert len(registry) == 1
+    time_is_up(registry)
     wait_until(lambda: not len(registry), "it is cut")
 
 

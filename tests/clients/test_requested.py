@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from streaming import NDJSON, SSE, HubClosed
+from streaming.clients import client as clients
 from streaming.clients import requested
 from streaming.clients.formats import EventFormat
 from streaming.clients.registry import Registry
@@ -20,6 +21,7 @@ from streaming.errors import ClientGone
 from streaming.hub.hub import Hub
 from streaming.logs import MemoryLog
 from streaming.settings import Settings
+from tests.clients.routes import time_is_up
 from tests.greenlets import is_green, run_file
 from tests.pairs import PAIRS
 from tests.polling import PATIENCE, wait_until
@@ -67,7 +69,10 @@ def test_a_client_says_who_it_is_and_where_it_stands() -> None:
 # how it ends
 
 
-def test_ending_a_client_ends_its_wait_with_the_first_reason() -> None:
+def test_ending_a_client_ends_its_wait_with_the_first_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clients, "FAREWELL", 0.1)  # its cut ends the last wait
     client = make(None)
     raised: list[BaseException] = []
 
@@ -144,6 +149,7 @@ def test_a_client_that_does_not_take_its_goodbye_is_not_listed_any_more(pair: Pa
     registry.add(client)
     registry.close(HubClosed("restart"))
     assert len(registry) == 1, "its generator may say it"
+    time_is_up(registry)
     wait_until(lambda: not len(registry), "it is cut")
     assert pair[1].recv(1) == b""
 
