@@ -90,23 +90,28 @@ def test_a_sooner_deadline_replaces_a_later_one_and_the_wheel_wakes_for_it(
 
 def test_a_later_deadline_replaces_a_sooner_one(wheel: Deadlines) -> None:
     who, witness = Waiting(), Waiting()
-    wheel.set(who, time.monotonic() + 0.3)
-    wheel.set(who, time.monotonic() + 3600.0)
-    wheel.set(witness, time.monotonic() + 0.35)
-    wait_until(lambda: witness.looks, "the time of the first has passed")
+    now = time.monotonic()
+    wheel.set(who, now + 1000.0)
+    wheel.set(who, now + 3600.0)
+    wheel.set(witness, now + 1000.0)
+    wheel._look(now + 2000.0)  # as if the time of the first had passed
+    assert witness.looks
     assert not who.looks
 
 
 def test_whoever_is_dropped_is_not_looked_at_and_leaves_nothing_behind(wheel: Deadlines) -> None:
     dropped, witness = Waiting(), Waiting()
-    wheel.set(dropped, time.monotonic() + 0.3)
-    wheel.set(witness, time.monotonic() + 0.35)
+    now = time.monotonic()
+    wheel.set(dropped, now + 1000.0)
+    wheel.set(witness, now + 1000.0)
     wheel.drop(dropped)
     wheel.drop(dropped)
     wheel.drop(Waiting())
     assert len(wheel) == 1
-    wait_until(lambda: witness.looks, "the time has passed")
+    wheel._look(now + 2000.0)  # as if the time had passed
+    assert witness.looks
     assert not dropped.looks
+    wheel.drop(witness)  # its thread finds out that it has nothing to wait for
 
 
 def test_whoever_was_dropped_stays_so_although_somebody_sets_him_again(wheel: Deadlines) -> None:
