@@ -437,23 +437,26 @@ def test_heartbeats_and_pieces_are_never_torn_into_each_other() -> None:
     sys.setswitchinterval(1e-6)
     try:
         with tcp_pair() as (server, peer):
-            client, pieces = make(server), 300
+            client, pieces = make(server), 0
             aside = aside_of(client, Server(server))
             aside.begin()
-            over = threading.Event()
+            over, beats = threading.Event(), list[bool]()
 
             def beat() -> None:
                 while not over.is_set():
-                    aside.beat()
+                    if aside.beat():
+                        beats.append(True)
                     time.sleep(0)
 
             def give() -> None:
-                for n in range(pieces):
+                nonlocal pieces
+                while pieces < 300 or not beats:  # whoever beats may be late
                     aside.lend()
                     time.sleep(0)
                     aside.recall()
-                    for part in (b"%04d|" % n, b"x" * 1000, b"|%04d\n" % n):
+                    for part in (b"%04d|" % pieces, b"x" * 1000, b"|%04d\n" % pieces):
                         server.sendall(part)
+                    pieces += 1
                 over.set()
                 server.shutdown(socket.SHUT_WR)
 
