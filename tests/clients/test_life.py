@@ -26,11 +26,11 @@ def test_a_client_that_takes_nothing_is_looked_at_as_seldom_as_any() -> None:
         registry.add(connection)
         connection.line.start()
         one.begin(lambda: lambda message: None)
-        peer.sendall(encode(TEXT, b"wake up"))
-        wait_until(lambda: one._is_awake, "it is awake")
         putting = threading.Thread(target=connection.line.put, args=(b"x" * 20_000_000,))
         putting.start()
         wait_until(lambda: connection.line.phase is Writing.BUSY, "it takes nothing more")
+        peer.sendall(encode(TEXT, b"wake up"))
+        wait_until(lambda: one._is_awake, "it is awake, and stays so")
         for _ in range(3):
             now = time.monotonic() + 60
             again = one.due(now)
