@@ -176,7 +176,7 @@ def test_a_wait_that_ends_in_time_leaves_nothing(pair: Pair) -> None:
     one = Intake(wheel, pair[0])
     for _ in range(2):
         with one.wait():
-            assert len(wheel) == 1
+            wait_until(lambda: len(wheel) == 1, "somebody will look at it")
     one.drop()
     assert len(wheel) == 0
     assert not one.is_late
