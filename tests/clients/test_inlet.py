@@ -88,7 +88,10 @@ def test_the_rest_of_a_message_that_looks_like_a_pong_is_the_rest_of_a_message()
         ws.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(3):
             rest(site)
+            (connection,) = site.registry.clients()
+            since = connection.inlet.heard  # type: ignore[attr-defined]
             ws.socket.sendall(frame[:-6])
+            wait_until(lambda: connection.inlet.heard > since, "its first part has come")  # type: ignore[attr-defined]  # noqa: B023
             rest(site)
             ws.socket.sendall(frame[-6:])
             assert ws.read_text() == f"took {text!r}"
@@ -181,6 +184,7 @@ def test_who_says_a_little_while_a_crowd_floods_does_not_wait_behind_it(
 ) -> None:
     waited: list[object] = []
     monkeypatch.setattr(Turns, "take", lambda self, who, used: waited.append(who))
+    monkeypatch.setattr(clock, "thread_time", lambda: clock.ahead)  # the processor's, for others
     with serve(app_of(echo)) as site, raw(site) as ws:
         (connection,) = wait_until(site.registry.clients, "the client")
         for _ in range(20):
@@ -206,6 +210,7 @@ def test_the_slice_of_a_client_that_was_at_rest_begins_when_it_speaks(
             pass
         clock.ahead += 60.0
         peer.sendall(encode(TEXT, b"x") * 8_000)
+        wait_until(lambda: sockets.unread(sock) == 56_000, "all has come")
         assert connection.inlet.read_at_rest()
 
         def work() -> None:
@@ -257,7 +262,10 @@ def test_of_a_crowd_that_floods_nothing_is_worked_off_for_those_who_have_left(
     assert len(taken) == (1 if crowded else 3_000)
 
 
-def test_pings_and_pongs_without_end_are_against_the_rules() -> None:
+def test_pings_and_pongs_without_end_are_against_the_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inlet, "PERIOD", 1000.0)
     with serve(app_of(echo)) as site, raw(site) as ws:
         ws.socket.sendall(encode(PONG) * inlet.CONTROLS + encode(TEXT, b"x"))
         assert ws.read_text() == "x"
