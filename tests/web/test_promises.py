@@ -64,9 +64,10 @@ def app_of(producer: Iterable[Any], form: EventFormat | None, way: Way, **config
     return app
 
 
-def read_until(client: RawClient, end: bytes) -> bytes:
+def read_until(client: RawClient, part: bytes) -> bytes:
+    """Until this has come, and what has come with it."""
     body = b""
-    while not body.endswith(end):
+    while part not in body:
         piece = client.read()
         assert piece, f"the stream ended behind {body!r}"
         body += piece
