@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 
 import streaming
 from streaming import Connection
-from streaming.clients import websocket
+from streaming.clients import life, websocket
 from streaming.settings import Settings
 from streaming.web import sock_options
 from tests.greenlets import is_green, run_file
@@ -50,24 +50,26 @@ def talk(app: Flask, **how: Any) -> Iterator[ClientConnection]:
         "max_size": None,
         "max_queue": None,
         "close_timeout": 0.3,
-    }  # theirs may leave the socket open
+    }  # theirs leaves the socket open when its handler returns
     with serve(app) as site, connect(f"{site.ws_url}/socket", **how) as ws:
         yield ws
 
 
 def hear_all(ws: ClientConnection) -> list[str | bytes]:
     """What comes until the server's close frame, whatever its code."""
+    wait_until(lambda: ws.protocol.close_rcvd, "a close frame")
+    ws.close()  # behind it all that came before that frame is at hand
     told: list[str | bytes] = []
-    until = time.monotonic() + PATIENCE
     with suppress(ConnectionClosed):
-        while time.monotonic() < until:
-            try:
-                told.append(ws.recv(0.02))
-            except TimeoutError:
-                if ws.protocol.close_rcvd is not None:
-                    break
-    assert ws.protocol.close_rcvd is not None, "no close frame came"
+        while True:
+            told.append(ws.recv(0))
     return told
+
+
+def hang_up(ws: ClientConnection, *how: Any) -> None:
+    """Close it, and leave the socket only when the server has heard of it."""
+    ws.close_timeout = PATIENCE
+    ws.close(*how)
 
 
 def closed_with(ws: ClientConnection) -> tuple[int, str]:
@@ -101,7 +103,7 @@ def test_the_echo_of_the_quick_start(make_sock: Any) -> None:
     with talk(app_of(make_sock, echo)) as ws:
         for data in ("x", b"\x00", "你好", ""):
             ws.send(data)
-            assert ws.recv(10) == data
+            assert ws.recv(PATIENCE) == data
 
 
 @BOTH
@@ -122,7 +124,7 @@ def test_a_route_is_on_the_app_or_a_blueprint_or_waits_for_init_app(
         sock.init_app(app)
     address = "/rooms/a?q=x"
     with serve(app) as site, connect(site.ws_url + address, close_timeout=0.3) as ws:
-        assert ws.recv(10) == "a x"
+        assert ws.recv(PATIENCE) == "a x"
 
 
 @BOTH
@@ -155,8 +157,9 @@ def test_close_takes_a_code_and_a_text(
 @pytest.mark.parametrize("caught", [flask_sock.ConnectionClosed, simple_websocket.ConnectionClosed])
 @pytest.mark.parametrize("after", ["receive", "send"])
 def test_the_documented_except_catches_the_end(
-    make_sock: Any, caught: type[Exception], after: str
+    make_sock: Any, caught: type[Exception], after: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(life, "PATIENCE", 0.0)  # the handshake does not wait for the handler
     told: list[object] = []
     is_closed = threading.Event()
 
@@ -173,7 +176,7 @@ def test_the_documented_except_catches_the_end(
             told.extend([closed.reason, closed.message])  # type: ignore[attr-defined]
 
     with talk(app_of(make_sock, handler)) as ws:
-        closing = threading.Thread(target=ws.close, args=[4001, "enough"])
+        closing = threading.Thread(target=hang_up, args=[ws, 4001, "enough"])
         closing.start()
         is_closed.set()
         wait_until(lambda: told, "the end is told")
@@ -193,7 +196,7 @@ def test_a_handler_that_does_not_catch_the_end_has_not_failed(make_sock: Any) ->
             done.set()
 
     with talk(app_of(make_sock, handler)) as ws:
-        ws.close()
+        hang_up(ws)
         assert done.wait(PATIENCE)
 
 
@@ -210,14 +213,14 @@ def test_receive_gives_none_if_nothing_came_in_time_and_the_connection_goes_on(
         while (data := ws.receive(timeout=timeout)) is None:
             time.sleep(0.001)
         ws.send(f"got {data}")
-        ws.send(ws.receive(5))
+        ws.send(ws.receive(PATIENCE))
 
     with talk(app_of(make_sock, handler)) as ws:
-        assert ws.recv(10) == "None"
+        assert ws.recv(PATIENCE) == "None"
         ws.send("one")
-        assert ws.recv(10) == "got one"
+        assert ws.recv(PATIENCE) == "got one"
         ws.send("two")
-        assert ws.recv(10) == "two"
+        assert ws.recv(PATIENCE) == "two"
 
 
 @BOTH
@@ -227,7 +230,7 @@ def test_a_timeout_is_for_the_message_whatever_else_the_client_sends(make_sock: 
         ws.send(repr(ws.receive(timeout=0.2)))
 
     with talk(app_of(make_sock, handler)) as ws:
-        assert ws.recv(10) == "go"
+        assert ws.recv(PATIENCE) == "go"
         stop = threading.Event()
 
         def ping() -> None:
@@ -255,7 +258,8 @@ def test_what_came_before_the_end_is_received_before_it(make_sock: Any) -> None:
     with talk(app_of(make_sock, handler)) as ws:
         for text in "abc":
             ws.send(text)
-        ws.close()
+        hang_up(ws)
+        wait_until(lambda: len(told) == 3, "all three are received")
     assert told == ["a", "b", "c"]
 
 
@@ -278,9 +282,9 @@ def test_a_handler_that_only_sends_ends_when_the_client_closes(
             ended.set()
 
     with talk(app_of(make_sock, handler)) as ws:
-        assert ws.recv(10) == "tick"
+        assert ws.recv(PATIENCE) == "tick"
         if not first:
-            ws.close()
+            hang_up(ws)
             assert ended.wait(PATIENCE)
         for text in first:
             ws.send(text)
@@ -319,12 +323,12 @@ def test_what_a_look_ahead_has_found_is_received_in_order(many: int) -> None:
         return ws.send
 
     with talk(app_of(streaming.Sock, handler)) as ws:
-        assert ws.recv(10) == "looks"
+        assert ws.recv(PATIENCE) == "looks"
         for n in range(many):
             ws.send(str(n))
-        assert [ws.recv(10) for n in range(many)] == [str(n) for n in range(many)]
+        assert [ws.recv(PATIENCE) for n in range(many)] == [str(n) for n in range(many)]
         ws.send("on")
-        assert ws.recv(10) == "on"
+        assert ws.recv(PATIENCE) == "on"
 
 
 # connected, environ, subprotocol
@@ -341,6 +345,7 @@ def test_connected_says_whether_it_is(make_sock: Any) -> None:
 
     with talk(app_of(make_sock, handler)) as ws:
         hear_all(ws)
+        wait_until(lambda: len(told) == 2, "the handler has asked twice")
     assert told == [True, False]
 
 
@@ -354,7 +359,7 @@ def test_a_loop_while_connected_ends_when_the_client_closes(make_sock: Any) -> N
         ended.set()
 
     with talk(app_of(make_sock, handler)) as ws:
-        ws.close()
+        hang_up(ws)
         assert ended.wait(PATIENCE)
 
 
@@ -362,7 +367,7 @@ def test_a_loop_while_connected_ends_when_the_client_closes(make_sock: Any) -> N
 def test_environ_is_the_handshakes(make_sock: Any) -> None:
     handler = tell(lambda ws: [ws.environ["PATH_INFO"], ws.environ["HTTP_X_SAID"]])
     with talk(app_of(make_sock, handler), additional_headers={"X-Said": "hi"}) as ws:
-        assert ws.recv(10) == "['/socket', 'hi']"
+        assert ws.recv(PATIENCE) == "['/socket', 'hi']"
 
 
 @BOTH
@@ -372,16 +377,24 @@ def test_environ_is_the_handshakes(make_sock: Any) -> None:
 def test_subprotocols_are_an_option(make_sock: Any, known: object, agreed: str | None) -> None:
     app = app_of(make_sock, lambda ws: ws.send(repr(ws.subprotocol)), subprotocols=known)
     with talk(app, subprotocols=["a", "b"]) as ws:
-        assert ws.recv(10) == repr(agreed)
+        assert ws.recv(PATIENCE) == repr(agreed)
         assert ws.subprotocol == agreed
 
 
 @BOTH
 def test_a_message_over_max_message_size_ends_with_1009(make_sock: Any) -> None:
-    app = app_of(make_sock, lambda ws: ws.receive(0.5), max_message_size=10)
-    with talk(app) as ws:
-        ws.send("x" * 11)
-        hear_all(ws)
+    is_over = threading.Event()
+
+    def handler(ws: Any) -> None:
+        while not is_over.is_set():  # theirs is not told
+            ws.receive(0.02)
+
+    with talk(app_of(make_sock, handler, max_message_size=10)) as ws:
+        try:
+            ws.send("x" * 11)
+            hear_all(ws)
+        finally:
+            is_over.set()
         assert closed_with(ws)[0] == 1009
 
 
@@ -447,7 +460,7 @@ def test_environ_is_gone_with_the_request() -> None:
 
     with talk(app_of(streaming.Sock, handler)) as ws:
         ws.send("x")
-        assert "before you return a function" in str(ws.recv(10))
+        assert "before you return a function" in str(ws.recv(PATIENCE))
 
 
 @pytest.mark.parametrize("key", ["receive_bytes", "thread_class", "event_class", "selector_class"])
@@ -498,7 +511,7 @@ def test_the_packages_own_socket_and_routes_with_subprotocols_do_not_use_the_opt
     )
     with serve(app) as site:
         with connect(f"{site.ws_url}/socket", subprotocols=["a", "b"]) as ws:  # type: ignore[list-item]
-            assert ws.recv(10) == "b"
+            assert ws.recv(PATIENCE) == "b"
         with site.json() as client:
             assert client.ask(type="subscribe", channel="a")["type"] == "ready"
 
