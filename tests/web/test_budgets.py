@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import pytest
 import websocket
@@ -13,6 +14,7 @@ from streaming.errors import Revoked
 from streaming.web.chat import WELCOME
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import TEXT, RawWebSocket, handshake
+from tests.polling import PATIENCE
 from tests.sites import WAYS, Site, Way, make_app, serve, wait_until
 
 EVENTS = "/streaming/events?channel=a"
@@ -30,7 +32,7 @@ def test_the_registry_shows_the_address_that_a_trusted_proxy_has_said() -> None:
     with serve(app) as site:
         for path in (EVENTS, "/answer"):
             with site.get(path, headers=BEHIND) as client:
-                client.read(1)
+                client.read()
                 assert peers(site) == ["198.51.100.7"]
             site.wait_empty()
         with site.json(headers=BEHIND):
@@ -133,7 +135,7 @@ def test_a_connection_counts_until_its_end_whatever_that_is(way: Way) -> None:
         for path in (EVENTS, "/answer"):
             for end in ("leaves", "resets", "is ended"):
                 with site.get(path, headers=who) as client:
-                    assert client.read(1)
+                    assert client.read()
                     assert site.registry._places._counts
                     if end == "is ended":
                         for each in site.registry.clients():
@@ -144,6 +146,7 @@ def test_a_connection_counts_until_its_end_whatever_that_is(way: Way) -> None:
                 wait_until(is_free, f"{path} is over: it {end}")
             with site.get(path, method="HEAD", headers=who):
                 pass
+            wait_until(is_free, f"{path} is over: its head alone")
         with site.get("/broken", headers=who) as client:
             client.read_all()
         wait_until(is_free, "an answer has failed")
@@ -195,6 +198,15 @@ def test_behind_a_proxy_that_nobody_named_all_the_world_is_not_one_client(
 PUBLISH = "/streaming/channels/a"
 
 
+def stop_filling(site: Site) -> None:
+    """From now on no bucket fills, however long the test takes."""
+    commands, now = site.state.commands, time.monotonic()
+    commands.clock = commands._channels._clock = lambda: now
+    site.state.replays._buckets._clock = commands.clock
+    if commands._together is not None:
+        commands._together._clock = commands.clock
+
+
 def publish(site: Site, address: str, **headers: str) -> RawClient:
     body = json.dumps({"data": "x"}).encode()
     headers = {"Content-Type": "application/json", "X-Forwarded-For": address, **headers}
@@ -205,6 +217,7 @@ def test_commands_beyond_the_limit_are_answered_with_an_error_and_then_the_conne
     None
 ):
     with serve(counted(commands=0.5)) as site:
+        stop_filling(site)
         with site.json(headers={"X-Forwarded-For": ONE}) as ws:
             kinds = ["publish", "subscribe", "unsubscribe", "join", "leave", "nonsense"]
             for n in range(5):
@@ -227,6 +240,7 @@ def test_commands_beyond_the_limit_are_answered_with_an_error_and_then_the_conne
 
 def test_publishing_over_http_is_refused_beyond_what_an_identity_or_an_address_may() -> None:
     with serve(counted(commands=0.02)) as site:  # over all connections two at once
+        stop_filling(site)
         for address, who in ((ONE, {}), (ONE, {"X-User": "ada"}), (OTHER, {})):
             for _ in range(2):
                 with publish(site, address, **who) as client:
@@ -245,7 +259,8 @@ def test_a_chat_that_is_flooded_ends_for_the_flooder_alone() -> None:
     app = counted(commands=0.5)
     Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "room"))
     with serve(app) as site, site.chat("/chat", header={"X-Forwarded-For": OTHER}) as other:
-        connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        stop_filling(site)
+        connection = socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE)
         connection.sendall(handshake(site, "/chat", X_Forwarded_For=ONE))  # type: ignore[arg-type]
         with RawWebSocket.on(connection) as flooder:
             for _ in range(6):
@@ -262,6 +277,7 @@ def test_a_channel_that_others_have_filled_takes_no_more_and_nobody_is_cut_for_a
     app = counted(channel_messages=0.5)
     Sock(app).route("/chat", endpoint="chat")(lambda ws: chat(ws, "a"))
     with serve(app) as site:
+        stop_filling(site)
         with site.json(headers={"X-Forwarded-For": ONE}) as ws:
             for n in range(4):
                 assert ws.ask(type="publish", channel="a", data="x", ref=n)["type"] == "ack"
@@ -322,6 +338,7 @@ def test_the_past_is_refused_to_who_has_had_enough_of_it_and_what_is_live_is_not
     app = counted(replay=1000, **dict(way.settings))  # at once 60,000
     one = {"X-Forwarded-For": ONE}
     with serve(app, way=way) as site:
+        stop_filling(site)
         fill(site, 100_000)
         with site.get(EVENTS, headers=one) as live:
             assert live.next_event()
@@ -349,6 +366,7 @@ def test_the_past_is_refused_to_who_has_had_enough_of_it_and_what_is_live_is_not
 
 def test_a_websocket_that_asks_for_the_past_again_and_again_is_told_when_it_is_too_much() -> None:
     with serve(counted(replay=1000)) as site:
+        stop_filling(site)
         fill(site, 100_000)
         with site.json(headers={"X-Forwarded-For": ONE}) as ws:
             assert ws.ask(type="subscribe", channel="a", history=10)["type"] == "ready"
@@ -380,6 +398,7 @@ def test_an_answer_that_is_read_again_and_again_is_past_too() -> None:
         "/ask", "ask", lambda: streaming.run(lambda: ["x" * 100_000]).response(), methods=["POST"]
     )
     with serve(app) as site:
+        stop_filling(site)
         for n, accept in enumerate(("application/json", "text/plain", "text/event-stream")):
             who = {"X-Forwarded-For": f"198.51.100.{n + 10}", "Accept": accept}
             with site.get("/ask", method="POST", headers=who) as client:
@@ -411,7 +430,7 @@ def test_an_address_is_in_so_many_rooms_with_all_its_connections() -> None:
             assert first.ask(type="join", channel="a", info="x" * 2000)["status"] == 400
             assert len(site.state.presence.members("a")) == 2  # who was there still is
             assert len(site.state.presence.members("c")) == 0
-            connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+            connection = socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE)
             connection.sendall(handshake(site, "/chat", X_Forwarded_For=ONE))  # type: ignore[arg-type]
             with RawWebSocket.on(connection) as talker:
                 assert talker.read_close().close_code == 1013
