@@ -35,7 +35,7 @@ def run_shown(page: str, name: str, **waits: str) -> dict[str, Any]:
     return defined
 
 
-WAITS = {"sleep": "time.sleep(2)", "every": "every=2", "steps": "0.2"}
+WAITS = {"sleep": "time.sleep(2)", "every": "every=2"}
 
 
 class _Handler(WSGIRequestHandler):

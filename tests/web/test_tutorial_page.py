@@ -2,9 +2,11 @@
 
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +14,10 @@ from flask import Flask
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from streaming.web.bodies import PieceBody
 from tests.guides import run_shown, serving, shown
 from tests.live.clients import RawClient, read_head
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 PAGE = "tutorial.md"
 GREETING = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -27,12 +30,22 @@ def app_of(name: str, **changed: str) -> Flask:
 
 
 @pytest.mark.parametrize("name", ["words.py", "words_with_streaming.py"])
-def test_the_words_come_one_by_one(name: str) -> None:
+def test_the_words_come_one_by_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def pause(body: PieceBody) -> Iterator[bytes]:
+        go_on.wait(PATIENCE)
+        yield from ()
+
+    monkeypatch.setattr(PieceBody, "pause", pause)
+    defined = run_shown(PAGE, name)
+    defined["time"] = SimpleNamespace(sleep=lambda seconds: go_on.wait(PATIENCE))
     with (
-        serving(app_of(name, steps="0.02")) as port,
+        serving(defined["app"]) as port,
         RawClient(f"http://127.0.0.1:{port}/answer") as client,
     ):
         assert client.read() == b"One ", "before the others"
+        go_on.set()
         assert client.read_all() == b"word after the other. "
         assert client.ending == "whole"
 
@@ -68,7 +81,7 @@ def test_a_client_that_does_not_read_stops_the_generator() -> None:
             made += 1
             yield b"x" * 100_000
 
-    with serving(app) as port, socket.create_connection(("127.0.0.1", port), 10) as client:
+    with serving(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         wait_until(lambda: made > 1, "it has begun")
         read = ahead = 0
@@ -104,7 +117,7 @@ def talkers(*ports: int) -> Iterator[list[ClientConnection]]:
         all_of_them = []
         for port in ports:
             ws = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws", close_timeout=0.3))
-            assert ws.recv(10) == WELCOME
+            assert ws.recv(PATIENCE) == WELCOME
             all_of_them.append(ws)
         yield all_of_them
 
@@ -113,12 +126,12 @@ def talkers(*ports: int) -> Iterator[list[ClientConnection]]:
 def test_the_chat_answers_and_tells_the_others(name: str) -> None:
     with serving(app_of(name)) as port, talkers(port, port, port) as (ada, bob, cyd):
         ada.send("hello 你好")
-        assert ada.recv(10) == "You said: hello 你好"
-        assert {bob.recv(10), cyd.recv(10)} == {"Other client said: hello 你好"}
+        assert ada.recv(PATIENCE) == "You said: hello 你好"
+        assert {bob.recv(PATIENCE), cyd.recv(PATIENCE)} == {"Other client said: hello 你好"}
         bob.close()
         ada.send("still here")
-        assert ada.recv(10) == "You said: still here"
-        assert cyd.recv(10) == "Other client said: still here"
+        assert ada.recv(PATIENCE) == "You said: still here"
+        assert cyd.recv(PATIENCE) == "Other client said: still here"
 
 
 def test_two_workers_are_two_chats_or_one(tmp_path: Path) -> None:
@@ -126,9 +139,9 @@ def test_two_workers_are_two_chats_or_one(tmp_path: Path) -> None:
         ports = [stack.enter_context(serving(app_of("chat.py"))) for _ in range(2)]
         ada, bob = stack.enter_context(talkers(*ports))
         ada.send("is anybody there?")
-        assert ada.recv(10) == "You said: is anybody there?"
+        assert ada.recv(PATIENCE) == "You said: is anybody there?"
         bob.send("nobody")  # what comes first is what came first
-        assert bob.recv(10) == "You said: nobody"
+        assert bob.recv(PATIENCE) == "You said: nobody"
     line = 'app.config["STREAMING_LOG"] = "sqlite:///streaming.db"\n'
     assert line in (Path(__file__).parents[2] / "docs" / PAGE).read_text("utf-8")
     shared = line.replace("/streaming.db", f"/{tmp_path}/streaming.db")
@@ -143,7 +156,7 @@ def test_two_workers_are_two_chats_or_one(tmp_path: Path) -> None:
             ports.append(stack.enter_context(serving(defined["app"])))
         ada, bob = stack.enter_context(talkers(*ports))
         ada.send("is anybody there?")
-        assert bob.recv(10) == "Other client said: is anybody there?"
+        assert bob.recv(PATIENCE) == "Other client said: is anybody there?"
 
 
 def test_a_websocket_begins_as_http_on_the_same_connection() -> None:
@@ -155,7 +168,7 @@ def test_a_websocket_begins_as_http_on_the_same_connection() -> None:
     for name in ("chat.py", "chat_with_streaming.py"):
         with (
             serving(app_of(name)) as port,
-            socket.create_connection(("127.0.0.1", port), 10) as one,
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as one,
         ):
             one.sendall(request.replace("\n", "\r\n").encode() + b"\r\n")
             status, headers, rest = read_head(one)
@@ -169,7 +182,7 @@ def test_a_websocket_begins_as_http_on_the_same_connection() -> None:
 def test_pages_of_other_origins_are_let_in_by_the_one_and_refused_by_the_other() -> None:
     how: dict[str, Any] = {"origin": "https://elsewhere.example", "close_timeout": 0.3}
     with serving(app_of("chat.py")) as port, connect(f"ws://127.0.0.1:{port}/ws", **how) as ws:
-        assert ws.recv(10) == WELCOME
+        assert ws.recv(PATIENCE) == WELCOME
     with (
         serving(app_of("chat_with_streaming.py")) as port,
         pytest.raises(InvalidStatus, match="403"),
