@@ -8,13 +8,14 @@ import pytest
 
 from streaming.web.ahead import take_ahead
 from tests.live.raw_websocket import PING, RawWebSocket, encode, handshake
+from tests.polling import PATIENCE
 from tests.sites import PLAIN, Way, make_app, serve, trusting
 
 
 @pytest.mark.parametrize("way", [PLAIN, Way("TLS", tls=True)], ids=str)
 def test_frames_in_the_packet_of_the_handshake_are_read(way: Way) -> None:
     with serve(make_app(way=way), way=way) as site:
-        connection = socket.create_connection(("127.0.0.1", site.port), timeout=10)
+        connection = socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE)
         if way.tls:
             connection = trusting().wrap_socket(connection)
         with connection:

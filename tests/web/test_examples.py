@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from streaming import testing
+from tests.polling import PATIENCE
 from tests.sites import serve
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,9 @@ def test_the_first_example_reaches_who_listens_as_an_event_source_does(page: str
         site.get(source, headers={"Accept": "text/event-stream"}) as client,
     ):
         ready = client.next_event()
-        said = httpx.request(method, site.url + address.removeprefix("http://127.0.0.1:5000"))
+        said = httpx.request(
+            method, site.url + address.removeprefix("http://127.0.0.1:5000"), timeout=PATIENCE
+        )
         event = client.next_event()
     assert said.status_code == 204
     assert ready is not None

@@ -37,7 +37,7 @@ def app_of(handler: Handler) -> Flask:
 
 def answer(site: Site) -> tuple[int, dict[str, str], bytes]:
     """What a handshake is answered with, whole."""
-    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
         connection.sendall(handshake(site, "/socket"))  # type: ignore[arg-type]
         status, headers, body = read_head(connection)
         while len(body) < int(headers["content-length"]):
@@ -48,9 +48,9 @@ def answer(site: Site) -> tuple[int, dict[str, str], bytes]:
 def close_of(site: Site) -> tuple[int | None, str | None]:
     """Code and reason of the close frame behind the first message."""
     with connect(f"{site.ws_url}/socket") as ws:
-        ws.recv(10)
+        ws.recv(PATIENCE)
         with pytest.raises(Closed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         return ws.close_code, ws.close_reason
 
 
@@ -210,7 +210,7 @@ def test_a_message_that_is_refused_ends_the_connection_with_1008() -> None:
     with serve(app_of(lambda ws: take)) as site, connect(f"{site.ws_url}/socket") as ws:
         ws.send("x")
         with pytest.raises(Closed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert (ws.close_code, ws.close_reason) == (1008, "Not that.")
 
 
@@ -237,7 +237,7 @@ TAKES: list[Handler] = [
 def test_whatever_else_can_be_called_takes_messages(handler: Handler) -> None:
     with serve(app_of(handler)) as site, connect(f"{site.ws_url}/socket") as ws:
         ws.send("x")
-        assert ws.recv(10) == "took x"
+        assert ws.recv(PATIENCE) == "took x"
 
 
 def test_a_handler_that_swallows_a_refused_opening_is_answered_with_503() -> None:
@@ -267,7 +267,7 @@ def test_who_finds_the_worker_full_at_the_first_use_is_answered_with_503() -> No
     with serve(app) as site, socket.create_connection(("127.0.0.1", site.port)) as slow:
         slow.sendall(handshake(site, "/socket?slow=1"))  # type: ignore[arg-type]
         with connect(f"{site.ws_url}/socket") as ws:
-            assert ws.recv(10) == "hello"
+            assert ws.recv(PATIENCE) == "hello"
             go_on.set()
             assert read_head(slow)[0] == 503
 
@@ -313,7 +313,7 @@ def test_a_handler_that_waits_is_not_waited_for(monkeypatch: pytest.MonkeyPatch)
     with serve(app_of(handler)) as site, connect(f"{site.ws_url}/socket") as ws:
         go_on.set()
         with pytest.raises(Closed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert ws.close_code == 1008
 
 
@@ -323,7 +323,7 @@ def test_frames_in_the_packet_of_the_handshake_wait_for_the_first_use() -> None:
 
     with serve(app_of(handler)) as site:
         request = handshake(site, "/socket")  # type: ignore[arg-type]
-        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
             connection.sendall(request + encode(TEXT, b"x") + encode(TEXT, b"y"))
             assert RawWebSocket.on(connection).read_text() == "x y"
 
@@ -341,7 +341,7 @@ def test_the_pages_example_lets_no_stranger_in() -> None:
         assert site.raw(handshake(site, "/members"))[0] == 400  # type: ignore[arg-type]
         with connect(f"{site.ws_url}/members?topic=a") as ws:
             ws.send("x")
-            assert ws.recv(10) == "x"
+            assert ws.recv(PATIENCE) == "x"
 
 
 def test_who_is_let_go_of_while_its_handler_begins_does_not_stay() -> None:
@@ -357,7 +357,7 @@ def test_who_is_let_go_of_while_its_handler_begins_does_not_stay() -> None:
     Sock(app).route("/socket")(handler)
     with (
         serve(app) as site,
-        socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection,
+        socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection,
     ):
         connection.sendall(handshake(site, "/socket"))  # type: ignore[arg-type]
         assert begun.wait(PATIENCE)

@@ -8,6 +8,7 @@ import pytest
 from streaming import LogUnavailable
 from streaming.web.health import FRESH, Health
 from tests.clock import Clock
+from tests.polling import PATIENCE
 from tests.sites import make_app, wait_until
 
 
@@ -22,7 +23,7 @@ class Log:
 
     def check(self) -> None:
         self.looks += 1
-        assert self.is_let.wait(10)
+        assert self.is_let.wait(PATIENCE)
         if self.fault:
             raise LogUnavailable(self.fault)
 

@@ -11,6 +11,7 @@ from streaming import InvalidRequest, TooLarge
 from streaming.errors import UnsupportedMediaType
 from streaming.web.requests import check_parameters, last_seen, read_count, read_json
 from tests.live.clients import read_head
+from tests.polling import PATIENCE
 from tests.sites import make_app, serve
 
 app = Flask("x")
@@ -160,7 +161,7 @@ def test_a_count_that_is_none_is_refused(text: str) -> None:
 def test_a_body_in_chunks_that_are_none_is_the_clients_fault(rest: bytes) -> None:
     with serve(make_app()) as site:
         head = b"POST /streaming/channels/a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
             connection.sendall(head + b"Content-Type: application/json\r\n\r\n" + rest)
             connection.shutdown(socket.SHUT_WR)
             assert read_head(connection)[0] == 400

@@ -11,6 +11,7 @@ from websockets.sync.client import connect
 
 from streaming import Connection, Sock
 from streaming.errors import ConfigurationError
+from tests.polling import PATIENCE
 from tests.sites import make_app, serve
 
 
@@ -54,7 +55,7 @@ def test_below_a_route_decorators_stand_as_they_like() -> None:
     app = make_app()
     Sock(app).route("/socket")(by_hand(AsAClass(by_hand(hello))))
     with serve(app) as site, connect(f"{site.ws_url}/socket") as ws:
-        assert ws.recv(10) == "hello"
+        assert ws.recv(PATIENCE) == "hello"
 
 
 def test_a_handler_may_have_two_routes() -> None:
@@ -64,7 +65,7 @@ def test_a_handler_may_have_two_routes() -> None:
     with serve(app) as site:
         for path in ("/one", "/two"):
             with connect(f"{site.ws_url}{path}") as ws:
-                assert ws.recv(10) == "hello"
+                assert ws.recv(PATIENCE) == "hello"
 
 
 def test_what_a_route_leaves_is_called_and_looked_at_as_the_handler() -> None:

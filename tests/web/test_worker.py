@@ -11,6 +11,8 @@ import pytest
 from streaming import ConfigurationError, LogUnavailable, Member, drain_worker, watch_worker
 from streaming.logs import SqliteLog
 from streaming.web import state
+from streaming.web import worker as draining
+from tests.polling import PATIENCE
 from tests.sites import make_app, serve, wait_until
 
 
@@ -76,7 +78,7 @@ def test_a_worker_that_lives_drains_nothing() -> None:
     watch_worker(worker)
     for _ in range(2):
         looks.clear()
-        assert looks.wait(5)
+        assert looks.wait(PATIENCE)
     assert not app.extensions["streaming"].hub.closed.is_set()
     worker.alive = False
     wait_until(app.extensions["streaming"].hub.closed.is_set, "the drain")
@@ -113,7 +115,10 @@ def test_at_its_exit_a_worker_lets_go_of_its_logs(tmp_path: Path) -> None:
         log.append("a", "text")
 
 
-def test_at_its_exit_a_worker_waits_until_all_rooms_know_who_left(tmp_path: Path) -> None:
+def test_at_its_exit_a_worker_waits_until_all_rooms_know_who_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "PATIENCE", PATIENCE)
     app = make_app(log=f"sqlite:///{tmp_path / 'log.db'}")
     presence = app.extensions["streaming"].presence
     for n in range(200):
