@@ -10,32 +10,50 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 _prefixes = (f"test{n}:" for n in itertools.count())
 
 
+@functools.cache
+def _held() -> list[socket.socket]:
+    """The ports that were given out. A server may listen on them, and to nobody else is one given
+    while that server is not there yet, or away: neither a connection that goes out nor a test."""
+    held: list[socket.socket] = []
+    atexit.register(lambda: [each.close() for each in held])
+    return held
+
+
+def _hold(port: int = 0) -> int:
+    """Hold this port, or any, until the process ends.
+
+    Raises:
+        OSError: If somebody has it.
+    """
+    probe = socket.socket()
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        probe.close()
+        raise
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # behind the look: for the server
+    _held().append(probe)
+    return int(probe.getsockname()[1])
+
+
 def free_port(*, cluster: bool = False) -> int:
-    """A port nobody listens on; with ``cluster`` low enough for its bus, 10,000 above."""
+    """A port nobody has, nor will have; with ``cluster`` also that of its bus, 10,000 above."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if not cluster:
-            return port
-        port = 10_000 + port % 20_000
-        with socket.socket() as one, socket.socket() as bus:
-            try:
-                one.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
+        port = _hold()
+        with suppress(OSError, OverflowError):
+            if cluster:
+                _hold(port + 10_000)
             return port
 
 
@@ -77,7 +95,7 @@ class RedisServer:
     def ask(self, *words: object) -> Any:
         """What the server answers to one command."""
         client = redis.Redis(
-            port=self.port, password=self.password, decode_responses=True, socket_timeout=5
+            port=self.port, password=self.password, decode_responses=True, socket_timeout=PATIENCE
         )
         with client:
             return client.execute_command(*words)
@@ -99,13 +117,15 @@ class RedisServer:
         if self._process is not None:
             self._process.send_signal(how)
             self._process.send_signal(signal.SIGCONT)
-            self._process.wait(20)
+            self._process.wait(PATIENCE)
             self._process = None
 
     def stall(self) -> None:
         """It stops answering, but its connections stay."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it is stopped")
 
     def go_on(self) -> None:
         assert self._process is not None
@@ -115,9 +135,9 @@ class RedisServer:
 @contextmanager
 def redis_server(folder: Path, *words: str, **options: str) -> Iterator[RedisServer]:
     """A server that is started, and stopped at the end."""
-    server = RedisServer(folder, *words, **options).start()
+    server = RedisServer(folder, *words, **options)
     try:
-        yield server
+        yield server.start()
     finally:
         server.stop()
 
@@ -126,14 +146,15 @@ def redis_server(folder: Path, *words: str, **options: str) -> Iterator[RedisSer
 def shared_server() -> RedisServer:
     """One server for all tests of this process that do not harm it."""
     folder = Path(tempfile.mkdtemp(prefix="redis-of-tests-"))
-    server = RedisServer(folder).start()
+    server = RedisServer(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(server.kill)
-    return server
+    return server.start()
 
 
 class RedisCluster:
-    """Three masters that share the hash slots."""
+    """Three masters that share the hash slots. That one of them is away the others find out after
+    15 s, as is usual: not when a machine that is busy stops it for a moment."""
 
     def __init__(self, folder: Path) -> None:
         self.nodes = [
@@ -141,7 +162,6 @@ class RedisCluster:
                 folder / str(n),
                 port=free_port(cluster=True),
                 cluster_enabled="yes",
-                cluster_node_timeout="1000",
                 cluster_require_full_coverage="no",
                 appendonly="yes",
                 appendfsync="always",
@@ -184,7 +204,7 @@ def knows_all(node: RedisServer) -> bool:
 def shared_cluster() -> RedisCluster:
     """One cluster for all tests of this process that do not harm it."""
     folder = Path(tempfile.mkdtemp(prefix="redis-of-tests-"))
-    cluster = RedisCluster(folder).start()
+    cluster = RedisCluster(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(cluster.stop)
-    return cluster
+    return cluster.start()
