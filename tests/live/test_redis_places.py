@@ -11,7 +11,7 @@ from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import RawWebSocket, handshake
 from tests.live.server import Server
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 from tests.redis_server import RedisServer, redis_server
 
 MOST, WANTED = 10, 30
@@ -40,9 +40,9 @@ def servers(redis: RedisServer) -> Iterator[list[Server]]:
 
 def socket_of(server: Server, address: str) -> RawWebSocket | None:
     """Another WebSocket of this address, if it gets one."""
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     connection.sendall(handshake(server, "/streaming/ws", X_Forwarded_For=address))
-    if connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 429":
+    if connection.recv(12, socket.MSG_PEEK | socket.MSG_WAITALL) == b"HTTP/1.1 429":
         connection.close()
         return None
     return RawWebSocket.on(connection)
