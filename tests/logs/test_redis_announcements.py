@@ -331,18 +331,20 @@ def test_whoever_waited_in_vain_to_be_heard_is_told_later(
     (a,) = follow(announcements, "a")
     assert announcements.trouble
     assert not a.wait(0)
+    wait_until(lambda: server.ears and server.ears[0].asked == ["+a"], "it is asked for")
     server.ears[0].put("subscribe", "a")
     assert a.wait(PATIENCE)
-    assert not announcements.trouble
+    wait_until(lambda: not announcements.trouble, "the trouble is over")
 
 
 def test_a_channel_given_up_and_followed_again_counts_as_heard_at_its_last_confirmation(
     server: Server, announcements: Announcements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SETTLE", 0.05)
     (keep,) = follow(announcements, "keep")
+    monkeypatch.setattr(module, "SETTLE", 0.05)
     server.is_silent = True
     (first,) = follow(announcements, "a")
+    wait_until(lambda: server.ears[0].asked[-1] == "+a", "it is asked for")
     announcements.unfollow("a", first)
     wait_until(lambda: server.ears[0].asked[-1] == "-a", "it is given up")
     (second,) = follow(announcements, "a")

@@ -18,6 +18,9 @@ MUCH = 1 << 30
 SHORT = 0.2
 """A lease that a test can wait out."""
 
+STEADY = 3.0
+"""The same where others are to live on: longer than a machine that is busy stops one of them."""
+
 Opener = Callable[..., Log]
 """Opens the store with ``lease`` and fields of ``Retention`` as keywords."""
 
@@ -427,7 +430,7 @@ def test_closing_leaves_members_to_the_other_that_has_them(one: Log, two: Log) -
 def test_of_two_processes_with_one_member_the_death_of_the_last_is_told_and_once(
     open_again: Opener,
 ) -> None:
-    first, second, living = [open_again(lease=1.5) for _ in range(3)]
+    first, second, living = [open_again(lease=STEADY) for _ in range(3)]
     first.enter("a", Member("ann", "phone", "Ann"))
     second.enter("a", Member("ann", "desk", "Ann", 2))
 
@@ -447,7 +450,7 @@ def test_of_two_processes_with_one_member_the_death_of_the_last_is_told_and_once
 def test_who_leaves_beside_a_dead_process_leaves_the_telling_to_the_beat(
     open_again: Opener,
 ) -> None:
-    dead, living = open_again(lease=1.5), open_again(lease=1.5)
+    dead, living = open_again(lease=STEADY), open_again(lease=STEADY)
     dead.enter("a", Member("ann"))
     assert living.enter("a", Member("ann"))
     assert not living.leave("a", "ann")
@@ -485,14 +488,14 @@ def test_members_of_a_process_that_stopped_beating_are_not_listed(open_again: Op
     dead.enter("a", Member("ann"))
     wait_until(lambda: living.members("a") == [], "nobody is listed")
     assert living.enter("a", Member("ann", "back")) is None, "it was not there"
-    assert dead.members("a") == [Member("ann", "back")]
+    # whoever looks decides who is dead, and these two would take each other for it
+    assert open_again().members("a") == [Member("ann", "back")]
 
 
 def test_a_process_that_beats_keeps_its_members(open_again: Opener) -> None:
-    lease = 1.5
-    one, two = open_again(lease=lease), open_again(lease=lease)
+    one, two = open_again(lease=STEADY), open_again(lease=STEADY)
     one.enter("a", Member("ann"))
-    until = time.monotonic() + 2 * lease
+    until = time.monotonic() + 1.5 * STEADY
     while time.monotonic() < until:
         assert one.beat() == []
         assert two.beat() == []
@@ -505,7 +508,7 @@ def test_a_process_that_was_taken_for_dead_enters_its_members_again(open_again: 
     assert wait_until(living.beat, "ann is taken out") == [("a", "ann")]
     assert slow.beat() == []
     assert slow.enter("a", Member("ann")) is None
-    assert living.members("a") == [Member("ann")]
+    assert open_again().members("a") == [Member("ann")]
 
 
 def test_both_pass_their_check_at_once(one: Log, two: Log) -> None:
