@@ -1,5 +1,6 @@
 """An application with Flask-Login, on two workers: who logs out is let go of by both."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -37,22 +38,33 @@ class User:
     """Somebody who has logged in, and what is open on each worker."""
 
     def __init__(self, server: Server, name: str, stack: ExitStack) -> None:
-        self.http = stack.enter_context(httpx.Client(base_url=server.url, timeout=20))
+        self.http = stack.enter_context(httpx.Client(base_url=server.url, timeout=PATIENCE))
         assert self.http.post("/login", data={"id": name}).status_code == 302
         cookie = f"session={self.http.cookies['session']}"
-        self.streams: list[RawClient] = []
-        workers: set[str] = set()
-        while len(workers) < 2 or len(self.streams) < 4:
-            assert len(self.streams) < 100, "one worker takes them all"
+        on_each: dict[str, list[RawClient]] = defaultdict(list)
+
+        def is_on_both() -> bool:
+            """Whether two more streams are on each worker; the other may not be up yet."""
             where = f"{server.url}/streaming/events?channel=user:{name}&channel=lobby"
             stream = stack.enter_context(RawClient(where, headers={"Cookie": cookie}))
-            workers.add(stream.headers["x-worker"])
-            self.streams.append(stream)
-            event = stream.next_event()
-            assert event is not None
+            assert stream.next_event() is not None
+            its = on_each[stream.headers["x-worker"]]
+            if len(its) < 2:
+                its.append(stream)
+            else:
+                stream.close()
+            return [len(its) for its in on_each.values()] == [2, 2]
+
+        wait_until(is_on_both, "both workers have some")
+        self.streams = [stream for its in on_each.values() for stream in its]
         self.sockets = [
             stack.enter_context(
-                connect(f"ws://127.0.0.1:{server.port}/chat", additional_headers={"Cookie": cookie})
+                connect(
+                    f"ws://127.0.0.1:{server.port}/chat",
+                    additional_headers={"Cookie": cookie},
+                    open_timeout=PATIENCE,
+                    ping_interval=None,
+                )
             )
             for _ in range(4)
         ]
@@ -99,6 +111,6 @@ def test_a_message_to_somebody_is_for_nobody_else(server: Server) -> None:
             assert event is not None
             assert event.data == "eve waves at you"
         assert eve.http.get("/streaming/events?channel=user:ada").status_code == 403
-        with httpx.Client(base_url=server.url) as stranger:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as stranger:
             for channel in ("user:ada", "lobby"):
                 assert stranger.get(f"/streaming/events?channel={channel}").status_code == 403
