@@ -43,6 +43,7 @@ def gunicorn(
         port=port,
         cwd=cwd,
         env={"STREAMING_LOG": url, **(extra_env or {})},
+        workers=workers,
         at_end=folder.cleanup,
         tls=trusting() if tls else None,
         expect_trouble=expect_trouble,

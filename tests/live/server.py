@@ -5,6 +5,7 @@ after all if the log holds a traceback, unless the test said that it expects tro
 """
 
 import contextlib
+import fcntl
 import http.client
 import os
 import random
@@ -23,7 +24,7 @@ from tests.polling import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 START_DEADLINE = 30.0
-STOP_DEADLINE = 15.0
+STOP_DEADLINE = PATIENCE
 TROUBLE = (
     "Traceback (most recent call last)",
     "WORKER TIMEOUT",
@@ -52,14 +53,31 @@ def wait_until(condition: Callable[[], T], what: str, *, timeout: float = PATIEN
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A port nobody listens on, outside the range from which the system gives ports itself."""
-    for port in random.sample(range(20000, 30000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
+# a byte for each port: locked by the process of tests that has it, for as long as it lives
+_ports = os.open(f"{tempfile.gettempdir()}/streaming-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT)
+_taken: set[int] = set()
+
+
+def free_port(*, beside: int = 0) -> int:
+    """A port nobody listens on, outside the range from which the system gives ports itself, and
+    ``beside`` more behind it. No other tests, of this process or of another, are given the same:
+    between this and the server's own start there is time for that."""
+    for port in random.sample(range(20000, 30000 - beside), 1000):
+        if all(_take(each) for each in range(port, port + beside + 1)):
             return port
     raise AssertionError("found no free port")
+
+
+def _take(port: int) -> bool:
+    if port in _taken:
+        return False
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        fcntl.lockf(_ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        _taken.add(port)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def tool(name: str) -> str:
@@ -124,6 +142,7 @@ class Server:
         stop_signal: int = signal.SIGTERM,
         ready_path: str = "/",
         tls: ssl.SSLContext | None = None,
+        workers: int = 0,
         at_end: Callable[[], None] = lambda: None,
         expect_trouble: bool = False,
     ) -> None:
@@ -135,6 +154,7 @@ class Server:
         self.stop_signal = stop_signal
         self.ready_path = ready_path
         self.tls = tls
+        self.workers = workers
         self.expect_trouble = expect_trouble
         self._at_end = at_end
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
@@ -187,9 +207,9 @@ class Server:
     def _answers(self) -> bool:
         assert self.is_running(), f"{self.name} ended while starting:\n{self.log_text()[-4000:]}"
         connection = (
-            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=self.tls)
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self.tls)
             if self.tls
-            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         )
         try:
             connection.request("GET", self.ready_path)
@@ -205,8 +225,15 @@ class Server:
         """Send a signal to the server's main process, once its workers can hear of it."""
         assert self.is_running(), f"{self.name} is not running"
         if self.name.startswith("gunicorn"):
-            wait_until(lambda: all(map(has_handlers, self.worker_pids())), "all workers are up")
+            wait_until(self._can_hear, "all workers are up")
         os.kill(self.pid, number)
+
+    def _can_hear(self) -> bool:
+        """Whether all workers are there, or the server has ended: the first of them may have served
+        before the last was forked."""
+        pids = self.worker_pids()
+        is_whole = len(pids) >= self.workers or not self.is_running()
+        return is_whole and all(map(has_handlers, pids))
 
     def wait(self, timeout: float = STOP_DEADLINE) -> int:
         """Wait for the end of the main process and of its workers; return its exit code."""
