@@ -40,7 +40,9 @@ expect.set_options(timeout=SOON)
 
 def launch(playwright: Playwright) -> Browser:
     """Debian's Chromium, headless, with a fresh profile."""
-    return playwright.chromium.launch(executable_path=tool("chromium"), headless=True, args=FLAGS)
+    return playwright.chromium.launch(
+        executable_path=tool("chromium"), headless=True, args=FLAGS, timeout=3 * SOON
+    )
 
 
 class Windows:

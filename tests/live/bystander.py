@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tests.live.clients import RawClient, post_json
 from tests.live.server import Server, wait_until
+from tests.polling import PATIENCE
 
-DEADLINE = 15.0
+DEADLINE = PATIENCE
 """Seconds in which the bystander has to be answered, and has to see what it published."""
 
 EVENTS = "/streaming/events?channel=chat"
@@ -50,13 +51,15 @@ class Bystander:
         ]
         for thread in threads:
             thread.start()
-        self.wait_served()
-        yield
-        self.wait_served()
-        self._is_over.set()
-        for thread in threads:
-            thread.join(2 * DEADLINE)
-            assert not thread.is_alive()
+        try:
+            self.wait_served()
+            yield
+            self.wait_served()
+        finally:
+            self._is_over.set()
+            for thread in threads:
+                thread.join(2 * DEADLINE)
+        assert not any(thread.is_alive() for thread in threads)
         assert not self.faults, self.faults
 
     def wait_served(self) -> None:

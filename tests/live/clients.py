@@ -170,17 +170,17 @@ class RawClient:
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(timeout)
-        self.socket.connect((parts.hostname, parts.port))
-        if tls is not None:
-            self.socket = for_two(tls.wrap_socket(self.socket))
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         fields = {"Host": parts.netloc, **(headers or {})}
         if body:
             fields["Content-Length"] = str(len(body))
         lines = [f"{method} {target} HTTP/{version}", *(f"{k}: {v}" for k, v in fields.items())]
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        self.socket.settimeout(timeout)
         try:
+            self.socket.connect((parts.hostname, parts.port))
+            if tls is not None:
+                self.socket = for_two(tls.wrap_socket(self.socket))
+            self.socket.sendall("\r\n".join([*lines, "", ""]).encode() + body)
             self.status, self.headers, self._raw = read_head(self.socket)
         except BaseException:
             self.socket.close()

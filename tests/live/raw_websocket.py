@@ -89,25 +89,31 @@ class RawWebSocket:
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
-        self.socket.connect(("127.0.0.1", server.port))
-        if tls is not None:
-            self.socket = tls.wrap_socket(self.socket)
-        self.socket.sendall(handshake(server, path, Sec_WebSocket_Protocol=subprotocol))
-        self._begin()
+        try:
+            self.socket.connect(("127.0.0.1", server.port))
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket)
+            self.socket.sendall(handshake(server, path, Sec_WebSocket_Protocol=subprotocol))
+            self._begin()
+        except BaseException:
+            self.socket.close()
+            raise
 
     @classmethod
     def on(cls, connection: socket.socket) -> "RawWebSocket":
         """One whose handshake was sent already."""
         self = cls.__new__(cls)
         self.socket = connection
-        self._begin()
+        try:
+            self._begin()
+        except BaseException:
+            self.socket.close()
+            raise
         return self
 
     def _begin(self) -> None:
         self.status, self.headers, rest = read_head(self.socket)
-        if self.status != 101:
-            self.socket.close()
-            raise AssertionError(f"no WebSocket: {self.status} {rest!r}")
+        assert self.status == 101, f"no WebSocket: {self.status} {rest!r}"
         self._buffer = bytearray(rest)
 
     def send(self, opcode: int, payload: bytes = b"", **how: Any) -> None:

@@ -14,7 +14,7 @@ def talk(client: RawClient) -> None:
     while time.monotonic() < until:
         try:
             with suppress(TimeoutError):
-                while True:
+                while time.monotonic() < until:
                     client.socket.sendall(b"x" * 1000)
             with suppress(TimeoutError):
                 if not client.socket.recv(64 * 1024):

@@ -4,8 +4,9 @@ import time
 
 from tests.live.clients import RawClient
 from tests.live.server import Server
+from tests.polling import PATIENCE
 
-DEADLINE = 10.0
+DEADLINE = PATIENCE
 """Seconds for each request: a bound that no healthy server comes near."""
 
 
