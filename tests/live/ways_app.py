@@ -1,5 +1,6 @@
 """An application that makes its promises behind a real server: see ``test_ways.py``."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,13 +12,14 @@ from streaming.web.responses import event_stream
 from streaming.web.state import current_state
 from tests.middleware import Watching, Wsgi, collecting, compressing
 
-SILENCE = 1.6
+SILENCE = 0.5
 """Seconds in which the producer says nothing, before and between its pieces."""
 
 
 def make(wrap: Callable[[Wsgi], Any]) -> Flask:
     app = Flask("ways")
     app.config["STREAMING_HEARTBEAT"] = 0.2
+    told = threading.Semaphore(0)
     Streaming(app, authorize=lambda action, channel: True)
     app.wsgi_app = wrapped = wrap(app.wsgi_app)  # type: ignore[method-assign]
 
@@ -29,6 +31,22 @@ def make(wrap: Callable[[Wsgi], Any]) -> Flask:
                 yield str(n)
 
         return stream(pieces(), form=SSE)
+
+    @app.get("/waiting")
+    def waiting() -> Response:
+        """A producer that says nothing before it is told to, by ``/tell``."""
+
+        def pieces() -> Iterator[str]:
+            for n in range(2):
+                told.acquire(timeout=60)
+                yield str(n)
+
+        return stream(pieces(), form=SSE)
+
+    @app.get("/tell")
+    def tell() -> str:
+        told.release()
+        return "told"
 
     @app.get("/failing")
     def failing() -> Response:
