@@ -13,13 +13,23 @@ import websocket
 from httpx_sse import ServerSentEvent, connect_sse
 
 from tests.live.clients import RawClient, post_json
-from tests.live.harness import gunicorn
+from tests.live.harness import flask_run, gunicorn
 from tests.live.raw_websocket import PING, PONG, RawWebSocket
 from tests.live.server import Server, wait_until
+from tests.polling import PATIENCE
 
 SUBPROTOCOL = "streaming.v1.json"
 # httpx reads the system's certificates for every client otherwise, which takes longer than a test
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+@pytest.fixture(scope="module", params=["gunicorn", "flask run"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The demo, in which no heartbeat finds out within a test's patience who has left."""
+    env = {"STREAMING_HEARTBEAT": "60"}
+    start = gunicorn if request.param == "gunicorn" else flask_run
+    with start(extra_env=env) as running:
+        yield running
 
 
 @contextmanager
@@ -30,7 +40,7 @@ def listening(
     headers = {} if after is None else {"Last-Event-ID": after}
     params = {"channel": list(channels), **query}
     with (
-        httpx.Client(timeout=10, verify=NO_TLS) as client,
+        httpx.Client(timeout=PATIENCE, verify=NO_TLS) as client,
         connect_sse(
             client, "GET", server.url + "/streaming/events", params=params, headers=headers
         ) as source,
@@ -43,7 +53,7 @@ def listening(
 def socket(server: Server) -> Iterator[Any]:
     """A WebSocket connection that has been welcomed."""
     connection: Any = websocket.create_connection(
-        server.ws_url + "/streaming/ws", subprotocols=[SUBPROTOCOL], timeout=10
+        server.ws_url + "/streaming/ws", subprotocols=[SUBPROTOCOL], timeout=PATIENCE
     )
     try:
         assert connection.getsubprotocol() == SUBPROTOCOL
@@ -140,7 +150,11 @@ def test_an_id_of_a_lost_past_is_answered_with_a_gap(server: Server) -> None:
 def test_an_unreadable_last_event_id_is_refused(server: Server, value: str) -> None:
     url = server.url + "/streaming/events"
     response = httpx.get(
-        url, params={"channel": "news"}, headers={"Last-Event-ID": value}, verify=NO_TLS
+        url,
+        params={"channel": "news"},
+        headers={"Last-Event-ID": value},
+        timeout=PATIENCE,
+        verify=NO_TLS,
     )
     assert_problem(response, 400)
 
@@ -154,7 +168,7 @@ def test_the_same_id_resumes_on_every_transport(server: Server) -> None:
     url = server.url + "/streaming/events"
     headers = {"Accept": "application/x-ndjson", "Last-Event-ID": start}
     with httpx.stream(
-        "GET", url, params={"channel": "news"}, headers=headers, verify=NO_TLS
+        "GET", url, params={"channel": "news"}, headers=headers, timeout=PATIENCE, verify=NO_TLS
     ) as response:
         assert response.headers["content-type"].startswith("application/x-ndjson")
         lines = (json.loads(line) for line in response.iter_lines() if line)
@@ -196,7 +210,7 @@ def test_a_repeated_key_is_published_once(server: Server) -> None:
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/x-ndjson"])
-def test_a_client_that_leaves_is_noticed_within_a_second(
+def test_a_client_that_leaves_is_noticed_without_a_heartbeat(
     server: Server, accept: str, leave: str
 ) -> None:
     wait_until(lambda: not clients(server), "an empty registry")
@@ -205,35 +219,35 @@ def test_a_client_that_leaves_is_noticed_within_a_second(
     stream.read()
     wait_until(lambda: len(clients(server)) == 1, "the client in the registry")
     getattr(stream, leave)()
-    wait_until(lambda: not clients(server), "its absence from the registry", timeout=1.0)
+    wait_until(lambda: not clients(server), "its absence from the registry")
 
 
-def test_a_websocket_that_breaks_off_is_noticed_within_a_second(server: Server) -> None:
+def test_a_websocket_that_breaks_off_is_noticed_without_a_ping(server: Server) -> None:
     wait_until(lambda: not clients(server), "an empty registry")
     with socket(server) as connection:
         assert [each["transport"] for each in clients(server)] == ["websocket"]
         connection.sock.close()
-        wait_until(lambda: not clients(server), "its absence from the registry", timeout=1.0)
+        wait_until(lambda: not clients(server), "its absence from the registry")
 
 
-def test_an_answer_whose_reader_has_left_is_given_up_within_a_second(server: Server) -> None:
+def test_an_answer_whose_reader_has_left_is_given_up(server: Server) -> None:
     wait_until(lambda: not clients(server), "an empty registry")
     headers, body = {"Content-Type": "application/json"}, b'{"question": "What is SSE?"}'
     with RawClient(server.url + "/ask", method="POST", headers=headers, body=body) as reader:
         assert reader.read()
         wait_until(lambda: len(clients(server)) == 1, "the reader in the registry")
-    wait_until(lambda: not clients(server), "its absence from the registry", timeout=1.0)
+    wait_until(lambda: not clients(server), "its absence from the registry")
 
 
 def test_silence_is_broken_by_heartbeats() -> None:
     url = "/streaming/events?channel=nobody-publishes-here"
     with gunicorn(extra_env={"STREAMING_HEARTBEAT": "0.3"}) as server:
         with RawClient(server.url + url) as stream:
-            assert b"event: ready" in stream.read()
-            assert [stream.read() for _ in range(2)] == [b":\n"] * 2
+            assert read_lines(stream, 6)[-2:] == [b":", b":"]
         with RawClient(server.url + url, headers={"Accept": "application/x-ndjson"}) as stream:
-            assert b'"ready"' in stream.read()
-            assert [stream.read() for _ in range(2)] == [b"\n"] * 2
+            ready, *silence = read_lines(stream, 3)
+            assert b'"ready"' in ready
+            assert silence == [b"", b""]
         with RawWebSocket(server) as connection:
             assert connection.read_json()["type"] == "welcome"
             for _ in range(2):
@@ -242,10 +256,23 @@ def test_silence_is_broken_by_heartbeats() -> None:
                 connection.send(PONG, ping.payload)
 
 
+def read_lines(stream: RawClient, count: int) -> list[bytes]:
+    """The first so many lines, however many of them come at once."""
+    body = b""
+    while body.count(b"\n") < count:
+        piece = stream.read()
+        assert piece, body
+        body += piece
+    return body.split(b"\n")[:count]
+
+
 @pytest.mark.parametrize("channel", ["", "a b", "ä", "a/b", "x" * 129])
 def test_an_illegal_channel_name_is_refused(server: Server, channel: str) -> None:
     response = httpx.get(
-        server.url + "/streaming/events", params={"channel": channel}, verify=NO_TLS
+        server.url + "/streaming/events",
+        params={"channel": channel},
+        timeout=PATIENCE,
+        verify=NO_TLS,
     )
     assert_problem(response, 400)
 
@@ -253,7 +280,7 @@ def test_an_illegal_channel_name_is_refused(server: Server, channel: str) -> Non
 def test_bad_requests_get_a_problem_and_nobody_else_notices(server: Server) -> None:
     channels = server.url + "/streaming/channels"
     as_json = {"Content-Type": "application/json"}
-    with httpx.Client(verify=NO_TLS) as http, listening(server, "news") as events:
+    with httpx.Client(timeout=PATIENCE, verify=NO_TLS) as http, listening(server, "news") as events:
         next(events)
         assert_problem(http.get(server.url + "/nowhere"), 404)
         assert_problem(http.delete(server.url + "/streaming/events"), 405)
