@@ -12,7 +12,7 @@ from tests.live.harness import flask_run
 from tests.live.server import ROOT
 
 PAGE = "tutorial.md"
-SOON = "Math.random = () => 0.05;"  # pauses of 50 ms, 100 ms …
+SOON = "Math.random = () => 0.2;"  # pauses of 200 ms, 400 ms …; ten of them are 36 s
 
 
 def test_the_page_chats_and_comes_back(open_windows: Windows, tmp_path: Path) -> None:
