@@ -14,7 +14,7 @@ from flask import Flask
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from streaming.web.bodies import PieceBody
+from streaming.web.piece_body import PieceBody
 from tests.guides import run_shown, serving, shown
 from tests.live.clients import RawClient, read_head
 from tests.polling import PATIENCE, wait_until
