@@ -44,6 +44,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attendance, "BEAT", 0.01)
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No beat, unless somebody asks for it."""
+    monkeypatch.setattr(attendance, "BEAT", 1000.0)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that does something else meanwhile refuses nobody."""
+    monkeypatch.setattr(attendance, "PATIENCE", 1000.0)
+
+
 def wait_for_beats(log: Homes, count: int) -> None:
     until = log.beats + count
     wait_until(lambda: log.beats >= until, f"{count} beats")
@@ -128,7 +140,7 @@ def test_whoever_subscribes_first_and_asks_then_misses_nobody(hub: Hub, here: Pr
         here.leave("r", f"m{n}")
 
 
-def test_the_thread_lives_only_while_there_are_members(here: Presence) -> None:
+def test_the_thread_lives_only_while_there_are_members(slow: None, here: Presence) -> None:
     assert not beating()
     here.join("r", "ann")
     here.join("s", "ann")
@@ -136,7 +148,7 @@ def test_the_thread_lives_only_while_there_are_members(here: Presence) -> None:
     here.leave("r", "ann")
     assert len(beating()) == 1
     here.leave("s", "ann")
-    wait_until(lambda: not beating(), "no thread, without waiting for the next beat", 2)
+    wait_until(lambda: not beating(), "no thread, without waiting for the next beat")
     here.join("r", "ann")
     assert len(beating()) == 1
 
@@ -147,7 +159,7 @@ def test_leaving_nothing_starts_no_thread(here: Presence) -> None:
 
 
 def test_who_only_asks_beats_too_or_the_dead_would_stay_where_nobody_else_is(
-    log: Homes, hub: Hub, here: Presence
+    slow: None, log: Homes, hub: Hub, here: Presence
 ) -> None:
     log.enter("r", Member("lost"))
     log.dead = [("r", "lost")]
@@ -155,7 +167,7 @@ def test_who_only_asks_beats_too_or_the_dead_would_stay_where_nobody_else_is(
         assert here.members("r") == [Member("lost")]
         told.wait_for(("leave", {"id": "lost"}))
     assert here.members("r") == []
-    wait_until(lambda: not beating(), "no thread, after one round", 2)
+    wait_until(lambda: not beating(), "no thread, after one round")
     for _ in range(100):
         here.members("r")
     assert log.beats == 1  # and not once for each question
@@ -308,9 +320,8 @@ def test_who_joins_again_while_being_taken_out_is_there(
 
 @pytest.mark.parametrize("step", ["left", "leave"])
 def test_whoever_comes_back_in_the_midst_of_a_leave_is_there_to_all(
-    log: Homes, hub: Hub, here: Presence, step: str, monkeypatch: pytest.MonkeyPatch
+    log: Homes, hub: Hub, here: Presence, step: str
 ) -> None:
-    monkeypatch.setattr(attendance, "PATIENCE", 1000.0)
     here.join("r", "ann")
     gate = log.gates[step]
     with Told(hub) as told:
@@ -332,8 +343,9 @@ def test_a_leave_that_the_beat_makes_up_for_is_told_once_and_before_she_comes_ba
     log.broken, gate = {"append"}, log.gates["leave"]
     here.leave("r", "ann")
     with Told(hub) as told:
-        gate.is_shut, log.broken = True, set()
+        gate.is_shut = True
         wait_until(lambda: gate.waiting, "the beat is about to tell")
+        log.broken = set()
         leaving = started(lambda: here.leave("r", "ann"))
         joining = started(lambda: here.join("r", "ann"))
         wait_until(lambda: gate.waiting == 2 or not leaving.is_alive(), "it is told, or left to it")
@@ -436,9 +448,8 @@ def test_whoever_leaves_while_the_beat_enters_it_again_is_gone(
 
 
 def test_closing_in_the_midst_of_a_join_has_it_leave_without_waiting_for_a_beat(
-    log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch
+    slow: None, log: Homes, hub: Hub, here: Presence
 ) -> None:
-    monkeypatch.setattr(attendance, "BEAT", 1000.0)
     gate = log.gates["join"]
     gate.is_shut = True
     joining = started(lambda: here.join("r", "ann"))
@@ -453,9 +464,8 @@ def test_closing_in_the_midst_of_a_join_has_it_leave_without_waiting_for_a_beat(
 
 
 def test_the_beat_does_not_wait_for_a_join_that_hangs(
-    quick: None, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+    quick: None, log: Homes, here: Presence
 ) -> None:
-    monkeypatch.setattr(attendance, "PATIENCE", 1000.0)
     here.join("r", "ann")
     gate = log.gates["enter"]
     gate.is_shut = True
@@ -469,9 +479,8 @@ def test_the_beat_does_not_wait_for_a_join_that_hangs(
 
 @pytest.mark.parametrize("broken", ["append", "answer"])
 def test_members_whom_the_log_has_lost_are_entered_and_told_again_though_it_fails_in_between(
-    log: Homes, hub: Hub, here: Presence, monkeypatch: pytest.MonkeyPatch, broken: str
+    slow: None, log: Homes, hub: Hub, here: Presence, broken: str
 ) -> None:
-    monkeypatch.setattr(attendance, "BEAT", 1000.0)
     names = [f"m{n}" for n in range(5)]
     for name in names:
         here.join("r", name)
@@ -644,6 +653,7 @@ def test_a_presence_channel_belongs_to_its_room() -> None:
 def test_greenlets_come_and_go_and_the_last_takes_the_thread_along() -> None:
     hub = Hub(Homes())
     here = Presence(hub)
+    attendance.BEAT = 1000.0
     with Told(hub) as told:
 
         def come_and_go(who: int) -> None:
@@ -659,4 +669,4 @@ def test_greenlets_come_and_go_and_the_last_takes_the_thread_along() -> None:
             thread.join()
         assert here.members("r") == []
         assert len(told.all) == 800
-    wait_until(lambda: not beating(), "no thread", 2)
+    wait_until(lambda: not beating(), "no thread, without waiting for the next beat")
