@@ -79,8 +79,18 @@ def test_a_loop_over_it_gives_messages_until_it_is_closed(hub: Hub) -> None:
 def test_a_loop_over_it_returns_when_the_hub_closes_and_raises_anything_else(hub: Hub) -> None:
     one, two = follow(hub, "a"), follow(hub, "orders")
     (message,) = fill(hub, "a", 1)
-    threading.Timer(0.01, hub.close).start()
-    assert list(one) == [message]
+    seen: list[Message | Gap] = []
+
+    def close() -> None:
+        wait_until(lambda: seen, "the loop has had it")
+        hub.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    for item in one:
+        seen.append(item)
+    closing.join(PATIENCE)
+    assert seen == [message]
     two.reason = Lagged("too slow")
     with pytest.raises(Lagged):
         list(two)
