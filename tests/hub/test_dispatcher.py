@@ -499,7 +499,7 @@ def test_a_channel_whose_last_subscriber_leaves_is_not_tried_again(
             log.broken = {"read"}
             hub.publish("a", "text")
             assert sub.read() == []
-            assert channel_of(hub) in hub._dispatcher._workers._late
+            wait_until(lambda: channel_of(hub) in hub._dispatcher._workers._late, "it is put off")
         assert hub._dispatcher._workers._late == {}
         sub.read()  # by a thread that has not noticed
         assert hub._dispatcher._workers._late == {}
