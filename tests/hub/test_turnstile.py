@@ -19,7 +19,7 @@ def test_no_more_work_at_a_time_than_said(most: int) -> None:
     def work(number: int) -> None:
         with turnstile:
             inside.append(number)
-            gate.wait(20)
+            gate.wait(PATIENCE)
             inside.remove(number)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(10)]
@@ -29,7 +29,7 @@ def test_no_more_work_at_a_time_than_said(most: int) -> None:
     assert len(inside) == most
     gate.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert inside == []
 
 
@@ -63,7 +63,7 @@ def test_everybody_else_has_a_turn_between_the_moments_of_a_crowd() -> None:
     for thread in crowd:
         thread.start()
     for thread in (*crowd, other):
-        thread.join(20)
+        thread.join(PATIENCE)
     assert len(seen) > 25, f"others had {len(seen)} turns in 50 moments"
 
 
