@@ -83,7 +83,7 @@ class Pace:
                 return
             time.sleep(0.001)
             turns += 1
-        waited = time.monotonic() - began
+        waited = min(time.monotonic() - began, PATIENCE)  # else the whole process was held up
         lagging = [sub for sub in behind if sub.phase is not Reading.LIVE]
         for sub in lagging:
             sub.waited += waited

@@ -115,6 +115,7 @@ def test_a_burst_of_large_messages_is_held_by_the_bytes_that_are_kept() -> None:
 
 @in_greenlets
 def test_a_burst_of_5000_reaches_a_greenlet_beside_it_without_a_gap() -> None:
+    pace.PATIENCE = pace.MOST = polling.PATIENCE  # as ``patient``
     hub, crew = Hub(MemoryLog()), Crew()
     with hub.subscribe("a") as sub:
         crew.start(lambda: follow_whole(sub, 5000))
@@ -125,6 +126,7 @@ def test_a_burst_of_5000_reaches_a_greenlet_beside_it_without_a_gap() -> None:
 
 @in_greenlets
 def test_a_burst_of_5000_reaches_a_socket_that_is_read_without_a_gap() -> None:
+    pace.PATIENCE = pace.MOST = polling.PATIENCE  # as ``patient``
     hub, crew = Hub(MemoryLog()), Crew()
     client = Client(hub, Lines())
     expected = b"".join(b"%d\n" % n for n in range(5000))
@@ -189,12 +191,13 @@ def test_whoever_was_at_the_head_again_is_waited_for_again(hub: Hub, clock: Cloc
         assert clock.slept >= slept + PATIENCE
 
 
+@pytest.mark.parametrize("held", [[PATIENCE * 2, PATIENCE * 2], [MOST * 2]])
 def test_whoever_was_held_up_with_the_whole_process_is_given_another_turn(
-    hub: Hub, clock: Clock
+    hub: Hub, clock: Clock, held: list[float]
 ) -> None:
     with hub.subscribe("a") as sub:
         publish(hub, LIMIT - 1)
-        holds = [PATIENCE * 2, PATIENCE * 2]
+        holds = list(held)
 
         def come_to() -> None:
             if holds:
