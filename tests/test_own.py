@@ -46,13 +46,13 @@ other = threading.Thread(target=turn)
 other.start()
 presence.join("room", "late")
 with hub.subscribe("a", history=1) as sub:
-    assert [m.data for m in sub.take(5)] == ["early"]
+    assert [m.data for m in sub.take(20)] == ["early"]
     later = threading.Thread(target=lambda: hub.publish("a", "late"))
     later.start()
-    assert [m.data for m in sub.take(5)] == ["late"]
+    assert [m.data for m in sub.take(20)] == ["late"]
 assert [m.id for m in presence.members("room")] == ["late"]
 assert not hub.closed.wait(0.1)
-other.join(5)
+other.join(20)
 assert len(turns) == 100
 presence.leave("room", "late")
 print("passed")

@@ -194,6 +194,7 @@ def test_a_thread_is_refused_in_time_if_the_greenlets_are_held_up() -> None:
         assert "held up" in str(refused[0])
         assert "nothing was done" in str(refused[0])
         join()
+        threads.BEGIN = PATIENCE
         assert log.tail("a") == first.id
         pool().apply(hub.publish, ("a", "goes on"))
         assert log.tail("a").offset == 2

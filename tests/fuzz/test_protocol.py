@@ -22,6 +22,7 @@ from streaming.web.protocol import converse
 from streaming.web.state import State
 from streaming.wire import frames
 from tests.fuzz.strategies import cursors, json_like, json_values, words
+from tests.polling import PATIENCE
 
 ANSWERS = {
     "subscribe": "ready",
@@ -145,7 +146,7 @@ def connected() -> Iterator[Peer]:
         assert hub._dispatcher._channels.keys() <= {"streaming:orders"}
         assert len(state.presence) == 0
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive(), thread.name
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from streaming.web.server import door as module
 from streaming.web.server.door import Door
 from tests.greenlets import in_greenlets
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 
 class Log:
@@ -45,13 +45,16 @@ def opened(
             with client:
                 serve(client, addr)
 
-        early = [socket.create_connection(address, 5) for _ in range(waiting)]
+        early = [socket.create_connection(address, PATIENCE) for _ in range(waiting)]
         door = Door(listener, serve_and_close, pool=Pool(size), log=log or Log())
         door.start()
         try:
-            yield door, lambda: early.pop() if early else socket.create_connection(address, 5)
+            yield (
+                door,
+                lambda: early.pop() if early else socket.create_connection(address, PATIENCE),
+            )
         finally:
-            door.stop(timeout=5)
+            door.stop(timeout=PATIENCE)
         assert door.pool.free_count() == size
 
 
