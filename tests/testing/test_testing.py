@@ -11,6 +11,7 @@ from flask import Flask, abort, redirect, request, session
 
 from streaming import ConfigurationError, Connection, Sock, Streaming, chat, stream
 from streaming.testing import Closed, Refused, Site, TooLate, clock, deadline, record, serve
+from tests.polling import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,6 +57,12 @@ def make_app() -> Flask:
     return app
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of it than the tests of applications have."""
+    monkeypatch.setattr(deadline, "PATIENCE", PATIENCE)
+
+
 @pytest.fixture
 def app() -> Flask:
     return make_app()
@@ -90,8 +97,13 @@ def test_a_reader_that_was_told_nothing_yet_comes_back_to_where_it_began(
     app: Flask, site: Site
 ) -> None:
     with site.events("/prices") as reader:
-        with pytest.raises(TooLate):
-            reader.next(within=0.05)  # it has read what the stream begins with
+
+        def begin() -> str:
+            with pytest.raises(TooLate):
+                reader.next(within=0.05)
+            return reader.last_event_id
+
+        wait_until(begin, "it has read what the stream begins with")
         reader.close()
         app.test_client().post("/prices/2")
         assert reader.reconnect().next().json() == {"price": 2}
@@ -242,23 +254,22 @@ def test_a_log_that_others_look_at_has_no_time_of_its_own(tmp_path: Path) -> Non
         pass
 
 
-def leave_early(app: Flask) -> None:
-    with serve(app) as site, site.websocket("/stuck") as ws:
-        assert ws.receive() == "here"
-
-
 def test_a_handler_that_does_not_end_is_told(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     bell = threading.Event()
 
     @Sock(app).route("/stuck")
     def stuck(ws: Connection) -> None:
         ws.send("here")
-        bell.wait(20)
+        bell.wait(PATIENCE)
 
-    monkeypatch.setattr(deadline, "PATIENCE", 0.1)
+    def leave_early() -> None:
+        with serve(app) as site, site.websocket("/stuck") as ws:
+            assert ws.receive() == "here"
+            monkeypatch.setattr(deadline, "PATIENCE", 0.1)
+
     try:
         with pytest.raises(TooLate, match=r"0 clients. There are: .*websocket"):
-            leave_early(app)
+            leave_early()
     finally:
         bell.set()
 
