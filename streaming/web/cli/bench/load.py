@@ -88,7 +88,9 @@ class Load:
             for number, one in enumerate(self._followers)
             if work.cut
         )
-        while (now := time.monotonic() - began) < work.seconds:
+        now = 0.0
+        while now < work.seconds:
+            now = min(time.monotonic() - began, work.seconds)  # what was due then is done late
             while self.published < work.rate * now:
                 self._publish()
             while cuts and cuts[0][0] <= now:
