@@ -8,9 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from click.testing import Result
 from flask import Flask
 
 from streaming import Streaming, current_run
@@ -337,6 +339,9 @@ def test_a_ticket_is_good_for_what_it_says(tmp_path: Path) -> None:
                     assert client.status == status
 
 
+QUICK = ["--wait", "0.5"]
+
+
 def test_clients_of_all_workers_are_named(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     with (
@@ -350,17 +355,31 @@ def test_clients_of_all_workers_are_named(tmp_path: Path) -> None:
     ):
         assert first.next_event()
         assert second.next_event()
-        rows = wait_until(
-            lambda: found if len(found := shell.ask("clients", "--wait", "0.5")) == 3 else None,
-            "all three",
-        )
+
+        def named(many: int, *whom: str) -> list[Any]:
+            """So many clients, whenever both workers have answered in time."""
+            return wait_until(
+                lambda: rows if len(rows := shell.ask("clients", *whom, *QUICK)) == many else [],
+                f"{many} clients",
+            )
+
+        def listed(*how: str) -> Result:
+            """What is said when both have answered."""
+            return wait_until(
+                lambda: (
+                    said if ": 2." in (said := shell.call("clients", *how, *QUICK)).stderr else None
+                ),
+                "two answers",
+            )
+
+        rows = named(3)
         assert {row["transport"] for row in rows} == {"sse", "websocket"}
         assert third.client in {row["id"] for row in rows}
         (both,) = [row for row in rows if row["channels"] == ["news", "b"]]
         assert (both["identity"], both["peer"].partition(":")[0]) == (None, "127.0.0.1")
-        assert len(shell.ask("clients", "--channel", "news", "--wait", "1")) == 2
-        assert shell.ask("clients", "--identity", "7", "--wait", "0.5") == []
-        some = shell.call("clients", "--limit", "1", "--wait", "1")
-        assert "  news b  " in shell.call("clients", "--channel", "b").stdout
+        assert len(named(2, "--channel", "news")) == 2
+        assert shell.ask("clients", "--identity", "7", *QUICK) == []
+        some = listed("--limit", "1")
+        assert "  news b  " in listed("--channel", "b").stdout
         assert len(some.stdout.splitlines()) == 3  # the head, and one of each
         assert "Not named: 1 more" in some.stderr
