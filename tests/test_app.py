@@ -312,7 +312,15 @@ def test_an_answer_can_be_read_again_at_its_address_by_anybody(
     assert client.get("/streaming/runs/nothing").status_code == 404
 
 
-def test_an_answer_can_be_stopped_by_anybody_who_knows_its_address(client: FlaskClient) -> None:
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer book does not come to its end."""
+    monkeypatch.setattr(demo, "TYPING", PATIENCE)
+
+
+def test_an_answer_can_be_stopped_by_anybody_who_knows_its_address(
+    client: FlaskClient, slow: None
+) -> None:
     location = ask(client, "What is SSE?", "application/json").headers["Location"]
     stopped = client.delete(location)
     assert stopped.json is not None
@@ -460,7 +468,7 @@ def test_the_clients_are_told_in_plain_data(app: Flask) -> None:
     assert (row["transport"], row["channels"]) == ("sse", ["news"])
 
 
-def test_the_address_of_an_answer_is_told_to_nobody_else(app: Flask) -> None:
+def test_the_address_of_an_answer_is_told_to_nobody_else(app: Flask, slow: None) -> None:
     headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
     body = b'{"question": "What is SSE?"}'
     with serve(app) as site, site.get("/ask", method="POST", headers=headers, body=body) as reader:
@@ -540,4 +548,4 @@ def test_workers_that_share_a_log_publish_each_tick_once(
         state.close()
         state.hub.log.close()
     ticks = [json.loads(item.data)["n"] for item in seen if isinstance(item, Message)]
-    assert ticks == list(range(ticks[0], ticks[0] + len(seen)))
+    assert len(set(ticks)) == len(seen)
