@@ -173,10 +173,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("question", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_string_makes_the_book_raise_or_dawdle(question: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     answer = find_answer(question)
     assert "".join(pieces(question)) == question
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
     assert answer == find_answer(question)
     assert answer.encode()
 
