@@ -8,6 +8,7 @@ from websockets.sync.client import connect
 
 from streaming import Connection, Sock, Streaming, chat
 from tests.greenlets import is_green, run_file
+from tests.polling import PATIENCE
 from tests.sites import make_app, serve, wait_until
 
 
@@ -33,9 +34,11 @@ def test_each_call_has_an_app_context_of_its_own_and_no_request() -> None:
     with serve(app, expect_errors=True) as site, connect(f"{site.ws_url}/socket") as ws:
         for message in ("a", "b", "fail"):
             ws.send(message)
-            assert ws.recv(10) == "small 1 False"
-        wait_until(lambda: "ValueError" in torn, "all is torn down")
-    assert torn.count("NoneType") >= 3  # the handshake's, and one for each message
+            assert ws.recv(PATIENCE) == "small 1 False"
+        wait_until(
+            lambda: "ValueError" in torn and torn.count("NoneType") >= 3,
+            "all is torn down: of the handshake, and of each message",
+        )
 
 
 def test_the_function_publishes_as_a_view_does() -> None:
@@ -48,7 +51,7 @@ def test_the_function_publishes_as_a_view_does() -> None:
 
     with serve(app) as site, connect(f"{site.ws_url}/socket") as ws:
         ws.send("x")
-        assert str(ws.recv(10)).endswith("-1")
+        assert str(ws.recv(PATIENCE)).endswith("-1")
 
 
 @pytest.mark.parametrize("returns", ["a function", "nothing"])

@@ -132,7 +132,10 @@ def test_what_a_client_publishes_on_a_websocket_is_a_trace_of_its_own(
         for _ in range(2):
             assert client.ask(type="publish", channel="a", data="x")["type"] == "ack"
     connection = recorded.one("connection")
-    assert parent(connection) in [id_of(span) for span in recorded.all("GET /streaming/ws")]
+    wait_until(
+        lambda: parent(connection) in map(id_of, recorded.all("GET /streaming/ws")),
+        "the end of its request",
+    )
     publishes = recorded.all("publish")
     assert [parent(span) for span in publishes] == [None, None]
     for span in publishes:
@@ -253,8 +256,9 @@ def test_a_handler_that_fails_is_an_error_of_the_connection(recorded: Recorded) 
         ws.send("about to fail")
         raise ValueError("on purpose")
 
-    with serve(app, expect_errors=True) as site, site.chat("/fails") as client:
-        assert client.recv() == "about to fail"
+    with serve(app, expect_errors=True) as site:
+        with site.chat("/fails") as client:
+            assert client.recv() == "about to fail"
         span = recorded.one("connection")
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["streaming.transport"] == "websocket"
