@@ -254,6 +254,7 @@ def test_a_key_that_is_none_is_the_clients_mistake(asker: Any, key: str) -> None
 
 def test_whoever_may_stops_it_and_everybody_is_told(asker: Any) -> None:
     where = ask(asker).headers["Location"]
+    wait_until(lambda: state_of(asker, where)["text"] == "question ", "it is said")
     with events_of(asker.site, where) as client:
         assert client.next_event()
         assert client.next_event()
@@ -284,7 +285,10 @@ def test_a_failure_before_the_first_piece_is_an_error_of_http(
 ) -> None:
     asker = Asker()
     asker.error = error
-    with serve(asker.app, expect_errors=True) as site, httpx.Client(base_url=site.url) as http:
+    with (
+        serve(asker.app, expect_errors=True) as site,
+        httpx.Client(base_url=site.url, timeout=PATIENCE) as http,
+    ):
         answer = http.post("/ask", headers={"Accept": accept, "Idempotency-Key": "k"})
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/problem+json"
@@ -299,7 +303,10 @@ def test_a_failure_before_the_first_piece_is_an_error_of_http(
 
 def test_a_later_failure_is_told_in_the_stream_and_text_is_broken_off() -> None:
     asker = Asker()
-    with serve(asker.app, expect_errors=True) as site, httpx.Client(base_url=site.url) as http:
+    with (
+        serve(asker.app, expect_errors=True) as site,
+        httpx.Client(base_url=site.url, timeout=PATIENCE) as http,
+    ):
         with http.stream("POST", "/ask", content="q", headers={"Accept": SSE}) as answer:
             where = answer.headers["Location"]
             asker.gate.close()  # the upstream breaks
@@ -321,7 +328,7 @@ def test_who_may_not_read_or_stop_is_refused_and_what_is_unknown_is_unknown() ->
 
     asker = Asker(allow)
     asker.gate.give("the end")
-    with serve(asker.app) as site, httpx.Client(base_url=site.url) as http:
+    with serve(asker.app) as site, httpx.Client(base_url=site.url, timeout=PATIENCE) as http:
         answer = http.post("/ask", content="q", headers={"Accept": JSON})
         assert answer.status_code == 202, "the application's own view has decided"
         where, channel = answer.headers["Location"], f"run:{answer.json()['id']}"
@@ -329,7 +336,7 @@ def test_who_may_not_read_or_stop_is_refused_and_what_is_unknown_is_unknown() ->
         assert http.delete(where).status_code == 403
         assert asked == [("subscribe", channel), ("stop", channel)]
     open_asker = Asker()
-    with serve(open_asker.app) as site, httpx.Client(base_url=site.url) as http:
+    with serve(open_asker.app) as site, httpx.Client(base_url=site.url, timeout=PATIENCE) as http:
         for accept in (SSE, NDJSON, TEXT, JSON):
             unknown = http.get(f"/streaming/runs/{'0' * 32}", headers={"Accept": accept})
             assert (unknown.status_code, unknown.json()["title"]) == (404, "No such run")
