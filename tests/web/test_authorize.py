@@ -13,7 +13,7 @@ from streaming import ConfigurationError, Forbidden, InvalidMessage, LogUnavaila
 from streaming.hub.orders import give, order_of
 from streaming.web.state import State
 from streaming.web.ui_messages import ui_messages_api
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 from tests.sites import Site, drained, make_app, serve
 
 BAD_NAMES = ["", "private-1\n", "a b", "x" * 300_000, "ä", ":presence", None, 7]
@@ -208,11 +208,11 @@ def test_a_publish_that_the_log_refuses_is_logged_on_every_way(
                 assert client.ask(type="publish", channel="a", data="x")["status"] == 503
         else:
             with connect(f"{site.ws_url}/chat") as ws:
-                assert ws.recv(10)
+                assert ws.recv(PATIENCE)
                 monkeypatch.setattr(log, "append", refuse)
                 ws.send("x")
                 with pytest.raises(ConnectionClosedError):
-                    ws.recv(10)
+                    ws.recv(PATIENCE)
                 assert ws.close_code == 1013
         monkeypatch.undo()
     lines = [r.getMessage() for r in caplog.records if "/secret/path" in r.getMessage()]

@@ -17,6 +17,7 @@ from streaming.message import Position
 from streaming.web.chat import CHAT, WELCOME
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode, handshake
+from tests.polling import PATIENCE
 from tests.sites import Site, make_app, serve, wait_until
 
 
@@ -143,11 +144,11 @@ def test_bytes_that_grow_beyond_the_limit_as_text_end_their_sender_properly(site
 
 def test_a_drain_closes_the_room_with_1012(site: Site) -> None:
     with connect(f"{site.ws_url}/room") as ws:
-        assert ws.recv(10) == WELCOME
+        assert ws.recv(PATIENCE) == WELCOME
         wait_until(lambda: site.state.hub.subscribers("chat"), "somebody in the room")
         site.state.close()
         with pytest.raises(ConnectionClosedError):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert ws.close_code == 1012
 
 
@@ -224,9 +225,9 @@ def test_the_pages_example_lets_nobody_into_a_room_that_its_authorize_forbids(pa
             with site.get(f"{path}private-1") as refused:
                 assert refused.status == 403
         with connect(f"{site.ws_url}/rooms/lobby") as ws:
-            assert ws.recv(10) == WELCOME
+            assert ws.recv(PATIENCE) == WELCOME
             ws.send("x")
-            assert ws.recv(10) == "You said: x"
+            assert ws.recv(PATIENCE) == "You said: x"
 
 
 def test_all_of_this_holds_in_greenlets() -> None:

@@ -9,9 +9,11 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from streaming import Message
+from streaming.clients import client as clients
 from streaming.web.protocol import MAX_CHANNELS, PROTOCOL
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
+from tests.polling import PATIENCE
 from tests.sites import Json, Site, make_app, serve, wait_until
 
 MINE = "0123456789abcdef"
@@ -42,7 +44,7 @@ def client(site: Site) -> Iterator[Json]:
 def test_the_welcome_names_the_client_and_the_protocol_is_agreed_on(site: Site) -> None:
     with connect(f"{site.ws_url}/streaming/ws", subprotocols=[PROTOCOL]) as ws:  # type: ignore[list-item]
         assert ws.subprotocol == "streaming.v1.json"
-        welcome = json.loads(ws.recv(10))
+        welcome = json.loads(ws.recv(PATIENCE))
         assert welcome["type"] == "welcome"
         (row,) = site.registry.snapshot()["clients"]
         assert welcome == {"type": "welcome", "client": row["id"]}
@@ -318,12 +320,12 @@ def test_a_binary_frame_is_never_taken_for_json(site: Site, client: Json) -> Non
 
 def test_a_drain_closes_with_1012_and_refuses_to_publish_or_subscribe(site: Site) -> None:
     with connect(f"{site.ws_url}/streaming/ws", subprotocols=[PROTOCOL]) as ws:  # type: ignore[list-item]
-        assert ws.recv(10)
+        assert ws.recv(PATIENCE)
         ws.send('{"type": "subscribe", "channel": "a"}')
-        assert "ready" in str(ws.recv(10))
+        assert "ready" in str(ws.recv(PATIENCE))
         site.state.close()
         with pytest.raises(ConnectionClosedError):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert ws.close_code == 1012
 
 
@@ -431,7 +433,10 @@ def test_a_connection_is_in_only_so_many_rooms(client: Json) -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "cut", "cut in a frame", "a fault", "drained"])
-def test_whatever_ends_a_connection_it_leaves_its_rooms_once(site: Site, how: str) -> None:
+def test_whatever_ends_a_connection_it_leaves_its_rooms_once(
+    site: Site, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "FAREWELL", 0.05)  # it says no goodbye
     with RawWebSocket(site) as ws:  # type: ignore[arg-type]
         client = ws.read_json()["client"]
         for room in "abc":
