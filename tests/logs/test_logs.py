@@ -595,14 +595,16 @@ def test_one_that_stays_misses_nothing_while_others_come_and_go(log: Log) -> Non
 
     listener = follow(log, "a")
     threads = start(come_and_go, come_and_go, lambda: fill(log, "a", 300) and None)
-    while place.offset < 301:
-        assert listener.wait(), f"asleep at {place}"
-        for message in read(log, "a", place):
-            assert message.id.offset == place.offset + 1
-            place = message.id
-    is_over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        while place.offset < 301:
+            assert listener.wait(), f"asleep at {place}"
+            for message in read(log, "a", place):
+                assert message.id.offset == place.offset + 1
+                place = message.id
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
     assert not errors
     log.unfollow("a", listener)
 

@@ -16,7 +16,7 @@ import pytest
 
 from streaming.errors import LogUnavailable
 from streaming.logs import SqliteLog
-from streaming.logs.sqlite import arrival, connection, turns
+from streaming.logs.sqlite import arrival, connection
 from streaming.logs.sqlite.arrival import alone
 from streaming.message import Position
 from tests.greenlets import ROOT
@@ -193,8 +193,7 @@ def test_who_comes_when_others_have_closed_does_not_go_on_with_the_numbers_of_wh
 def test_who_comes_waits_for_those_who_look_by_themselves_and_so_nothing_is_lost(
     start: Start, path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((arrival, "WAIT"), (connection, "PATIENCE"), (turns, "PATIENCE")):
-        monkeypatch.setattr(module, name, 30.0)
+    monkeypatch.setattr(arrival, "WAIT", 30.0)
     old = start()
     places = [old.append(f"old {n}") for n in range(3)]
     old("follow")
@@ -209,8 +208,6 @@ def test_who_comes_waits_for_those_who_look_by_themselves_and_so_nothing_is_lost
 def test_who_comes_is_refused_while_somebody_opens_the_file_or_lets_go_of_it(
     start: Start, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (connection, turns):
-        monkeypatch.setattr(module, "PATIENCE", 0.1)
     with closing(SqliteLog(path)) as log:
         with alone(str(path)), pytest.raises(LogUnavailable, match="just opening"):
             log.process.turns.write(lambda db: None, patience=0.1)
