@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -141,6 +142,22 @@ def slow(environ: Environ, start: Start) -> Iterable[bytes]:
     return [b"slow"]
 
 
+let_go = threading.Event()
+
+
+def held(environ: Environ, start: Start) -> Iterable[bytes]:
+    """Comes when somebody else has asked for it."""
+    assert let_go.wait(60)
+    start("200 OK", [("Content-Length", "4")])
+    return [b"held"]
+
+
+def release(environ: Environ, start: Start) -> Iterable[bytes]:
+    let_go.set()
+    start("204 No Content", [])
+    return []
+
+
 def used_up(environ: Environ, start: Start) -> Iterable[bytes]:
     """As flask-sock ends a WebSocket: the connection has had all it gets."""
     environ["gunicorn.socket"].sendall(b"raw")
@@ -220,6 +237,8 @@ ANSWERS: dict[str, Callable[[Environ, Start], Iterable[bytes]]] = {
     "/file": file,
     "/hints": hints,
     "/slow": slow,
+    "/held": held,
+    "/release": release,
     "/used-up": used_up,
     "/gone": gone,
     "/swapped": swapped,

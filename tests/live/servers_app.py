@@ -1,7 +1,7 @@
 """A small application for every server there is: see ``test_servers.py``."""
 
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +12,10 @@ from streaming import Connection, Sock, Streaming, stream
 
 app = Flask("servers")
 app.config["STREAMING_LOG"] = os.environ.get("STREAMING_LOG", "memory:")
-app.config["STREAMING_HEARTBEAT"] = 0.25
+app.config["STREAMING_HEARTBEAT"] = float(os.environ.get("HEARTBEAT", "0.25"))
 streaming = Streaming(app, authorize=lambda action, channel: True)
 sock = Sock(app)
+go_on = threading.Event()
 
 
 @app.get("/")
@@ -25,14 +26,21 @@ def clients() -> list[str]:
 
 @app.get("/count")
 def count() -> Response:
-    """Pieces of the application's own, one after another."""
+    """Pieces of the application's own: the first, and once that has come the others."""
 
     def pieces() -> Iterator[str]:
-        for n in range(3):
-            yield f"{n} "
-            time.sleep(0.3)
+        yield "0 "
+        go_on.wait(60)
+        yield from ("1 ", "2 ")
 
     return stream(pieces())
+
+
+@app.post("/go-on")
+def tell() -> dict[str, str]:
+    """What ``count`` waits for."""
+    go_on.set()
+    return {"told": "count"}
 
 
 @sock.route("/loop")

@@ -11,6 +11,7 @@ import pytest
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import TEXT, RawWebSocket
 from tests.live.server import Server, wait_until
+from tests.polling import PATIENCE
 
 WORKERS = ["gevent", "streaming.web.server.StreamingWorker"]
 
@@ -70,7 +71,7 @@ def get(path: str, *fields: str) -> bytes:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), 10)
+    return socket.create_connection(("127.0.0.1", server.port), PATIENCE)
 
 
 def read_all(client: socket.socket) -> bytes:
@@ -121,13 +122,14 @@ def test_a_question_too_many_does_not_reset_the_answer(server: Server) -> None:
 
 def test_who_is_slow_keeps_nobody_else_waiting(server: Server) -> None:
     with connect(server) as slow:
-        slow.sendall(get("/slow?1", "Connection: close"))
+        slow.sendall(get("/held", "Connection: close"))
         assert body(ask(server, "/pid"))
         slow.setblocking(False)
         with pytest.raises(BlockingIOError):
             slow.recv(1)
-        slow.settimeout(10)
-        assert body(read_all(slow)) == b"slow"
+        slow.settimeout(PATIENCE)
+        ask(server, "/release")
+        assert body(read_all(slow)) == b"held"
 
 
 def test_hooks_see_requests_and_may_change_them(server: Server) -> None:
@@ -153,7 +155,7 @@ def test_the_access_log_says_what_was_asked_and_answered(server: Server) -> None
 
 def test_a_unix_socket_is_served(server: Server, unix: str) -> None:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(PATIENCE)
         client.connect(unix)
         client.sendall(get("/", "Connection: close"))
         said = body(read_all(client)).decode()
@@ -181,12 +183,12 @@ def test_connections_above_the_limit_wait_for_their_turn(start: Start) -> None:
 def test_a_worker_is_recycled_after_its_requests(start: Start) -> None:
     with start("--max-requests", "5") as server:
         before = {b"%d" % pid for pid in server.worker_pids()}
-        wait_until(lambda: body(ask(server, "/pid")) not in before, "another worker", timeout=15)
+        wait_until(lambda: body(ask(server, "/pid")) not in before, "another worker")
 
 
 def test_both_workers_take_connections(start: Start) -> None:
     with start(workers=2) as server:
-        wait_until(lambda: len({ask(server, "/pid") for _ in range(10)}) == 2, "both", timeout=15)
+        wait_until(lambda: len({ask(server, "/pid") for _ in range(10)}) == 2, "both")
 
 
 def test_flask_socks_own_websockets_work(start: Start) -> None:
