@@ -7,8 +7,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.live.clients import RawClient
-from tests.live.server import ROOT, Server, free_port
+from tests.live.server import ROOT, Server, free_port, wait_until
 from tests.live.test_shutdown import check_restart
+from tests.polling import PATIENCE
 from tests.redis_server import shared_server
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text("utf-8")
@@ -40,9 +41,10 @@ def test_what_the_docker_file_starts_serves_and_ends_its_streams_at_term(tmp_pat
     words = [word.replace("0.0.0.0:8000", f"127.0.0.1:{port}") for word in words]
     command = [sys.executable, "-m", program, *words]
     with Server("container", command, port=port, cwd=tmp_path, env=env) as server:
-        assert len(server.worker_pids()) == int(env["WEB_CONCURRENCY"])
+        count = int(env["WEB_CONCURRENCY"])
+        wait_until(lambda: len(server.worker_pids()) == count, "all workers are there")
         for path in re.findall(r"path: (\S+),", block("yaml", "livenessProbe")):
-            with urlopen(server.url + path, timeout=10) as answer:
+            with urlopen(server.url + path, timeout=PATIENCE) as answer:
                 assert answer.status == 200
         with RawClient(server.url + "/streaming/events?channel=news") as client:
             assert client.next_event()

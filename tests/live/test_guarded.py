@@ -14,12 +14,16 @@ from tests.live.clients import post_json, read_head
 from tests.live.harness import flask_run, gunicorn
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode, handshake
 from tests.live.server import ROOT, Server
+from tests.polling import PATIENCE
 
 APP = "tests.live.guarded_app"
+KEPT = ["--keep-alive", "60"]  # a second request may come late
 WAYS = {
-    "gunicorn": lambda: gunicorn(f"{APP}:app"),
-    "gevent": lambda: gunicorn(f"{APP}:app", extra_args=["-k", "gevent"]),
-    "gthread": lambda: gunicorn(f"{APP}:app", extra_args=["-k", "gthread", "--threads", "9"]),
+    "gunicorn": lambda: gunicorn(f"{APP}:app", extra_args=KEPT),
+    "gevent": lambda: gunicorn(f"{APP}:app", extra_args=[*KEPT, "-k", "gevent"]),
+    "gthread": lambda: gunicorn(
+        f"{APP}:app", extra_args=[*KEPT, "-k", "gthread", "--threads", "9"]
+    ),
     "flask run": lambda: flask_run(APP),
 }
 
@@ -41,7 +45,7 @@ REFUSALS = [("/members", 401), ("/redirects", 302), ("/rooms/private-1", 403), (
 def test_a_stranger_is_refused_as_by_a_view_on_a_connection_that_lives_on(
     site: Server, path: str, status: int
 ) -> None:
-    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
         connection.sendall(handshake(site, path))
         given, headers, body = read_head(connection)
         assert given == status
@@ -63,19 +67,19 @@ def test_a_stranger_is_refused_as_by_a_view_on_a_connection_that_lives_on(
 
 def test_refusals_leave_nobody_behind(site: Server) -> None:
     for path, status in REFUSALS * 5:
-        with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
             connection.sendall(handshake(site, path))
             assert read_head(connection)[0] == status
     with connect(ws_url(site, "/members?user=ada")) as ws:
         ws.send("x")
-        assert ws.recv(10) == "x"
+        assert ws.recv(PATIENCE) == "x"
 
 
 @pytest.mark.parametrize("path", ["/members", "/redirects", "/rooms/open"])
 def test_a_user_is_let_in_with_what_came_in_the_packet_of_the_handshake(
     site: Server, path: str
 ) -> None:
-    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
         connection.sendall(handshake(site, f"{path}?user=ada") + encode(TEXT, b"x"))
         ws = RawWebSocket.on(connection)
         if path == "/rooms/open":
@@ -93,22 +97,22 @@ def test_behind_the_first_message_the_same_is_a_close_code(
     site: Server, path: str, status: int, code: int
 ) -> None:
     with connect(ws_url(site, f"{path}{status}")) as ws:
-        assert ws.recv(10) == "hello"
+        assert ws.recv(PATIENCE) == "hello"
         with pytest.raises(ConnectionClosed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert ws.close_code == code
 
 
 def test_a_redirect_behind_the_first_message_is_1008(site: Server) -> None:
     with connect(ws_url(site, "/answers/302")) as ws:
-        assert ws.recv(10) == "hello"
+        assert ws.recv(PATIENCE) == "hello"
         with pytest.raises(ConnectionClosed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert (ws.close_code, ws.close_reason) == (1008, "Found")
 
 
 def test_a_handler_that_never_touches_its_connection_ends_it_with_1000(site: Server) -> None:
-    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as connection:
         connection.sendall(handshake(site, "/silent"))
         ws = RawWebSocket.on(connection)
         frame = ws.read_close()
@@ -121,7 +125,7 @@ def test_a_handler_that_waits_for_something_else_keeps_no_client_waiting(site: S
     with connect(ws_url(site, "/busy")) as ws:
         assert post_json(f"{site.url}/go-on", {})[0] == 200
         with pytest.raises(ConnectionClosed):
-            ws.recv(10)
+            ws.recv(PATIENCE)
         assert ws.close_code == 1000
 
 
