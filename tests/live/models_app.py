@@ -15,12 +15,16 @@ streaming = Streaming(app, authorize=lambda action, channel: True)
 
 
 def answer(messages: list[dict[str, Any]], options: dict[str, Any]) -> Iterator[str | Part]:
-    """``<pieces> <seconds>``: so many pieces, with so many seconds between two."""
-    count, _, pause = messages[-1]["content"].partition(" ")
+    """``<pieces> <seconds> <file>``: so many pieces, with so many seconds between two; in the
+    middle it waits until there is the file."""
+    count, *more = messages[-1]["content"].split()
+    pause, file = [*more, *("0", "")[len(more) :]]
     yield Part("reasoning", "hm")
     for n in range(int(count)):
         yield f"{n} "
-        time.sleep(float(pause or 0))
+        time.sleep(float(pause))
+        while file and n == int(count) // 2 and not os.path.exists(file):
+            time.sleep(0.02)
     yield Part("tool-call", {"id": "c1", "name": "search", "arguments": {"q": 1}})
     yield Part("tool-result", {"id": "c1", "result": "found"})
     yield Part("data", {"a": 1})

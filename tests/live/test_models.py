@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.harness import gunicorn
 from tests.live.server import Server, tool
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 HERE = Path(__file__).parent / "node"
 
@@ -62,10 +62,11 @@ def test_the_ai_sdk_reads_every_part(server: Server) -> None:
     assert answer["metadata"] == {"usage": {"input": 1, "output": 2}}
 
 
-def test_the_ai_sdk_resumes_an_answer_that_it_has_left(server: Server) -> None:
-    left = chat(server, "two", "leave", "40 0.1")
+def test_the_ai_sdk_resumes_an_answer_that_it_has_left(server: Server, tmp_path: Path) -> None:
+    resumed = tmp_path / "resumed"  # the rest is said once it is
+    left = chat(server, "two", "leave", f"40 0 {resumed}")
     assert 0 < len(text_of(left["messages"][-1])) < len(said(40))
-    found = chat(server, "two", "resume")
+    found = chat(server, "two", "resume", str(resumed))
     assert found["status"] == "ready"
     assert text_of(found["messages"][-1]) == said(40)
     assert found["messages"][-1]["id"] == left["messages"][-1]["id"]
@@ -77,8 +78,8 @@ def test_the_ai_sdk_resumes_an_answer_that_it_has_left(server: Server) -> None:
 def test_an_answer_is_stopped_for_the_ai_sdk(server: Server) -> None:
     left = chat(server, "three", "leave", "300 0.1")
     assert left["messages"]
-    assert httpx.delete(f"{server.url}/api/chat/three/stream").status_code == 204
-    assert httpx.get(f"{server.url}/api/chat/three/stream").status_code == 204
+    assert httpx.delete(f"{server.url}/api/chat/three/stream", timeout=PATIENCE).status_code == 204
+    assert httpx.get(f"{server.url}/api/chat/three/stream", timeout=PATIENCE).status_code == 204
 
 
 def test_openai_resumes_a_response_on_any_worker(server: Server) -> None:

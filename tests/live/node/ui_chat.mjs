@@ -1,5 +1,6 @@
 // A chat as useChat makes it, without React: node ui_chat.mjs <api> <chat> ask|resume|leave [text]
-// Prints its messages as JSON; "leave" goes away behind the first text.
+// Prints its messages as JSON; "leave" goes away behind the first text, and "resume" makes a file of the name [text].
+import { writeFileSync } from "node:fs";
 import { AbstractChat, DefaultChatTransport } from "ai";
 
 class State {
@@ -10,13 +11,14 @@ class State {
   popMessage = () => (this.messages = this.messages.slice(0, -1));
   replaceMessage = (index, message) => {
     this.messages = this.messages.map((old, n) => (n === index ? message : old));
-    if (leaves && message.parts.some((part) => part.type === "text" && part.text)) leave();
+    if (!message.parts.some((part) => part.type === "text" && part.text)) return;
+    if (what === "leave") leave();
+    if (what === "resume" && text) writeFileSync(text, "");
   };
   snapshot = (value) => structuredClone(value);
 }
 
 const [api, id, what, text] = process.argv.slice(2);
-const leaves = what === "leave";
 const state = new State();
 class Chat extends AbstractChat {}
 const chat = new Chat({ id, state, transport: new DefaultChatTransport({ api }) });
