@@ -10,7 +10,7 @@ from tests.live.browser import Windows
 from tests.live.clients import RawClient
 from tests.live.harness import flask_run, gunicorn
 from tests.live.server import ROOT, Server
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 APP = "tests.live.tickets_app:app"
 
@@ -23,7 +23,7 @@ def workers() -> Iterator[Server]:
 
 def ticket(server: Server, **how: object) -> str:
     query = "&".join(f"{name}={value}" for name, value in how.items())
-    return httpx.post(f"{server.url}/ticket/ada?{query}").text
+    return httpx.post(f"{server.url}/ticket/ada?{query}", timeout=PATIENCE).text
 
 
 def use(server: Server, text: str) -> int:
@@ -39,7 +39,7 @@ def check_log(server: Server) -> None:
     good, once = ticket(server), ticket(server, once=1)
     assert [use(server, text) for text in (good, once, once, good[:-4])] == [200, 200, 401, 401]
     for path in ("missing", "nowhere"):
-        assert httpx.get(f"{server.url}/{path}?ticket={good}").status_code == 404
+        assert httpx.get(f"{server.url}/{path}?ticket={good}", timeout=PATIENCE).status_code == 404
     refused = RawClient(f"{server.url}/streaming/ws?ticket={good}")
     refused.close()
     assert refused.status == 426
@@ -64,7 +64,7 @@ def test_each_worker_knows_what_was_used_or_taken_back(workers: Server) -> None:
         once = ticket(workers, once=1)
         assert [use(workers, once) for _ in range(3)] == [200, 401, 401]
     before = ticket(workers)
-    assert httpx.post(f"{workers.url}/revoke/ada").status_code == 204
+    assert httpx.post(f"{workers.url}/revoke/ada", timeout=PATIENCE).status_code == 204
     assert [use(workers, before) for _ in range(6)] == [401] * 6
     assert use(workers, ticket(workers)) == 200
 
@@ -97,8 +97,8 @@ def test_the_pages_way_with_an_event_source_misses_nothing(
     page.wait_for_function("window.isRenewed")
     open_windows.expect("status of 401")  # its address has a ticket that is used up
     for said in ("one", "two"):
-        assert httpx.post(f"{workers.url}/news", content=said).status_code == 204
+        assert httpx.post(f"{workers.url}/news", content=said, timeout=PATIENCE).status_code == 204
         if said == "one":
-            assert httpx.post(f"{workers.url}/disconnect/ada").status_code == 204
+            assert httpx.post(f"{workers.url}/disconnect/ada", timeout=PATIENCE).status_code == 204
     page.wait_for_function("got.length === 2")
     assert page.evaluate("[...got, asked]") == ["one", "two", 1]
