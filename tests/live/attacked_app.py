@@ -40,7 +40,13 @@ def upload() -> str:
 
 sock = Sock(app)
 sock.route("/echo", endpoint="echo")(lambda ws: ws.send)
+sock.route("/count", endpoint="count")(lambda ws: lambda message: ws.send(count()))
 sock.route("/silent", endpoint="silent")(lambda ws: lambda message: None)
+
+
+def count() -> str:
+    """How many clients there are at this moment."""
+    return str(len(current_state().registry.clients()))
 
 
 @app.get("/")
