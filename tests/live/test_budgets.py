@@ -166,6 +166,9 @@ def test_who_asks_for_the_past_again_and_again_gets_what_is_its_own(server: Serv
     assert refused(server)["replay"] > 0
 
 
+PEERS = ["127.0.0.1"] + ["127.0.0.77"] * 20
+
+
 def test_behind_nginx_everybody_is_who_it_is_and_nobody_somebody_else(server: Server) -> None:
     wait_until(lambda: condition(server)["clients"] == 0, "nobody is left", timeout=DEADLINE)
     with nginx(PROXY.replace("UPSTREAM", server.url)) as proxy, ExitStack() as there:
@@ -174,6 +177,5 @@ def test_behind_nginx_everybody_is_who_it_is_and_nobody_somebody_else(server: Se
                 there.enter_context(found)
         with there.pop_all(), RawClient(f"{proxy.url}/streaming/events?channel=news") as other:
             assert other.next_event(timeout=DEADLINE)
-            peers = condition(server)["peers"]
-        assert sorted(peers) == ["127.0.0.1"] + ["127.0.0.77"] * 20
+            wait_until(lambda: sorted(condition(server)["peers"]) == PEERS, "they are known")
     wait_until(lambda: condition(server)["clients"] == 0, "nobody is left", timeout=DEADLINE)

@@ -20,7 +20,7 @@ LISTEN = """() => {
 
 def wait_seen(page: Page, what: str) -> None:
     """Wait until the page's EventSource has dispatched it, in this ready state."""
-    wait_until(lambda: what in page.evaluate("window.seen"), what, timeout=20)
+    wait_until(lambda: what in page.evaluate("window.seen"), what)
 
 
 def test_an_event_source_of_a_browser_gets_in_once_there_is_room(open_windows: Windows) -> None:

@@ -9,6 +9,7 @@ import websocket
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn, nginx
 from tests.live.server import Server
+from tests.polling import PATIENCE
 
 # Host is left as nginx makes it: the address of the upstream. Only the upgrade is passed on,
 # without which no WebSocket works at all.
@@ -92,7 +93,7 @@ def test_a_client_that_leaves_the_proxy_leaves_the_upstream_too(proxy: Server) -
 
 
 def test_a_websocket_from_the_public_address_is_accepted(proxy: Server) -> None:
-    connection = websocket.create_connection(proxy.ws_url + "/ws", origin=PUBLIC, timeout=10)
+    connection = websocket.create_connection(proxy.ws_url + "/ws", origin=PUBLIC, timeout=PATIENCE)
     assert connection.recv() == "Welcome to the WebSocket server!"
     connection.send("through the proxy")
     assert connection.recv() == "You said: through the proxy"
@@ -105,7 +106,7 @@ def test_a_websocket_from_the_public_address_is_accepted(proxy: Server) -> None:
 )
 def test_a_websocket_from_another_address_is_refused(proxy: Server, origin: str) -> None:
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
-        websocket.create_connection(proxy.ws_url + "/ws", origin=origin, timeout=10)
+        websocket.create_connection(proxy.ws_url + "/ws", origin=origin, timeout=PATIENCE)
     assert refused.value.status_code == 403
 
 
@@ -115,7 +116,7 @@ def test_an_unlisted_public_address_is_refused() -> None:
         nginx(PROXY.replace("UPSTREAM", upstream.url)) as server,
         pytest.raises(websocket.WebSocketBadStatusException) as refused,
     ):
-        websocket.create_connection(server.ws_url + "/ws", origin=PUBLIC, timeout=10)
+        websocket.create_connection(server.ws_url + "/ws", origin=PUBLIC, timeout=PATIENCE)
     assert refused.value.status_code == 403
 
 

@@ -20,7 +20,7 @@ exec(open({base!r}).read())
 keepalive = {keepalive}
 from streaming.clients import intake
 from streaming.web.server import intakes
-intake.GRACE = intakes.HEAD = 2.0
+intake.GRACE = intakes.HEAD = {seconds}
 """
 
 Start = Callable[..., contextlib.AbstractContextManager[Server]]
@@ -28,12 +28,15 @@ Start = Callable[..., contextlib.AbstractContextManager[Server]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
-    """Starts a server that waits two seconds instead of twenty."""
+    """Starts a server that waits three seconds instead of twenty; six where a victim has to make
+    a handshake in them, and may be stopped meanwhile."""
 
     def start(*args: str, keepalive: int = 1, tls: bool = False) -> Server:
         config = tmp_path / "gunicorn.conf.py"
         base = str(ROOT / "gunicorn.conf.py")
-        config.write_text(HURRIED.format(base=base, keepalive=keepalive))
+        config.write_text(
+            HURRIED.format(base=base, keepalive=keepalive, seconds=6.0 if tls else 3.0)
+        )
         return gunicorn(APP, config=config, extra_args=args, tls=tls)
 
     return start
