@@ -4,6 +4,8 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -24,21 +26,41 @@ NOTICED = 45_000  # in which a dead worker must have been noticed
 OFFLINE = r"net::ERR_INTERNET_DISCONNECTED"
 
 
+APP = "tests.live.held_app:app"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """While it is there, answers wait in the middle."""
+    return tmp_path_factory.mktemp("held") / "here"
+
+
+@pytest.fixture
+def held(file: Path) -> Iterator[Path]:
+    """It is there, until the test takes it away: what is to be done in mid answer, is."""
+    file.touch()
+    yield file
+    file.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def demo(file: Path) -> Iterator[Server]:
+    """The demo under gunicorn."""
+    with gunicorn(APP, extra_env={"HELD": str(file)}) as running:
+        yield running
+
+
 @pytest.fixture(scope="module", params=["SQLite", "Redis"])
 def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, file: Path
 ) -> Iterator[Server]:
     """The demo with two workers, on each home that they can share."""
-    if request.param == "SQLite":
-        with gunicorn(workers=2, expect_trouble=True) as running:
-            yield running
-        return
-    folder = tmp_path_factory.mktemp("redis")
-    with (
-        redis_server(folder) as redis,
-        gunicorn(workers=2, extra_env={"STREAMING_LOG": redis.url("p:")}, expect_trouble=True) as s,
-    ):
-        yield s
+    env = {"HELD": str(file)}
+    with ExitStack() as stack:
+        if request.param == "Redis":
+            redis = stack.enter_context(redis_server(tmp_path_factory.mktemp("redis")))
+            env["STREAMING_LOG"] = redis.url("p:")
+        yield stack.enter_context(gunicorn(APP, workers=2, extra_env=env, expect_trouble=True))
 
 
 def ask(page: Page, question: str) -> Locator:
@@ -82,13 +104,16 @@ def expect_whole(turn: Locator, question: str, language: str = "en") -> None:
     assert letters(said(turn).evaluate(without_bars)) == letters(answer)
 
 
-def test_an_answer_is_written_and_then_whole(demo: Server, open_windows: Windows) -> None:
+def test_an_answer_is_written_and_then_whole(
+    demo: Server, open_windows: Windows, held: Path
+) -> None:
     page = open_windows.open(demo.url + "/typewriter")
     expect(page.locator("#empty")).to_be_visible()
     turn = ask(page, SSE)
     expect_state(page, "writing")
     expect(turn).to_have_attribute("aria-busy", "true")
     first = said(turn).inner_text()
+    held.unlink()
     expect_state(page, "done", timeout=WRITTEN)
     expect_whole(turn, SSE)
     assert len(said(turn).inner_text()) > len(first)  # it had not come in one piece
@@ -122,12 +147,15 @@ def test_code_is_shown_as_code_and_can_be_copied(demo: Server, open_windows: Win
     assert snippet.inner_text().count("```") == 0
 
 
-def test_a_reload_in_mid_answer_loses_nothing(demo: Server, open_windows: Windows) -> None:
+def test_a_reload_in_mid_answer_loses_nothing(
+    demo: Server, open_windows: Windows, held: Path
+) -> None:
     page = open_windows.open(demo.url + "/typewriter")
     ask(page, SSE)
     for _ in range(3):
         page.reload()
         expect(said(turns(page).last)).not_to_be_empty()
+    held.unlink()
     expect(turns(page)).to_have_count(1)
     expect_whole(turns(page).last, SSE)
     page.reload()
@@ -136,19 +164,20 @@ def test_a_reload_in_mid_answer_loses_nothing(demo: Server, open_windows: Window
 
 
 def test_a_tab_that_was_closed_in_mid_answer_finds_it_whole(
-    demo: Server, open_windows: Windows
+    demo: Server, open_windows: Windows, held: Path
 ) -> None:
     page = open_windows.open(demo.url + "/typewriter")
     ask(page, SSE)
     context = page.context
     page.close()
+    held.unlink()
     again = context.new_page()
     again.goto(demo.url + "/typewriter")
     expect_whole(turns(again).last, SSE)
 
 
 def test_a_second_tab_reads_along_and_stops_it_for_both(
-    pair: Server, open_windows: Windows
+    pair: Server, open_windows: Windows, held: Path
 ) -> None:
     one = open_windows.open(pair.url + "/typewriter")
     two = one.context.new_page()
@@ -164,11 +193,14 @@ def test_a_second_tab_reads_along_and_stops_it_for_both(
     expect(turn.locator(".outcome")).to_have_text("You stopped it here.")
     text = said(turn).inner_text()
     assert 0 < len(text) < len(answer_book.find_answer(SSE))
+    held.unlink()
     one.wait_for_timeout(500)  # time in which nothing may happen
     assert said(turn).inner_text() == text
 
 
-def test_stop_by_escape_and_ask_something_else(demo: Server, open_windows: Windows) -> None:
+def test_stop_by_escape_and_ask_something_else(
+    demo: Server, open_windows: Windows, held: Path
+) -> None:
     page = open_windows.open(demo.url + "/typewriter")
     page.locator("[data-question]").first.click()
     expect_state(page, "writing")
@@ -178,18 +210,22 @@ def test_stop_by_escape_and_ask_something_else(demo: Server, open_windows: Windo
     second = ask(page, FLASK)
     third = ask(page, SSE)  # the one before is stopped first
     expect(second).to_have_attribute("data-state", "stopped")
+    held.unlink()
     expect_whole(third, SSE)
 
 
-def test_regenerate_edit_and_begin_anew(demo: Server, open_windows: Windows) -> None:
+def test_regenerate_edit_and_begin_anew(demo: Server, open_windows: Windows, held: Path) -> None:
+    held.unlink()
     page = open_windows.open(demo.url + "/typewriter")
     ask(page, SSE)
     expect_whole(turns(page).nth(0), SSE)
     ask(page, "What is NDJSON?")
     expect_whole(turns(page).nth(1), "What is NDJSON?")
     first, second = turns(page).nth(0), turns(page).nth(1)
+    held.touch()
     first.get_by_role("button", name="Regenerate").click()
     expect(first).to_have_attribute("data-state", "writing")
+    held.unlink()
     expect_whole(first, SSE)
     expect_whole(second, "What is NDJSON?")
 
@@ -217,7 +253,7 @@ def test_regenerate_edit_and_begin_anew(demo: Server, open_windows: Windows) -> 
 
 
 def test_a_lost_network_is_told_and_the_answer_goes_on_with_it(
-    demo: Server, open_windows: Windows
+    demo: Server, open_windows: Windows, held: Path
 ) -> None:
     open_windows.expect(OFFLINE, r"net::ERR_NETWORK_CHANGED")
     page = open_windows.open(demo.url + "/typewriter")
@@ -225,6 +261,7 @@ def test_a_lost_network_is_told_and_the_answer_goes_on_with_it(
     page.context.set_offline(True)
     cut_connections(demo)
     expect_state(page, "waiting")
+    held.unlink()
     page.context.set_offline(False)
     expect_whole(turn, FLASK)
 
@@ -234,18 +271,21 @@ def cut_connections(server: Server) -> None:
     server.send_signal(signal.SIGHUP)
 
 
-def test_a_deploy_in_mid_answer_loses_nothing(pair: Server, open_windows: Windows) -> None:
+def test_a_deploy_in_mid_answer_loses_nothing(
+    pair: Server, open_windows: Windows, held: Path
+) -> None:
     open_windows.expect(SERVER_DOWN)
     page = open_windows.open(pair.url + "/typewriter")
     turn = ask(page, SSE)
     old = pair.worker_pids()
     pair.send_signal(signal.SIGHUP)
+    held.unlink()
     wait_until(lambda: not set(old) & set(pair.worker_pids()), "new workers")
     expect_whole(turn, SSE)
 
 
 def test_an_answer_whose_worker_was_killed_is_interrupted_and_can_be_asked_again(
-    pair: Server, open_windows: Windows
+    pair: Server, open_windows: Windows, held: Path
 ) -> None:
     open_windows.expect(SERVER_DOWN)
     page = open_windows.open(pair.url + "/typewriter")
@@ -256,6 +296,7 @@ def test_an_answer_whose_worker_was_killed_is_interrupted_and_can_be_asked_again
     expect_state(page, "interrupted")
     expect(turn.locator(".outcome")).to_contain_text("Ask again?")
     assert said(turn).inner_text()  # what there was of it stays
+    held.unlink()
     turn.get_by_role("button", name="Ask again").click()
     expect_whole(turn, SSE)
 
@@ -289,17 +330,19 @@ def expect_to_fit(page: Page, width: int) -> None:
     assert scroller.evaluate("node => node.scrollWidth <= node.clientWidth")
 
 
-def test_it_speaks_chinese(demo: Server, open_windows: Windows) -> None:
+def test_it_speaks_chinese(demo: Server, open_windows: Windows, held: Path) -> None:
     page = open_windows.open(demo.url + "/typewriter", locale="zh-CN")
     page.locator("[data-question]").first.click()
     turn = turns(page).last
     expect(page.locator("#state")).to_have_text("正在书写…")
+    held.unlink()
     page.reload()
     expect_whole(turn, "什么是 SSE？", "zh")
     expect(page.locator("#state")).to_have_text("已完成")
     expect(turn.get_by_role("button", name="重新生成")).to_be_visible()
 
 
+@pytest.mark.usefixtures("held")
 def test_keyboard_alone_is_enough(demo: Server, open_windows: Windows) -> None:
     page = open_windows.open(demo.url + "/typewriter")
     expect(page.locator("#send")).to_be_enabled()
