@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..bell import give_turn
@@ -61,7 +62,7 @@ class Registry:
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
         self._closed: StreamingError | None = None
-        self._traffic: dict[str, Traffic] = {}  # of those that have left, by transport
+        self._traffic: dict[str, list[int]] = {}  # of those that have left, by transport
         self._opened: Counter[str] = Counter()
         self._endings: Counter[tuple[str, str]] = Counter()
 
@@ -141,7 +142,7 @@ class Registry:
         """
         with self._lock:
             client.holder = before.holder
-            self._keep_traffic(before)
+            _add(self._traffic, before.transport, before.traffic)
             if self._clients.pop(before.id, None) is not None:
                 self._clients[client.id] = client
         self._watch(client)
@@ -189,16 +190,17 @@ class Registry:
     def remove(self, client: Client, reason: StreamingError | str) -> None:
         """Forget a client and remember why it left. Idempotent."""
         client.leave()
+        transport, kind = client.transport, _kind(reason)
         with self._lock:
             was_here, holder = self._clients.pop(client.id, None) is not None, client.holder
             if was_here:
                 self._places.give_back(client.holder)
-                self._endings[client.transport, _kind(reason)] += 1
-                self._keep_traffic(client)
+                self._endings[transport, kind] += 1
+                _add(self._traffic, transport, client.traffic)
                 self._ended.append(
                     {
                         "id": client.id,
-                        "transport": client.transport,
+                        "transport": transport,
                         "since": client.since,
                         "until": time.time(),
                         "reason": str(reason),
@@ -207,21 +209,13 @@ class Registry:
         if was_here:
             self._everywhere.give_back(holder)
             if client.trace is not None:
-                client.trace.end(client.id, _kind(reason), _fault(reason), *client.traffic)
-            note_end(client, _kind(reason), reason)
+                client.trace.end(client.id, kind, _fault(reason), *client.traffic)
+            note_end(client, kind, reason)
 
     def note_message(self, size: int) -> None:
         """A client has published ``size`` bytes of text with a request of their own."""
         with self._lock:
-            self._add(HTTP, Traffic(received=1, received_bytes=size))
-
-    def _keep_traffic(self, client: Client) -> None:
-        """Count what went over a connection that is about to leave the list."""
-        self._add(client.transport, client.traffic)
-
-    def _add(self, transport: str, more: Traffic) -> None:
-        before = self._traffic.get(transport, Traffic())
-        self._traffic[transport] = Traffic(*map(sum, zip(before, more, strict=True)))
+            _add(self._traffic, HTTP, Traffic(received=1, received_bytes=size))
 
     def counts(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """How many connections have begun, by transport; how many have ended, and by what kind of
@@ -235,23 +229,15 @@ class Registry:
         Looks at each client, and lets others run in between.
         """
         with self._lock:
-            clients, traffic = tuple(self._clients.values()), dict(self._traffic)
-        sums = {name: list(counts) for name, counts in traffic.items()}
+            clients = tuple(self._clients.values())
+            sums = {name: counts.copy() for name, counts in self._traffic.items()}
         here: Counter[str] = Counter()
         lag = 0
         for number, client in enumerate(clients, 1):
             transport = client.transport
             here[transport] += 1
             lag += client.lags
-            sent, sent_bytes, received, received_bytes = client.traffic
-            total = sums.get(transport)
-            if total is None:
-                total = sums[transport] = [0, 0, 0, 0]
-            total[0] += sent
-            total[1] += sent_bytes
-            if received:
-                total[2] += received
-                total[3] += received_bytes
+            _add(sums, transport, client.traffic)
             if number % AT_ONCE == 0:
                 give_turn()
         return Connected(here, lag, {name: Traffic(*total) for name, total in sums.items()})
@@ -296,6 +282,19 @@ def row(client: Client) -> dict[str, object]:
     }
 
 
+def _add(sums: dict[str, list[int]], transport: str, more: Traffic) -> None:
+    """Count what went over a connection; for the holder of the lock, or of sums of its own."""
+    sent, sent_bytes, received, received_bytes = more
+    total = sums.get(transport)
+    if total is None:
+        total = sums[transport] = [0, 0, 0, 0]
+    total[0] += sent
+    total[1] += sent_bytes
+    if received:
+        total[2] += received
+        total[3] += received_bytes
+
+
 def _fault(reason: StreamingError | str) -> str | None:
     """What was said, if the end was a fault of this side; None if it was nobody's, or the client's.
 
@@ -308,9 +307,12 @@ def _fault(reason: StreamingError | str) -> str | None:
 
 def _kind(reason: StreamingError | str) -> str:
     """``client_gone`` for a ``ClientGone``: one of a few words."""
-    if isinstance(reason, str):
-        return "left"
-    return _CAPITAL.sub("_", type(reason).__name__).lower()
+    return "left" if isinstance(reason, str) else _in_words(type(reason).__name__)
+
+
+@lru_cache(64)
+def _in_words(name: str) -> str:
+    return _CAPITAL.sub("_", name).lower()
 
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
