@@ -46,8 +46,10 @@ class Fanout:
         "_large",
         "_pieces",
         "_rest",
+        "_size",
         "_stall",
         "_took",
+        "_writes",
         "page",
     )
 
@@ -63,8 +65,10 @@ class Fanout:
         heard: float = 0.0,
     ) -> None:
         self.page = page
+        self._size = page.size
         self._took = took
         self._heard = heard
+        self._writes: list[tuple[float, int]] = []  # looks at the clock: who took all before each
         self._encodings = encodings
         self._channel = channel
         self._before = before
@@ -79,10 +83,23 @@ class Fanout:
 
     def run(self, until: float) -> bool:
         """Write until about ``until`` (``time.monotonic``); whether everybody was written to."""
-        if self._large:
-            return self._run_large(self.page.messages[0], until)
+        try:
+            return self._run_large(until) if self._large else self._run(until)
+        finally:
+            self._report()
+
+    def _report(self) -> None:
+        """Tell how long it took for all that were written to in this moment, at once."""
+        heard, count = self._heard, len(self.page.messages)
+        took = [(now - heard, writes * count) for now, writes in self._writes if writes]
+        if took and self._took is not None:
+            self._took.add_all(took)
+        self._writes.clear()
+
+    def _run(self, until: float) -> bool:
         write, live, look, missed = os.write, self._channel.live, LOOK, 0
         name, place, known = self._channel.name, self.page.position, self._pieces
+        note = self._writes.append
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
                 self._uncount(seat)  # it left, or fell in another channel, and may be back
@@ -114,20 +131,15 @@ class Fanout:
             look -= 1
             if not look:
                 now = time.monotonic()
-                self._note(now, LOOK - missed)
+                note((now, LOOK - missed))
                 if now > until:
                     return False
                 look, missed = LOOK, 0
-        self._note(time.monotonic(), LOOK - look - missed)
+        note((time.monotonic(), LOOK - look - missed))
         if self._has_run:
             for message in self.page.messages:
                 message.forget_encoded()
         return True
-
-    def _note(self, now: float, writes: int) -> None:
-        """So many sockets have taken all of it since the last look at the clock."""
-        if writes and self._took is not None:
-            self._took.add(now - self._heard, writes * len(self.page.messages))
 
     def _miss(self, subscription: Subscription, seat: Seat) -> None:
         """A socket has taken nothing of it."""
@@ -137,10 +149,11 @@ class Fanout:
     def _uncount(self, seat: Seat) -> None:
         """It is not written there, though it was counted for all when it was read."""
         seat.sink.messages -= len(self.page.messages)
-        seat.sink.size -= self.page.size
+        seat.sink.size -= self._size
 
-    def _run_large(self, message: Message, until: float) -> bool:
+    def _run_large(self, until: float) -> bool:
         """``run`` for one large message: its spans, as far as each socket takes them."""
+        (message,) = self.page.messages
         live, name, place = self._channel.live, self._channel.name, self.page.position
         if not all([encoded.measure(until) for encoded in self._large.values()]):
             return False
@@ -158,7 +171,7 @@ class Fanout:
             elif told is not None:
                 told[name] = place
             now = time.monotonic()
-            self._note(now, not rest)
+            self._writes.append((now, 0 if rest else 1))
             if now > until:
                 return False
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Iterable
 
 BOUNDS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
@@ -39,12 +40,16 @@ class Spread:
         """All of it together."""
         self._lock = threading.Lock()
 
-    def add(self, seconds: float, times: int = 1) -> None:
-        """It took ``seconds``; so many times."""
-        at = bisect_left(BOUNDS, seconds)
+    def add(self, seconds: float) -> None:
+        """It took ``seconds``."""
+        self.add_all(((seconds, 1),))
+
+    def add_all(self, took: Iterable[tuple[float, int]]) -> None:
+        """It took so many seconds, so many times, for each of these."""
         with self._lock:
-            self.counts[at] += times
-            self.seconds += seconds * times
+            for seconds, times in took:
+                self.counts[bisect_left(BOUNDS, seconds)] += times
+                self.seconds += seconds * times
 
     @property
     def count(self) -> int:
