@@ -48,6 +48,8 @@ class Reading(Enum):
 
 _NONE: frozenset[str] = frozenset()
 
+_NO_MESSAGES = 0, 0
+
 _MOVES = {
     (Reading.LAGGING, Reading.LIVE),
     (Reading.LIVE, Reading.LAGGING),
@@ -164,7 +166,7 @@ class Subscription:
         """Of several channels: up to where the client was told each."""
         self._others: tuple[str, bytes] | None = None  # see ``others``
         self._sent: Position | None = None
-        self._sat = (0, 0)  # what had passed in its channels when it went live
+        self._sat = _NO_MESSAGES  # what had passed in its channels when it went live
         self._passed: Position | None = None  # where others are written to still, when it parked
 
     def start(self, places: Mapping[str, Position], told: Iterable[str] = ()) -> None:
@@ -469,16 +471,18 @@ class Subscription:
     def passed(self) -> tuple[int, int]:
         """Messages that its sink was written since it is live, and bytes of their text."""
         if self.seat is None:
-            return 0, 0
+            return _NO_MESSAGES
         now, then = self._passing(), self._sat
-        return (0, 0) if now is then else (now[0] - then[0], now[1] - then[1])
+        return _NO_MESSAGES if now is then else (now[0] - then[0], now[1] - then[1])
 
     def _passing(self) -> tuple[int, int]:
-        if self.told is None:
-            for head in self.heads.values():
-                return head.passed  # shared by all who sit here
-        counts = [head.passed for head in self.heads.values()]
-        return sum([messages for messages, _ in counts]), sum([size for _, size in counts])
+        """What has passed in all its channels. Where it was in one, all who sit there share it."""
+        found = _NO_MESSAGES
+        for head in self.heads.values():
+            more = head.passed
+            if more[0]:
+                found = (found[0] + more[0], found[1] + more[1]) if found[0] else more
+        return found
 
     @from_any_thread
     def end(self, reason: StreamingError) -> None:
