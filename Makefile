@@ -44,7 +44,7 @@ test-python: $(VENV)/.installed-test tools $(NPM:%=%/.installed)
 test-browser-client: $(TSC)/.installed
 	node --test --test-reporter=spec tests/browser/*.test.mjs
 
-test-versions: $(VENV)/.python tools
+test-versions: $(VENV)/.installed-versions tools
 	@.ci/versions
 
 soak: $(VENV)/.installed-test
@@ -119,6 +119,10 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python
 $(VENV)/.installed-release: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[release,test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-versions: pyproject.toml | $(VENV)/.python
+	$(BIN)/pip install --quiet --editable '.[versions]'
+	@touch $@
 
 $(VENV)/.installed-audit: pyproject.toml | $(VENV)/.python
 	$(BIN)/pip install --quiet --editable '.[audit,demo,openai,redis]'
