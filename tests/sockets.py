@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from streaming.clients import sockets
 from tests.greenlets import is_green
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 
 class Cooperative(socket.socket):
@@ -44,7 +45,10 @@ def cooperative(sock: socket.socket) -> socket.socket:
 
 
 def fill(direct: socket.socket) -> int:
-    """Send until the kernel takes not one byte more; how many it took."""
+    """Send until the kernel takes not one byte more; how many it took.
+
+    That is for now: when the peer's kernel says what it has, and later, ours may take more.
+    """
     filled = 0
     for size in (65536, 1):
         with suppress(BlockingIOError):
@@ -61,6 +65,19 @@ def read_exactly(peer: socket.socket, count: int) -> bytes:
         assert piece, f"the connection ended after {len(received)} of {count} bytes"
         received += piece
     return bytes(received)
+
+
+def read_known(sock: socket.socket, peer: socket.socket, count: int) -> None:
+    """Read the next ``count`` bytes, until ``sock`` knows that its peer takes some.
+
+    The peer's kernel says so when it likes, some 40 ms later.
+    """
+    before = sockets.taken(sock)
+    read_exactly(peer, count)
+    wait_until(
+        lambda: sockets.taken(sock) != before or not sockets.pending(sock),
+        "it is known that the peer takes some",
+    )
 
 
 def first_received(peer: socket.socket, write: Callable[[], object], count: int) -> bytes:

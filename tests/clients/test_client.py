@@ -17,7 +17,7 @@ from streaming.errors import ClientGone
 from streaming.settings import Settings
 from tests.greenlets import is_green, run_file
 from tests.polling import PATIENCE, wait_until
-from tests.sockets import read_exactly, tcp_pair
+from tests.sockets import read_exactly, read_known, tcp_pair
 
 SETTINGS = Settings(heartbeat=10.0, send_timeout=10.0)
 
@@ -290,7 +290,7 @@ def test_one_that_takes_little_is_slow_and_not_stuck() -> None:
         sending.start()
         now = client.stuck_since = time.monotonic()
         for _ in range(10):
-            read_exactly(peer, 200_000)
+            read_known(server, peer, 200_000)
             now += 0.9
             client.due(now)
             assert client.reason is None

@@ -29,7 +29,7 @@ from streaming.settings import Settings
 from tests.greenlets import is_green, run_file
 from tests.live.clients import Event, SseReader
 from tests.polling import PATIENCE, wait_until
-from tests.sockets import no_descriptor_left, open_descriptors, read_exactly
+from tests.sockets import no_descriptor_left, open_descriptors, read_known
 
 
 def test_all_of_this_holds_in_greenlets() -> None:
@@ -436,7 +436,7 @@ def green_a_client_that_takes_nothing_is_cut_and_one_that_takes_little_is_not(
         stream.hub.publish("a", f"{n}" + "x" * 900_000)
     wait_until(lambda: stream.client.line.progress, "the line is full")
     for _ in range(10):
-        read_exactly(stream.peer, 300_000)
+        read_known(stream.client.line.sock, stream.peer, 300_000)
         assert clock.wait(9.0) is None
     wait_until(lambda: clock.wait(10.1), "it takes no more")
     assert "took nothing for 10 s" in stream.reason()
