@@ -1,13 +1,13 @@
 """streaming/clients/turns.py: a slice for one that never stops talking, then everybody else."""
 
 import threading
-import time
 from collections.abc import Iterator
 from itertools import groupby
 from unittest import mock
 
 import pytest
 
+from streaming.bell import give_turn
 from streaming.clients import turns
 from streaming.clients.turns import SHARE, SLICE, Turns
 from tests.greenlets import in_greenlets
@@ -86,10 +86,32 @@ def test_who_comes_to_a_row_that_is_over_does_not_wait(clock: Clock) -> None:
     assert clock.now == before
 
 
+class Stepped:
+    """Time that passes when somebody says so, up to when the next who sleeps is to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._sleepers: list[tuple[float, threading.Event]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        event = threading.Event()
+        self._sleepers.append((self.now + seconds, event))
+        assert event.wait(PATIENCE)
+
+    def go_on(self) -> None:
+        self.now = max(self.now, min((when for when, _ in self._sleepers), default=0.0))
+        for sleeper in [each for each in self._sleepers if each[0] <= self.now]:
+            self._sleepers.remove(sleeper)
+            sleeper[1].set()
+
+
 @in_greenlets
 def test_a_crowd_that_has_work_without_end_lets_others_in_again_and_again() -> None:
     """They would wait for the whole crowd each time otherwise."""
-    one, seen = Turns(), list[str]()
+    one, seen, clock = Turns(), list[str](), Stepped()
     working = list(range(50))
 
     def work(number: int) -> None:
@@ -101,14 +123,16 @@ def test_a_crowd_that_has_work_without_end_lets_others_in_again_and_again() -> N
     def look() -> None:
         while working:
             seen.append("other")
-            time.sleep(1e-9)
+            clock.go_on()
+            give_turn()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in tuple(working)]
     threads.append(threading.Thread(target=look))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+    with mock.patch.object(turns, "time", clock):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
     assert seen.count("crowd") == 500
     assert sum(who == "other" for who, _ in groupby(seen)) > 50
