@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-PATIENCE = 150.0
+PATIENCE = 300.0
 
 CHILD = """
 from gevent import monkey
