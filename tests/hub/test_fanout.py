@@ -444,21 +444,6 @@ def test_what_others_are_written_meanwhile_does_not_count_for_who_stalls_in_anot
 
 
 @in_greenlets
-def test_a_batch_that_all_leave_while_it_is_on_its_way_is_a_span_that_ends() -> None:
-    hub, form, exporter = Hub(MemoryLog()), Lines(), InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    clients = [Client(hub, form) for _ in range(LOOK + 1)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trace, "get_tracer_provider", lambda: provider)
-        patch.setattr(dispatcher, "SLICE", -1.0)
-        hub.publish("a", "1", traceparent=f"00-{1:032x}-{1:016x}-01")
-        wait_until(lambda: hub._dispatcher._fanouts, "it is on its way")
-        leave(hub, *clients)
-        wait_until(exporter.get_finished_spans, "its span has ended")
-
-
-@in_greenlets
 def test_those_who_stall_in_the_same_batch_share_what_is_left_of_it() -> None:
     hub, form = Hub(MemoryLog()), Lines()
     clients = [Client(hub, form) for _ in range(5)]
@@ -649,6 +634,25 @@ def test_the_last_who_leave_in_the_midst_of_a_batch_leave_nothing_behind() -> No
         sub.close()
     os.close(fd)
     leave(hub)
+
+
+@in_greenlets
+def test_a_batch_that_all_leave_while_it_is_on_its_way_is_a_span_that_ends() -> None:
+    hub, fd, exporter = Hub(MemoryLog()), os.open(os.devnull, os.O_WRONLY), InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    dispatcher.SLICE = workers.SLICE = 0.0
+    subs = crowd(hub, fd, LOOK * 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "get_tracer_provider", lambda: provider)
+        hub.publish("a", "1", traceparent=f"00-{1:032x}-{1:016x}-01")
+        give_turns_until(lambda: hub._dispatcher._fanouts)
+        assert not exporter.get_finished_spans(), "the batch is over: no test"
+        for sub in subs:
+            sub.close()
+        os.close(fd)
+        leave(hub)
+        wait_until(exporter.get_finished_spans, "its span has ended")
 
 
 # Turns
