@@ -5,7 +5,7 @@ import { getEventListeners } from "node:events";
 import { createServer } from "node:http";
 
 /** Poll until `condition` holds (its value is returned). */
-export async function until(condition, what = String(condition), deadline = 5000) {
+export async function until(condition, what = String(condition), deadline = 20_000) {
   const end = performance.now() + deadline;
   for (;;) {
     const value = condition();
@@ -31,12 +31,16 @@ export function record(target, ...names) {
 
 /**
  * The details of a connection's `state` events; `next(state)` waits for the next one of that
- * state.
+ * state, and says when it came (`at`).
  */
 export function states(connection) {
   const log = [];
+  const at = new WeakMap();
   let seen = 0;
-  connection.addEventListener("state", ({ detail }) => log.push(detail));
+  connection.addEventListener("state", ({ detail }) => {
+    log.push(detail);
+    at.set(detail, Date.now());
+  });
   return {
     log,
     names: () => log.map(({ state }) => state),
@@ -44,9 +48,34 @@ export function states(connection) {
       const find = () => log.findIndex((detail, index) => index >= seen && detail.state === state);
       await until(() => find() !== -1, `state ${state} after ${JSON.stringify(log.slice(seen))}`);
       seen = find() + 1;
-      return log[seen - 1];
+      return { ...log[seen - 1], at: at.get(log[seen - 1]) };
     },
   };
+}
+
+/**
+ * Do `work`. It may fail if this process stood still for more than `most` milliseconds meanwhile,
+ * and is done again then: what is late for that reason is nobody's silence.
+ */
+export async function undisturbed(most, work) {
+  const end = performance.now() + 20_000;
+  for (;;) {
+    let last = performance.now();
+    let longest = 0;
+    const look = () => {
+      const now = performance.now();
+      [longest, last] = [Math.max(longest, now - last), now];
+    };
+    const timer = setInterval(look, 5);
+    try {
+      return await work();
+    } catch (error) {
+      look();
+      if (longest <= most || performance.now() > end) throw error;
+    } finally {
+      clearInterval(timer);
+    }
+  }
 }
 
 /** A timer of ours would be listed here; those of the runtime do not hold the process. */
