@@ -9,8 +9,7 @@ from tests.live.clients import RawClient
 from tests.live.raw_websocket import RawWebSocket
 from tests.live.test_preload import HOMES, get, serving
 from tests.live.test_presence import listed
-from tests.live.test_shutdown import DEADLINE
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 COUNT = 25
 
@@ -34,7 +33,7 @@ def test_threads_of_a_pool_publish_and_join_and_nothing_hangs(
             seen[name].append(n)
         assert seen == {name: [str(n) for n in range(COUNT)] for name in names}
         wait_until(lambda: listed(server, "hall") == [], "all have left")
-        server.terminate(timeout=DEADLINE)
+        server.terminate(timeout=PATIENCE)
         assert [event.event for event in client.events()] == ["restart"]
 
 

@@ -12,15 +12,15 @@ from tests.live.harness import gunicorn
 from tests.live.raw_websocket import RawWebSocket
 from tests.live.server import ROOT, Server
 from tests.live.test_presence import listed
-from tests.live.test_shutdown import DEADLINE, check_restart
-from tests.polling import wait_until
+from tests.live.test_shutdown import check_restart
+from tests.polling import PATIENCE, wait_until
 from tests.redis_server import shared_server
 
 HOMES = ["memory", "sqlite", "redis"]
 CONFS = ["our conf", "no conf", "conf that patches"]
 
-PATIENCE = 10.0
-"""Seconds within which many small requests are answered; one that is held up takes some."""
+STUCK = ["--graceful-timeout", "60"]
+"""What does not end by itself is not ended before the test is out of patience."""
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def serving(app: str, home: str, conf: str, folder: Path, *arguments: str) -> It
         app,
         workers=1 if home == "memory" else 2,
         config=ROOT / "gunicorn.conf.py" if conf == "our conf" else file,
-        extra_args=[*arguments, *([] if conf == "our conf" else ["-k", "gevent"])],
+        extra_args=[*arguments, *STUCK, *([] if conf == "our conf" else ["-k", "gevent"])],
         extra_env={"STREAMING_LOG": url or shared_server().url()},
     ) as server:
         yield server
@@ -47,12 +47,11 @@ def get(server: Server, path: str) -> str:
 
 
 def many(server: Server, path: str, count: int = 30) -> None:
-    """So many requests, one behind the other."""
+    """So many requests, one behind the other; one that is held up takes seconds."""
     done: list[str] = []
     wait_until(
         lambda: done.append(get(server, path)) or len(done) >= count,  # type: ignore[func-returns-value]
         f"{count} answers",
-        patience=PATIENCE,
     )
 
 
@@ -93,7 +92,7 @@ def test_what_a_preloaded_app_made_at_import_holds_up_nobody_in_its_workers(
                 assert one.read_text() == "You said: hello"
                 assert other.read_text() == "Other client said: hello"
         wait_until(lambda: listed(server, "hall") == ["house", ours], "only those who stayed")
-        server.terminate(timeout=DEADLINE)
+        server.terminate(timeout=PATIENCE)
         check_restart(list(client.events()))
         assert client.ending == "whole"
         assert socket.read_close().close_code == 1012
