@@ -14,6 +14,7 @@ from redis import Redis
 from tests.guides import run_shown, serving, shown
 from tests.live.clients import Event, RawClient
 from tests.live.server import ROOT, environment
+from tests.polling import PATIENCE
 from tests.redis_server import RedisServer, shared_server
 
 PAGE = "background-jobs.md"
@@ -48,8 +49,12 @@ def running(folder: Path, words: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(20)
-        print((folder / "log").read_text()[-4000:])  # for a failing test
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+            print((folder / "log").read_text()[-4000:])  # for a failing test
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def following(redis: RedisServer, channel: str) -> Iterator[RawClient]:
         serving(defined["app"]) as port,
         RawClient(
             f"http://127.0.0.1:{port}/streaming/events?channel={channel}&last_event_id=start",
-            timeout=30,
+            timeout=3 * PATIENCE,  # a program has to start first
         ) as client,
     ):
         yield client
