@@ -146,11 +146,13 @@ def test_every_client_gets_every_message_once_and_in_order_through(
         clients = stack.enter_context(crowd(server))
         publisher = Publisher(server)
         publisher.start()
-        time.sleep(BEFORE)
-        happen(server)
-        time.sleep(AFTER)
-        publisher.is_over.set()
-        publisher.join(PATIENCE)
+        try:
+            time.sleep(BEFORE)
+            happen(server)
+            time.sleep(AFTER)
+        finally:
+            publisher.is_over.set()
+            publisher.join()
         out, _ = clients.communicate(timeout=PATIENCE)
     counts = json.loads(out)
     record_property("counts", counts)
