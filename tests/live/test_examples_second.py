@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.live.browser import SERVER_DOWN, Windows
 from tests.live.harness import flask_run
-from tests.live.server import ROOT, Server, free_port, is_alive, wait_until
+from tests.live.server import ROOT, Server, children, free_port, is_alive, wait_until
 from tests.openai_server import ModelServer, chunk, model_server
 from tests.polling import PATIENCE
 
@@ -77,7 +77,11 @@ def test_an_answer_is_stopped_and_belongs_to_who_has_asked(
         fill(page, "Question", "Go on for ever")
     expect(conversation(page)).to_have_text(["Go on for ever", "It begins"])
     address = assistant.url + asked.value.headers["location"]
-    assert httpx.get(address).status_code == httpx.delete(address).status_code == 403
+    assert (
+        httpx.get(address, timeout=PATIENCE).status_code
+        == httpx.delete(address, timeout=PATIENCE).status_code
+        == 403
+    )
     page.get_by_role("button", name="Stop").click()
     expect(conversation(page)).to_have_text(["Go on for ever", "It begins", "Stopped."])
     assert model.left.wait(PATIENCE), "the model is told, too"
@@ -115,15 +119,18 @@ def test_an_htmx_list_grows_in_order_and_outlives_a_restart(
             assert page.locator(".lines :not(li, time)").count() == 0
         open_windows.expect(SERVER_DOWN, r"\[object Event\].*/htmx.js")
         server.restart()
-        posted = httpx.post(server.url + "/notes", data={"text": "in between"})
+        posted = httpx.post(server.url + "/notes", data={"text": "in between"}, timeout=PATIENCE)
         assert posted.status_code == 200
         for page in (one, two):
             expect(page.locator(".lines li")).to_contain_text([*texts, "in between"])
         fill(two, "Note", "last")
         expect(one.locator(".lines li")).to_contain_text([*texts, "in between", "last"])
-        assert len(two.locator(".lines li").all()) == 5
+        expect(two.locator(".lines li")).to_have_count(5)
         foreign = httpx.post(
-            server.url + "/notes", data={"text": "x"}, headers={"Origin": "https://evil.example"}
+            server.url + "/notes",
+            data={"text": "x"},
+            headers={"Origin": "https://evil.example"},
+            timeout=PATIENCE,
         )
         assert foreign.status_code == 403
 
@@ -141,7 +148,10 @@ def test_a_react_list_shows_each_message_once_under_strict_mode(
     with flask_run("examples/react/app", extra_env=env) as server:
         page = open_windows.open()
         for text in ("before <b>", "the page"):
-            assert httpx.post(server.url + "/say", json={"text": text}).status_code == 204
+            assert (
+                httpx.post(server.url + "/say", json={"text": text}, timeout=PATIENCE).status_code
+                == 204
+            )
         page.goto(server.url)
         expect(page.locator(".lines li")).to_contain_text(["the page", "before <b>"])
         fill(page, "Message", "mine")
@@ -149,11 +159,14 @@ def test_a_react_list_shows_each_message_once_under_strict_mode(
         open_windows.expect(SERVER_DOWN)
         server.restart()
         expect(page.locator(".state")).to_have_attribute("data-state", "open")
-        assert httpx.post(server.url + "/say", json={"text": "after"}).status_code == 204
+        assert (
+            httpx.post(server.url + "/say", json={"text": "after"}, timeout=PATIENCE).status_code
+            == 204
+        )
         expect(page.locator(".lines li")).to_contain_text(
             ["after", "mine", "the page", "before <b>"]
         )
-        plain = httpx.post(server.url + "/say", content='{"text": "x"}')
+        plain = httpx.post(server.url + "/say", content='{"text": "x"}', timeout=PATIENCE)
         assert plain.status_code == 415, "what a form of others can send"
 
 
@@ -172,8 +185,9 @@ def script(path: str, folder: Path, port: int, *paths: str) -> Iterator[Server]:
     with Server(path, ["sh", path], port=port, env=env) as server:
         for each in paths:
             wait_until(lambda each=each: answers(server.url + each), f"{each} is served")
-        started = below(server.pid)
-        assert len(started) >= 5, "two servers with their workers"
+        started = wait_until(
+            lambda: len(here := below(server.pid)) >= 5 and here, "two servers with their workers"
+        )
         yield server
         server.send_signal(signal.SIGTERM)
         server.wait()
@@ -182,15 +196,14 @@ def script(path: str, folder: Path, port: int, *paths: str) -> Iterator[Server]:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url).status_code == 200
+        return httpx.get(url, timeout=PATIENCE).status_code == 200
     except httpx.HTTPError:
         return False
 
 
 def below(pid: int) -> list[int]:
     """The process ids of all descendants."""
-    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [each for child in map(int, own) for each in (child, *below(child))]
+    return [each for child in children(pid) for each in (child, *below(child))]
 
 
 NATIVE = """() => {
@@ -218,19 +231,24 @@ def order(page: Page, other: Page) -> None:
 def test_what_a_sync_app_publishes_reaches_browsers_at_another_server(
     tmp_path: Path, open_windows: Windows
 ) -> None:
-    port = free_port()
+    port = free_port(beside=1)
     streams = f"http://127.0.0.1:{port + 1}/streaming"
     with script("examples/sync_app/serve.sh", tmp_path, port, "/") as server:
         wait_until(lambda: answers(f"{streams}/readyz"), "the streams are served")
         order(open_windows.open(server.url), open_windows.open(server.url))
-        assert httpx.get(f"{streams}/events?channel=orders").status_code == 403, "a stranger"
-        assert httpx.post(server.url + "/orders", data={"what": "x"}).status_code == 401
+        assert httpx.get(f"{streams}/events?channel=orders", timeout=PATIENCE).status_code == 403, (
+            "a stranger"
+        )
+        assert (
+            httpx.post(server.url + "/orders", data={"what": "x"}, timeout=PATIENCE).status_code
+            == 401
+        )
         open_windows.expect(SERVER_DOWN)
 
 
 def test_all_of_it_works_under_a_path_behind_nginx(tmp_path: Path, open_windows: Windows) -> None:
     with script(
-        "examples/nginx/serve.sh", tmp_path, free_port(), "/app/", "/app/streaming/readyz"
+        "examples/nginx/serve.sh", tmp_path, free_port(beside=2), "/app/", "/app/streaming/readyz"
     ) as server:
         site = server.url + "/app/"
         page, other = open_windows.open(site), open_windows.open(site)
@@ -245,13 +263,14 @@ def test_all_of_it_works_under_a_path_behind_nginx(tmp_path: Path, open_windows:
             key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": origin}
             protocol = {"Sec-WebSocket-Protocol": "streaming.v1.json"}
             with httpx.stream(
-                "GET", site + "streaming/ws", headers={**ask, **key, **protocol}
+                "GET", site + "streaming/ws", headers={**ask, **key, **protocol}, timeout=PATIENCE
             ) as answer:
                 assert answer.status_code == status
         open_windows.expect(SERVER_DOWN)
         other.evaluate(NATIVE)
         other.wait_for_function("source.readyState === EventSource.OPEN")
         for pid in below(server.pid):
-            if b"streams:app" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+            with suppress(FileNotFoundError, ProcessLookupError):  # a worker whose parent is dead
+                if b"streams:app" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
         other.wait_for_function("opened > 1")  # it comes back, as often as it takes
