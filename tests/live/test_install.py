@@ -49,7 +49,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if built := os.environ.get("WHEEL"):
         return Path(built)
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    source = out / "source"  # setuptools writes beside it, where others read the package's metadata
+    left = (".*", "*.egg-info", "__pycache__", "build", "dist", "instance", "node_modules")
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(*left))
+    run(sys.executable, "-m", "build", "--outdir", out, source, cwd=out)
     (made,) = out.glob("*.whl")
     return made
 
