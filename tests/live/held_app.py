@@ -1,4 +1,4 @@
-"""The demo, whose answers wait in the middle for ``test_conversation.py``."""
+"""The demo, whose answers wait in the middle while there is a file, ``HELD``."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from demo import answer_book
 from streaming import current_run
 
 HELD = Path(os.environ["HELD"])
-"""While this file is there they wait."""
 SAID = 20
 """Pieces of an answer that come before it waits."""
 

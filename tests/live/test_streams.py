@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,12 +24,18 @@ SUBPROTOCOL = "streaming.v1.json"
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that has answers wait in the middle, while it is there."""
+    return tmp_path_factory.mktemp("held") / "here"
+
+
 @pytest.fixture(scope="module", params=["gunicorn", "flask run"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, held: Path) -> Iterator[Server]:
     """The demo, in which no heartbeat finds out within a test's patience who has left."""
-    env = {"STREAMING_HEARTBEAT": "60"}
+    env = {"STREAMING_HEARTBEAT": "60", "HELD": str(held)}
     start = gunicorn if request.param == "gunicorn" else flask_run
-    with start(extra_env=env) as running:
+    with start("tests.live.held_app:app", extra_env=env) as running:
         yield running
 
 
@@ -230,13 +237,17 @@ def test_a_websocket_that_breaks_off_is_noticed_without_a_ping(server: Server) -
         wait_until(lambda: not clients(server), "its absence from the registry")
 
 
-def test_an_answer_whose_reader_has_left_is_given_up(server: Server) -> None:
+def test_an_answer_whose_reader_has_left_is_given_up(server: Server, held: Path) -> None:
     wait_until(lambda: not clients(server), "an empty registry")
+    held.touch()  # it does not come to its end
     headers, body = {"Content-Type": "application/json"}, b'{"question": "What is SSE?"}'
-    with RawClient(server.url + "/ask", method="POST", headers=headers, body=body) as reader:
-        assert reader.read()
-        wait_until(lambda: len(clients(server)) == 1, "the reader in the registry")
-    wait_until(lambda: not clients(server), "its absence from the registry")
+    try:
+        with RawClient(server.url + "/ask", method="POST", headers=headers, body=body) as reader:
+            assert reader.read()
+            wait_until(lambda: len(clients(server)) == 1, "the reader in the registry")
+        wait_until(lambda: not clients(server), "its absence from the registry")
+    finally:
+        held.unlink()
 
 
 def test_silence_is_broken_by_heartbeats() -> None:
