@@ -344,7 +344,7 @@ test("silence on an open stream ends in a new attempt", async (t) => {
   await seen.next("open");
   const { kind, reason } = await seen.next("waiting");
   assert.deepEqual([kind, reason], ["silence", "nothing was heard from the server for 0.2 s"]);
-  await until(() => log.length === 1);
+  await until(() => log.length > 0);
 });
 
 test("silence before the answer ends in a new attempt", async (t) => {
