@@ -34,12 +34,12 @@ def _hold(port: int = 0) -> int:
     """Hold this port, or any, until the process ends.
 
     Raises:
-        OSError: If somebody has it.
+        OSError, OverflowError: If somebody has it, or there is none.
     """
     probe = socket.socket()
     try:
         probe.bind(("127.0.0.1", port))
-    except OSError:
+    except BaseException:
         probe.close()
         raise
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # behind the look: for the server
