@@ -19,7 +19,8 @@ from tests.polling import wait_until
 from tests.redis_server import RedisServer, redis_server
 from tests.witness import Witness, publish_at_last, seen_by, watching
 
-LEASE = 0.3
+LEASE = 2.0
+"""Seconds: what a test can wait out, and a busy machine does not stop it for between two beats."""
 MUCH = 1 << 20
 
 # Servers that take no writes
@@ -128,7 +129,7 @@ def test_a_server_that_takes_no_writes_is_read_from_and_its_members_stay(
     kept: RedisServer, state: str
 ) -> None:
     begin, words = STATES[state]
-    url, short = kept.url(), Retention(age=LEASE * 2, key_window=LEASE * 2)
+    url, short = kept.url(), Retention(age=LEASE * 1.5, key_window=LEASE * 1.5)
     with (
         closing(RedisLog(url, short, lease=LEASE)) as old,
         closing(RedisLog(url, lease=LEASE)) as log,
@@ -155,7 +156,7 @@ def test_a_server_that_takes_no_writes_is_read_from_and_its_members_stay(
                 assert log.members("room") == there
                 return texts(old, "aged") == []
 
-            wait_until(is_aged, "twice a lease is over, and what is aged is read no more")
+            wait_until(is_aged, "a lease is over, and what is aged is read no more")
             with watching(hub, "aged"), watching(hub, "new"):
                 pass
         publish_at_last(hub, "after")
@@ -347,6 +348,7 @@ def test_who_may_not_subscribe_is_told_by_health_and_in_the_log(
             witness.hub.publish("a", "own")
             seen_by(witness, "own")
             elsewhere.append("a", "of another")
+            wait_until(lambda: "ACL" in log.process.announcements.trouble, "it was refused")
             with pytest.raises(LogUnavailable, match=r"not heard of.*ACL"):
                 log.check()
             assert "New messages are not heard of" in caplog.text
