@@ -44,12 +44,11 @@ class Fanout:
         "_has_run",
         "_heard",
         "_large",
+        "_looks",
         "_pieces",
         "_rest",
-        "_size",
         "_stall",
         "_took",
-        "_writes",
         "page",
     )
 
@@ -65,10 +64,9 @@ class Fanout:
         heard: float = 0.0,
     ) -> None:
         self.page = page
-        self._size = page.size
         self._took = took
         self._heard = heard
-        self._writes: list[tuple[float, int]] = []  # looks at the clock: who took all before each
+        self._looks: list[tuple[float, int]] = []  # at the clock; how many took all before each
         self._encodings = encodings
         self._channel = channel
         self._before = before
@@ -86,20 +84,13 @@ class Fanout:
         try:
             return self._run_large(until) if self._large else self._run(until)
         finally:
-            self._report()
-
-    def _report(self) -> None:
-        """Tell how long it took for all that were written to in this moment, at once."""
-        heard, count = self._heard, len(self.page.messages)
-        took = [(now - heard, writes * count) for now, writes in self._writes if writes]
-        if took and self._took is not None:
-            self._took.add_all(took)
-        self._writes.clear()
+            if self._looks and self._took is not None:
+                self._took.add_all(self._heard, self._looks, len(self.page.messages))
+            self._looks.clear()
 
     def _run(self, until: float) -> bool:
         write, live, look, missed = os.write, self._channel.live, LOOK, 0
         name, place, known = self._channel.name, self.page.position, self._pieces
-        note = self._writes.append
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
                 self._uncount(seat)  # it left, or fell in another channel, and may be back
@@ -131,11 +122,12 @@ class Fanout:
             look -= 1
             if not look:
                 now = time.monotonic()
-                note((now, LOOK - missed))
+                self._looks.append((now, LOOK - missed))
                 if now > until:
                     return False
                 look, missed = LOOK, 0
-        note((time.monotonic(), LOOK - look - missed))
+        if look + missed < LOOK:
+            self._looks.append((time.monotonic(), LOOK - look - missed))
         if self._has_run:
             for message in self.page.messages:
                 message.forget_encoded()
@@ -149,7 +141,7 @@ class Fanout:
     def _uncount(self, seat: Seat) -> None:
         """It is not written there, though it was counted for all when it was read."""
         seat.sink.messages -= len(self.page.messages)
-        seat.sink.size -= self._size
+        seat.sink.size -= self.page.size
 
     def _run_large(self, until: float) -> bool:
         """``run`` for one large message: its spans, as far as each socket takes them."""
@@ -171,7 +163,8 @@ class Fanout:
             elif told is not None:
                 told[name] = place
             now = time.monotonic()
-            self._writes.append((now, 0 if rest else 1))
+            if not rest:
+                self._looks.append((now, 1))
             if now > until:
                 return False
         return True

@@ -42,14 +42,17 @@ class Spread:
 
     def add(self, seconds: float) -> None:
         """It took ``seconds``."""
-        self.add_all(((seconds, 1),))
-
-    def add_all(self, took: Iterable[tuple[float, int]]) -> None:
-        """It took so many seconds, so many times, for each of these."""
+        at = bisect_left(BOUNDS, seconds)
         with self._lock:
-            for seconds, times in took:
-                self.counts[bisect_left(BOUNDS, seconds)] += times
-                self.seconds += seconds * times
+            self.counts[at] += 1
+            self.seconds += seconds
+
+    def add_all(self, since: float, ends: Iterable[tuple[float, int]], times: int) -> None:
+        """It took from ``since`` to each of these ends; ``times`` as often as each says."""
+        with self._lock:
+            for until, count in ends:
+                self.counts[bisect_left(BOUNDS, until - since)] += count * times
+                self.seconds += (until - since) * count * times
 
     @property
     def count(self) -> int:
