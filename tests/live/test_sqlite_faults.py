@@ -21,6 +21,7 @@ from streaming.logs import SqliteLog
 from streaming.logs.sqlite import checkpoints, connection
 from streaming.logs.sqlite.checkpoints import LEFT_OVER
 from streaming.message import Message, Position
+from tests.alone import ALONE
 from tests.greenlets import ROOT
 from tests.listener import Listener
 from tests.polling import PATIENCE, wait_until
@@ -89,7 +90,7 @@ class Worker:
         self.name, self.path = name, path
         self.lines: list[list[str]] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, name, str(path), json.dumps(options)],
+            [sys.executable, "-c", ALONE + WORKER, name, str(path), json.dumps(options)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -36,6 +36,7 @@ from streaming.logs.sqlite import (
 from streaming.logs.sqlite.connection import Connection
 from streaming.logs.sqlite.turns import GROUP, Turns
 from streaming.message import Message, Position
+from tests.alone import ALONE
 from tests.clock import Clock
 from tests.greenlets import ROOT, in_greenlets
 from tests.listener import Listener, follow
@@ -104,7 +105,7 @@ def child(code: str, *arguments: object) -> "subprocess.Popen[str]":
         "log = SqliteLog(sys.argv[1])\n"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", start + code, *map(str, arguments)],
+        [sys.executable, "-c", ALONE + start + code, *map(str, arguments)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -19,6 +19,7 @@ from streaming.logs import SqliteLog
 from streaming.logs.sqlite import arrival, connection
 from streaming.logs.sqlite.arrival import alone
 from streaming.message import Position
+from tests.alone import ALONE
 from tests.greenlets import ROOT
 
 MUCH = 1 << 30
@@ -48,7 +49,7 @@ class Worker:
 
     def __init__(self, path: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(path)],
+            [sys.executable, "-c", ALONE + WORKER, str(path)],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
