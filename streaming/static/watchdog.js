@@ -1,8 +1,12 @@
 // @ts-check
 
+/** Milliseconds behind the limit, at most, in which what lies there unread may still be read. */
+const LAST = 1000;
+
 /**
- * Calls `onSilence` once when there was no `beat` for `limit` milliseconds. One timer, however many
- * beats.
+ * Calls `onSilence` once when there was no `beat` for `limit` milliseconds, and none in a last look
+ * behind it: a page that was frozen, or busy, finds its timers due before the bytes that came
+ * meanwhile. One timer, however many beats.
  */
 export class Watchdog {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
@@ -14,10 +18,12 @@ export class Watchdog {
    */
   constructor(limit, onSilence) {
     if (!limit || limit === Infinity) return;
+    let isLast = false;
     const look = () => {
       const rest = this.#heard + limit - performance.now();
-      if (rest > 0) this.#timer = setTimeout(look, Math.min(rest, limit));
-      else onSilence();
+      if (rest <= 0 && isLast) return onSilence();
+      isLast = rest <= 0;
+      this.#timer = setTimeout(look, isLast ? Math.min(limit / 2, LAST) : Math.min(rest, limit));
     };
     this.#timer = setTimeout(look, limit);
   }

@@ -6,10 +6,10 @@ import {
   assertNothingLeft,
   httpServer,
   record,
+  standStill,
   states,
   stream,
   timers,
-  undisturbed,
   until,
 } from "./helper.mjs";
 
@@ -356,21 +356,32 @@ test("silence before the answer ends in a new attempt", async (t) => {
 
 test("a heartbeat is no silence", async (t) => {
   const liveness = 250;
-  await undisturbed(liveness / 2, async () => {
-    let beats = 0;
-    const server = await httpServer(t, (_, response) => {
-      stream(response);
-      const timer = setInterval(() => response.write(":\n\n") && (beats += 1), 10).unref();
-      response.on("close", () => clearInterval(timer));
-    });
-    const events = open(t, server, { liveness });
-    const seen = states(events);
-    await seen.next("open");
-    const started = performance.now();
-    await until(() => performance.now() - started > 2 * liveness);
-    assert.ok(beats > 3);
-    assert.deepEqual(seen.names(), ["connecting", "open"]);
+  let beats = 0;
+  const server = await httpServer(t, (_, response) => {
+    stream(response);
+    const timer = setInterval(() => response.write(":\n\n") && (beats += 1), 10).unref();
+    response.on("close", () => clearInterval(timer));
   });
+  const events = open(t, server, { liveness });
+  const seen = states(events);
+  await seen.next("open");
+  const started = performance.now();
+  await until(() => performance.now() - started > 2 * liveness);
+  assert.ok(beats > 3);
+  assert.deepEqual(seen.names(), ["connecting", "open"]);
+});
+
+test("what came while the page stood still is no silence", async (t) => {
+  let answer;
+  const server = await httpServer(t, (_, response) => stream((answer = response)));
+  const events = open(t, server, { liveness: 2000 });
+  const log = record(events, "message");
+  const seen = states(events);
+  await seen.next("open");
+  answer.write("data: a\n\n");
+  standStill(2500);
+  await until(() => log.length === 1);
+  assert.deepEqual(seen.names(), ["connecting", "open"]);
 });
 
 test("without liveness there is no watchdog", async (t) => {

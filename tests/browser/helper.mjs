@@ -53,29 +53,10 @@ export function states(connection) {
   };
 }
 
-/**
- * Do `work`. It may fail if this process stood still for more than `most` milliseconds meanwhile,
- * and is done again then: what is late for that reason is nobody's silence.
- */
-export async function undisturbed(most, work) {
-  const end = performance.now() + 20_000;
-  for (;;) {
-    let last = performance.now();
-    let longest = 0;
-    const look = () => {
-      const now = performance.now();
-      [longest, last] = [Math.max(longest, now - last), now];
-    };
-    const timer = setInterval(look, 5);
-    try {
-      return await work();
-    } catch (error) {
-      look();
-      if (longest <= most || performance.now() > end) throw error;
-    } finally {
-      clearInterval(timer);
-    }
-  }
+/** Have this process do nothing for so many milliseconds, as a page that is frozen. */
+export function standStill(milliseconds) {
+  const until = performance.now() + milliseconds;
+  while (performance.now() < until);
 }
 
 /** A timer of ours would be listed here; those of the runtime do not hold the process. */
