@@ -28,7 +28,7 @@ _FIONREAD = 0x541B
 _Selector = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 """Asks once; needs no file descriptor of its own where there is ``poll``."""
 
-_dead: dict[int, socket.socket] = {}  # by process: a socket whose peer is gone
+_dead: dict[int, int] = {}  # by process: the descriptor of a socket whose peer is gone
 
 
 def client_socket(environ: Mapping[str, Any], buffer: int | None) -> socket.socket | None:
@@ -102,10 +102,11 @@ def _gone_peer() -> int:
     if mine is None:
         one, peer = socket.socketpair()
         peer.close()
-        mine = _dead.setdefault(os.getpid(), one)
-        if mine is not one:  # another thread was first
-            one.close()
-    return os.dup(mine.fileno())
+        own = one.detach()
+        mine = _dead.setdefault(os.getpid(), own)
+        if mine != own:  # another thread was first
+            os.close(own)
+    return os.dup(mine)
 
 
 def is_gone(sock: socket.socket) -> bool:

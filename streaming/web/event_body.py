@@ -19,7 +19,7 @@ from ..hub.encodings import LARGE, LargeMessage
 from ..hub.sink import encode_blocks
 from ..hub.subscription import Subscription
 from ..message import Gap, Message
-from .passage import Passage
+from .passage import GIVEN, Passage
 from .requests import unread_body
 from .state import State
 
@@ -44,6 +44,7 @@ class EventBody:
         is_checked: bool = False,
     ) -> None:
         environ, settings = request.environ, state.settings
+        self._environ = environ
         self._state = state
         self._form = form
         self._names = names
@@ -80,6 +81,7 @@ class EventBody:
             if isinstance(client, EventStream):
                 yield from self.passage.prove(first, form.heartbeat)
                 is_given = self.passage.is_clear and client.start(subscription)
+                self._environ[GIVEN] = is_given
             else:
                 yield first
             if not is_given:

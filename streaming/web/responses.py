@@ -127,7 +127,7 @@ class StreamResponse(Response):
         body = self.response
         if not isinstance(body, EventBody | PieceBody):  # an extension has put another in its place
             return super().__call__(environ, start_response)
-        body.passage.look(start_response, is_whole=True)
+        body.passage.look(start_response)
         if isinstance(body, EventBody) or environ["REQUEST_METHOD"] == "HEAD":
             return super().__call__(environ, start_response)
         pieces, status, headers = self.get_wsgi_response(environ)

@@ -2,6 +2,7 @@
 
 import functools
 import socket
+import ssl
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from werkzeug.middleware.profiler import ProfilerMiddleware
 
 from streaming.web.passage import Passage, is_servers_own
 from streaming.web.server.answers import Answer
-from tests.sites import make_app, serve
+from tests.sites import certificate, make_app, serve
 from tests.sockets import tcp_pair
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -130,25 +131,29 @@ def test_a_server_that_frames_in_another_way_is_found_out(pair: Any, is_chunked:
 
 def test_behind_tls_it_is_known_only_that_pieces_arrive(pair: Any) -> None:
     """A record is longer than what it holds; who frames it as what cannot be seen."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate())
+    below = pair[0].dup()
+    with below, context.wrap_socket(pair[0], True, do_handshake_on_connect=False) as sock:
 
-    def record(data: bytes) -> bytes:
-        return b"R" * 22 + chunk(data)
+        def record(data: bytes) -> bytes:
+            return b"R" * 22 + chunk(data)
 
-    for is_held in (False, True):
-        passage = Passage(pair[0], is_chunked=True)
-        passage.look(gunicorn_start(chunked=True), is_whole=True)
-        middleware = HOLDERS["one that holds everything back"] if is_held else bytes
-        run(passage, Server(pair[0], frame=record, middleware=middleware))
-        assert (passage.is_clear, passage.is_open) == (False, not is_held)
-    passage = Passage(pair[0], is_chunked=True)
-    passage.look(own_start, is_whole=True)
-    run(passage, Server(pair[0], frame=record))
-    assert not passage.is_open, "it may be middleware that makes it longer"
+        for is_held in (False, True):
+            passage = Passage(sock, is_chunked=True)
+            passage.look(gunicorn_start(chunked=True))
+            middleware = HOLDERS["one that holds everything back"] if is_held else bytes
+            run(passage, Server(below, frame=record, middleware=middleware))
+            assert (passage.is_clear, passage.is_open) == (False, not is_held)
+        passage = Passage(sock, is_chunked=True)
+        passage.look(own_start)
+        run(passage, Server(below, frame=record))
+        assert not passage.is_open, "it may be middleware that makes it longer"
 
 
 def test_what_is_proven_is_open_too(pair: Any) -> None:
     passage = Passage(pair[0], is_chunked=True)
-    passage.look(own_start, is_whole=False)
+    passage.look(own_start)
     assert not passage.is_open
     run(passage, Server(pair[0]))
     assert passage.is_open
@@ -160,7 +165,7 @@ def test_without_a_socket_nothing_is_known() -> None:
     assert not passage.is_clear
 
 
-# where bytes cannot be counted
+# where gunicorn counts
 
 
 def gunicorn_start(
@@ -188,35 +193,35 @@ def own_start(*args: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "is_whole", "is_chunked", "is_clear"),
+    ("start", "is_chunked", "is_clear"),
     [
-        (gunicorn_start(chunked=True), True, True, True),
-        (gunicorn_start(chunked=False), True, False, True),
-        (gunicorn_start(chunked=True, kind=Answer), True, True, True),  # our worker's
-        (gunicorn_start(chunked=False), True, True, False),  # uwsgi's protocol
-        (gunicorn_start(chunked=True), False, True, False),  # it says that it is compressed
-        (own_start, True, True, False),
-        (functools.partial(gunicorn_start(chunked=True)), True, True, False),
+        (gunicorn_start(chunked=True), True, True),
+        (gunicorn_start(chunked=False), False, True),
+        (gunicorn_start(chunked=True, kind=Answer), True, True),  # our worker's
+        (gunicorn_start(chunked=False), True, False),  # uwsgi's protocol
+        (own_start, True, False),
+        (functools.partial(gunicorn_start(chunked=True)), True, False),
     ],
 )
-def test_on_a_unix_socket_gunicorns_count_is_believed_if_nobody_stands_before_it(
-    start: Callable[..., object], is_whole: bool, is_chunked: bool, is_clear: bool
+def test_gunicorns_count_is_believed_if_nobody_stands_before_it(
+    start: Callable[..., object], is_chunked: bool, is_clear: bool
 ) -> None:
-    ours, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair()  # of which the kernel tells nothing
     with ours, theirs:
         passage = Passage(ours, is_chunked=is_chunked)
-        passage.look(start, is_whole=is_whole)
-        assert run(passage, gunicorn_write(start)) == [b"", b"data: x\n\n"]
+        passage.look(start)
+        given = run(passage, gunicorn_write(start))
+        assert given == ([b"data: x\n\n"] if is_clear else [b"", b"data: x\n\n"])
         assert passage.is_clear is is_clear
 
 
 @pytest.mark.parametrize("name", HOLDERS)
-def test_on_a_unix_socket_gunicorns_count_tells_of_middleware_too(name: str) -> None:
+def test_gunicorns_count_tells_of_middleware_too(name: str) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         start = gunicorn_start(chunked=True)
         passage = Passage(ours, is_chunked=True)
-        passage.look(start, is_whole=True)
+        passage.look(start)
         run(passage, gunicorn_write(start, HOLDERS[name]))
         assert not passage.is_clear
 

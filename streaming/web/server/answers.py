@@ -15,6 +15,7 @@ from gunicorn.http import wsgi
 from gunicorn.util import http_date, unquote_to_wsgi_str
 from gunicorn.workers.base_async import AsyncWorker
 
+from ..passage import GIVEN
 from .heads import PlainRequest
 
 _PORTS = {"http": "80", "https": "443"}
@@ -204,7 +205,10 @@ class PlainAnswers(AsyncWorker):  # type: ignore[misc]
             else:
                 for piece in pieces:
                     response.write(piece)
-            response.close()
+            if environ.get(GIVEN):
+                response.force_close()
+            else:
+                response.close()
         finally:
             self.log.access(response, response.req, environ, datetime.now() - started)
             if hasattr(pieces, "close"):

@@ -1,6 +1,8 @@
 """streaming/web/server/answers.py: environs as gunicorn makes them, answers in fewer packets."""
 
 import io
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 
-from streaming.web.server.answers import Answer, Desk
+from streaming.web.passage import GIVEN
+from streaming.web.server.answers import Answer, Desk, PlainAnswers
 from streaming.web.server.heads import PlainRequest, Reader
 from tests.web.server.heads import BROWSER, PEER, configured, read_by_gunicorn
 
@@ -111,6 +114,22 @@ def test_a_stream_begins_with_one_packet() -> None:
     response.close()
     assert wire.sent[1:] == [b"6\r\nsecond\r\n", b"0\r\n\r\n"]
     assert response.sent == len(b"firstsecond")
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_to_a_connection_that_was_given_away_nothing_is_written(is_given: bool) -> None:
+    wire, environ = Wire(), dict[str, Any](Desk(configured(), SERVER).create(read(), Wire())[1])
+    response, worker = answer(wire), PlainAnswers.__new__(PlainAnswers)
+    worker.log = Logger(configured())
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        environ[GIVEN] = is_given
+
+    response.start_response("200 OK", [("Content-Type", "text/event-stream")])
+    worker._send(pieces(), response, environ, datetime.now())
+    assert b"".join(wire.sent).endswith(b"first\r\n" if is_given else b"first\r\n0\r\n\r\n")
+    assert response.should_close() is is_given, "nor is there another request on it"
 
 
 def test_a_page_is_one_packet() -> None:
