@@ -5,6 +5,7 @@ Where ours differs on purpose, the table in ``docs/quickstart.md`` says so; a te
 
 import logging
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,9 +68,14 @@ def hear_all(ws: ClientConnection) -> list[str | bytes]:
 
 
 def hang_up(ws: ClientConnection, *how: Any) -> None:
-    """Close it, and leave the socket only when the server has heard of it."""
+    """Close it, and leave the socket only when the server has heard of it: theirs may not."""
     ws.close_timeout = PATIENCE
-    ws.close(*how)
+    closing = threading.Thread(target=ws.close, args=how)
+    closing.start()
+    wait_until(lambda: ws.protocol.close_rcvd or not closing.is_alive(), "an answer, or the end")
+    with suppress(OSError):
+        ws.socket.shutdown(socket.SHUT_RDWR)
+    closing.join(PATIENCE)
 
 
 def closed_with(ws: ClientConnection) -> tuple[int, str]:
