@@ -14,8 +14,9 @@ BIN := $(VENV)/bin
 # What the soak begins with (another one each time), and seconds for each property of the fuzzing.
 SEED ?= $(shell date +%s)
 SECONDS ?= 10
-# Most tests wait most of the time; what takes longest begins first. A file's tests stay together.
-SPREAD := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+# Live tests wait much, so that there is work for more processes than cores; they take longest and begin
+# first, and the others fill their pauses. A file's tests stay together.
+SPREAD := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 NPM := $(patsubst %,%/node_modules,tests/live/node examples/htmx examples/react)
 TSC := browser/node_modules
 APT_TOOLS := chromium nginx openssl redis-server
@@ -38,8 +39,7 @@ dev: $(VENV)/.installed
 test: test-python test-browser-client
 
 test-python: $(VENV)/.installed-test tools $(NPM:%=%/.installed)
-	$(BIN)/python -m pytest $(SPREAD) tests/web tests/clients tests --ignore=tests/live
-	$(BIN)/python -m pytest $(SPREAD) tests/live
+	$(BIN)/python -m pytest $(SPREAD) tests/live tests/web tests/clients tests
 
 test-browser-client: $(TSC)/.installed
 	node --test --test-reporter=spec tests/browser/*.test.mjs
