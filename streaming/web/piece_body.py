@@ -44,10 +44,19 @@ class Followed:
 
     def __init__(self, make: Callable[[Begun], Iterator[str | bytes]]) -> None:
         self._make = make
+        self._made: Iterator[str | bytes] = iter(())
         self.client: RequestStream | None = None
 
     def __iter__(self) -> Iterator[str | bytes]:
-        return self._make(self._note)
+        self._made = self._make(self._note)
+        return self._made
+
+    def close(self) -> None:
+        """Follow no more, at once: what the end of its client left in a circle would follow until
+        the cycle collector comes. Idempotent."""
+        close = getattr(self._made, "close", None)
+        if close is not None:
+            close()
 
     def _note(self, subscription: Subscription) -> None:
         if self.client is not None:

@@ -16,11 +16,13 @@ from httpx_sse import connect_sse
 from streaming import NDJSON, SSE, Forbidden, StreamingError, stream
 from streaming.clients import client as clients
 from streaming.clients.formats import EventFormat
-from streaming.errors import TooManyRuns
+from streaming.errors import ClientGone, TooManyRuns
 from streaming.message import Position
 from streaming.web import responses
 from streaming.web.origin import allow_origin
-from streaming.web.responses import choose_format
+from streaming.web.piece_body import Begun, Followed
+from streaming.web.responses import choose_format, stream_response
+from streaming.web.state import current_state
 from tests.greenlets import is_green, run_file
 from tests.hub.streams import reader
 from tests.live.clients import Event, RawClient
@@ -517,6 +519,34 @@ def test_a_client_that_leaves_during_a_pause_closes_the_iterable_at_once(accept:
         assert pieces.closed.wait(PATIENCE)
         site.wait_empty()
     assert pieces.given == 1
+
+
+def test_what_is_followed_for_a_client_that_has_left_is_let_go_of_without_the_collector() -> None:
+    app, is_let_go = make_app(), threading.Event()
+
+    @app.get("/followed")
+    def followed() -> Response:
+        state = current_state()
+
+        def pieces(begun: Begun) -> Iterator[str]:
+            try:
+                yield "one"
+                for client in state.registry.clients():
+                    client.end(ClientGone("The client left."))
+                yield "two"
+                yield "three"
+            finally:
+                is_let_go.set()
+
+        return stream_response(request, state, Followed(pieces))
+
+    gc.disable()
+    try:
+        with serve(app) as site, site.get("/followed") as client:
+            client.read_all()
+            assert is_let_go.wait(PATIENCE)
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_leaves_while_the_producer_works_closes_it_at_its_next_piece() -> None:
