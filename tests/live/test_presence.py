@@ -59,8 +59,14 @@ def vanish(ws: RawWebSocket) -> None:
 def worker_of(server: Server, ws: RawWebSocket) -> int:
     """The process at its other end, as the system has it."""
     ports = f":{server.port:04X}", f":{ws.socket.getsockname()[1]:04X}"
-    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
-    (its,) = [row[9] for row in table if (row[1][-5:], row[2][-5:]) == ports]
+
+    def sockets() -> set[str]:
+        """The system tells its table in parts: what changes meanwhile is in two of them, or none.
+        What has closed has the number 0."""
+        table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        return {row[9] for row in table if (row[1][-5:], row[2][-5:]) == ports} - {"0"}
+
+    (its,) = wait_until(sockets, "the server's end of the connection")
     (worker,) = [pid for pid in server.worker_pids() if f"socket:[{its}]" in open_files(pid)]
     return worker
 

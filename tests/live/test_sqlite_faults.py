@@ -198,6 +198,16 @@ def replace(path: Path) -> None:
     side(path, ".copy").replace(path)
 
 
+def tidily(put_back: Callable[[Path], None]) -> Callable[[Path], None]:
+    """As one does who takes away first what does not belong to the copy."""
+
+    def damage(path: Path) -> None:
+        remove("-wal", "-shm")(path)
+        put_back(path)
+
+    return damage
+
+
 DAMAGES = {
     "without -wal": remove("-wal"),
     "without -shm": remove("-shm"),
@@ -208,7 +218,10 @@ DAMAGES = {
     "-wal cut in half": cut(0.5),
     "a copy written over it": write_over,
     "a copy in its place": replace,
+    "a copy written over it, the others deleted": tidily(write_over),
+    "a copy in its place, the others deleted": tidily(replace),
 }
+IN_ITS_PLACE = [damage for name, damage in DAMAGES.items() if "in its place" in name]
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -225,7 +238,7 @@ def test_who_is_told_yes_is_read_by_all_though_files_vanish_in_part(
         db.backup(copy)
     for worker in workers:
         worker.goes_on(5)
-    if newcomer and damage is replace:
+    if newcomer and damage in IN_ITS_PLACE:
         # Others have another file open: a newcomer cannot know what they have lost, and continues
         # the copy. So only those who have come further than that are told.
         copied = [len(worker.said("ack")) for worker in workers]

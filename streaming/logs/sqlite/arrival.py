@@ -78,13 +78,13 @@ class Arrival:
             now = time.monotonic()
             self._since = self._since or now
             if now < self._since + WAIT:
-                raise _busy("its -shm was deleted, and those who have it open will notice soon")
+                raise busy("its -shm was deleted, and those who have it open will notice soon")
         else:  # those who have them open see that they are gone, and let go of them
             for suffix in ("-wal", "-shm"):
                 with suppress(OSError):
                     os.unlink(self._path + suffix)
         _log.error("The log %s: %s; it goes on with what is there", self._path, found.value)
-        return Lost(None, is_torn=True)
+        return Lost(None, mark=None)
 
 
 def look(path: str, main: int) -> Found:
@@ -106,7 +106,7 @@ def look(path: str, main: int) -> Found:
     return Found.FIT
 
 
-def _busy(why: str) -> sqlite3.OperationalError:
+def busy(why: str) -> sqlite3.OperationalError:
     """What SQLite would raise if it knew."""
     error = sqlite3.OperationalError(why)
     error.sqlite_errorcode = sqlite3.SQLITE_BUSY
@@ -136,7 +136,7 @@ def _lock(folder: int) -> None:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > until:
-                raise _busy("others are just opening it, or let go of it") from None
+                raise busy("others are just opening it, or let go of it") from None
             time.sleep(0.001)
         except OSError:
             return  # no locks here

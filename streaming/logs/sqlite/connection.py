@@ -12,10 +12,12 @@ from contextlib import suppress
 from typing import TypeVar
 
 from ...errors import LogUnavailable
+from ...message import Position
 from .advice import explain_change, explain_error
 from .arrival import Arrival, alone
 from .checkpoints import CHECKPOINT, LEFT_OVER, TRIES, Checkpoints, TooMuch
 from .files import Change, Files, FilesChanged, allow, hold, release
+from .marks import life
 from .pauses import forget_lost, join, lost_at, paused, start_over
 from .schema import Lost, damage, prepare
 
@@ -130,6 +132,15 @@ class Connection:
                 db.close()
             release(files)
 
+    def mark(self) -> Position | None:
+        """How far the log has come, for whoever has paused it; None if it is not open, or cannot be
+        read."""
+        if self._db is None or self._files is None or self._files.index() is None:
+            return None
+        with suppress(sqlite3.Error, *_FOREIGN):
+            return life(self._db).mark
+        return None
+
     def salvage(self, change: Change) -> bool | None:
         """Before a ``drop`` of files that have changed: what is in the write-ahead log goes into
         the file, if it belongs there, and nowhere if not. Whether all of it is in the file; None if
@@ -155,12 +166,15 @@ class Connection:
         allow(self.path)
         files = hold(self.path)
         try:
+            files.open()
             if lost is None:
                 lost = self._arrival.lost(files.look())
-            self._open_at(files, lost)
+            db = self._open_at(files, lost)
         except BaseException:
             release(files)
             raise
+        self._db, self._files = db, files
+        files.check()
 
     def _run(self, begin: str, work: Work[T], deadline: float) -> T:
         tries = 0
@@ -238,7 +252,7 @@ class Connection:
         if self._is_closed:
             raise LogUnavailable(f"The log {self.path} is closed: this process is about to end.")
 
-    def _open_at(self, files: Files, lost: Lost | None) -> None:
+    def _open_at(self, files: Files, lost: Lost | None) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             life, shift = prepare(db, self.path, self._clock, lost)
@@ -250,8 +264,8 @@ class Connection:
         except BaseException:
             db.close()
             raise
-        self._db, self._files = db, files
         self.life, self._shift = life, shift
+        return db
 
     def _checkpoint(self) -> None:
         """Move what is in the write-ahead log into the file, if it is much; never fails."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from enum import Enum
 
 from ...own import Own
-from .arrival import Found, look
+from .arrival import Found, busy, look
 from .index import Index, is_cut, read_index
 from .locks import holders
 
@@ -63,6 +63,12 @@ class Files:
         # (salt, begun) of a moment when nobody moved frames, and the file's time and size then
         self._settled: tuple[bytes, int, int, int] | None = None
 
+    def open(self) -> None:
+        """Open the file before SQLite does; it tells which one lay there then."""
+        if not self._ids and self._main < 0 and hasattr(os, "pread"):
+            with suppress(OSError):  # there is none yet, or SQLite says why
+                self._main = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
     def look(self) -> Found:
         """What is there before SQLite opens it; for one that is ``alone``.
 
@@ -73,22 +79,28 @@ class Files:
             self.check()
         if self._ids or not hasattr(os, "pread"):
             return Found.FIT
-        if self._main < 0:
-            with suppress(OSError):
-                self._main = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         return look(self.path, self._main)
 
     def notice(self) -> None:
-        """Note what SQLite has just opened; raises FilesChanged if this process knew others."""
+        """Note what SQLite has just opened; ``check`` tells whether it still lies there.
+
+        Raises:
+            sqlite3.OperationalError: If some of it does not any more; try again.
+        """
         if self._ids:
-            self.check()
             return
         if hasattr(os, "pread"):
-            with suppress(OSError):
-                self._shm = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
-                self._wal = _open_to_cut(f"{self.path}-wal")
+            with suppress(PermissionError):
+                try:
+                    self._shm = os.open(f"{self.path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+                    self._wal = _open_to_cut(f"{self.path}-wal")
+                except FileNotFoundError:
+                    raise busy("its files were deleted while they were opened") from None
                 self.is_watched = True
-        self._ids = self._found()
+        found = self._found()
+        if self._main >= 0:  # SQLite came to the path behind us
+            found = (_number(os.fstat(self._main)), *found[1:])
+        self._ids = found
 
     def check(self, *, is_thorough: bool = True, is_late: bool = False) -> None:
         """Return if the files are those that were opened, and (``is_thorough``) whole.
@@ -184,30 +196,30 @@ class Files:
         settled = self._settled  # before the look at the file, or another thread's were newer
         try:
             main = os.stat(self.path)
-            moved = self._moved((main.st_dev, main.st_ino))
+            moved = self._moved(_number(main))
         except FileNotFoundError:
             return Change.MOVED
-        if moved is not None or not self.is_watched:
+        if moved is Change.MOVED or not self.is_watched:
             return moved
         is_still = settled is not None and (main.st_mtime_ns, main.st_size) == settled[2:]
         if is_still and not is_thorough:
-            return None
+            return moved
         for _ in range(8):
             now = self.last = self.index()
             if now is None:
-                return None
+                return moved
             # Whoever moves frames into the file first says so in ``begun``. So a file that was
             # written though nobody had begun to was written by somebody else.
             is_same = settled is not None and (now.salt, now.begun) == settled[:2]
             if is_same and not is_still:
                 return Change.OVERWRITTEN
             if not now.frames or not is_cut(self._wal, now):
-                if not is_same and now.saved == now.begun:
+                if moved is None and not is_same and now.saved == now.begun:
                     self._settle(now)
-                return None
+                return moved
             if self.index() == now:  # nobody has just begun it anew
                 return Change.CUT
-        return None
+        return moved
 
     def _settle(self, now: Index) -> None:
         found = os.stat(self.path)
@@ -251,6 +263,10 @@ def _identity(path: str) -> tuple[int, int] | None:
         found = os.stat(path)
     except OSError:
         return None
+    return _number(found)
+
+
+def _number(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 

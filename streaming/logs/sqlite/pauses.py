@@ -13,6 +13,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ...errors import LogUnavailable
+from ...message import Position
 from .arrival import alone
 from .files import Change, FilesChanged
 from .schema import Lost
@@ -30,6 +31,9 @@ class Pausable(Protocol):
 
     def pause(self) -> None:
         """Let nobody use it until ``resume``; waits for whoever does."""
+
+    def mark(self) -> Position | None:
+        """How far the log has come; None if it is not open, or cannot be read."""
 
     def salvage(self, change: Change, /) -> bool | None:
         """Bring what is in the write-ahead log where it belongs; whether all of it is there."""
@@ -87,32 +91,38 @@ def start_over(change: FilesChanged, opener: Pausable) -> bool:
         time.sleep(GRACE)
         try:
             with paused(files.path) as connections, alone(files.path):
-                _hand_over(change, connections, opener)
+                now = _hand_over(change, connections, opener)
                 files.is_over = True
         except sqlite3.OperationalError:
             return False
     _log.error(
-        "The log %s: its %s while processes have it open; it goes on with what is there",
+        "The log %s: its files were %s while processes have it open; it goes on with what is there",
         files.path,
-        change,
+        now.value,
     )
     return True
 
 
-def _hand_over(change: FilesChanged, connections: Sequence[Pausable], opener: Pausable) -> None:
-    files = change.files
+def _hand_over(noticed: FilesChanged, connections: Sequence[Pausable], opener: Pausable) -> Change:
+    files, change = noticed.files, noticed.change
+    try:
+        files.check()
+    except FilesChanged as now:  # who puts a copy there takes several steps
+        change = now.change
     # Whoever was faster than we has begun the new life already, if it is one of us.
     lives = frozenset(each.life for each in connections) if files.is_taken_over else None
-    found = {connection.salvage(change.change) for connection in connections} - {None}
+    marks = [mark for connection in connections if (mark := connection.mark()) is not None]
+    found = {connection.salvage(change) for connection in connections} - {None}
     files.remove()
     for connection in connections:
         connection.drop()
     if not os.path.exists(files.path):
-        return  # the next use makes a new one
-    _lost[files.path] = Lost(lives, is_torn=found != {True})
+        return change  # the next use makes a new one
+    _lost[files.path] = Lost(lives, marks[0] if marks and found == {True} else None)
     with suppress(LogUnavailable, FilesChanged, sqlite3.Error, OSError):  # the next use says so
         opener.begin(_lost[files.path])
         del _lost[files.path]
+    return change
 
 
 def lost_at(path: str) -> Lost | None:

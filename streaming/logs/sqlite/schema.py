@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ...errors import LogUnavailable
-from ...message import MARK
+from ...message import MARK, Position
 
 VERSION = 7
 """Stored in the file as ``PRAGMA user_version``; raised when the tables change."""
@@ -87,9 +87,10 @@ class Lost(NamedTuple):
     lives: frozenset[str] | None
     """Its id, perhaps with earlier ones; None for that of the file as it is found."""
 
-    is_torn: bool
-    """Whether something that was acknowledged in it may be gone: then nothing continues it, and
-    everybody is told of a gap who had come to any place in it."""
+    mark: Position | None
+    """How far it came, where nothing of it is gone. What is opened in its place and has not come so
+    far does not continue it, nor does anything if this is None: then everybody is told of a gap who
+    had come to any place in it."""
 
 
 def prepare(
@@ -131,11 +132,11 @@ def _begin_life(
     """
     db.execute("BEGIN IMMEDIATE")
     known, shift, epoch, past = _read_life(db)
-    continued = _forgotten if lost is not None and lost.is_torn else _continued
     if _is_over(known, place, lost):  # another process may have been faster
         newest, used = db.execute(
             "SELECT ifnull(max(seq), 0), ifnull(max(used), 0) FROM channels"
         ).fetchone()
+        continued = _continued if lost is None or _has(lost, epoch, newest, past) else _forgotten
         if known.rpartition(" ")[0] != place or clock() + shift < used:
             shift = _shift(clock, used)
         db.execute(
@@ -186,6 +187,14 @@ def damage(what: str) -> sqlite3.DatabaseError:
 def _is_over(known: str, place: str, lost: Lost | None) -> bool:
     is_lost = lost is not None and (lost.lives is None or known in lost.lives)
     return is_lost or known.rpartition(" ")[0] != place
+
+
+def _has(lost: Lost, epoch: str, newest: int, past: str) -> bool:
+    """Whether a file that is so has all that was in a life: somebody may have put a copy there."""
+    if lost.mark is None:
+        return False
+    came = newest if epoch == lost.mark.epoch else reached(past, lost.mark.epoch)
+    return came is not None and came >= lost.mark.offset
 
 
 def _named(place: str) -> str:
