@@ -185,6 +185,42 @@ def test_while_redis_is_away_each_counts_for_itself(
         assert not two.take_place("identity:ada", 3)
 
 
+def take_one(log: RedisLog) -> None:
+    assert log.take_place("identity:ada", 9)
+
+
+def give_one(log: RedisLog) -> None:
+    log.give_place("identity:ada")
+
+
+@pytest.mark.parametrize("meanwhile", [None, take_one, give_one], ids=["nothing", "take", "give"])
+@pytest.mark.parametrize(("act", "count"), [(take_one, 4), (give_one, 2)], ids=["take", "give"])
+def test_a_redis_that_was_started_anew_hears_who_lives_before_what_he_has(
+    tmp_path: Path,
+    open_again: Open,
+    act: Callable[[RedisLog], None],
+    count: int,
+    meanwhile: Callable[[RedisLog], None] | None,
+) -> None:
+    """Or others take him for dead."""
+    with redis_server(tmp_path) as server:
+        url = server.url()
+        one, two = (open_again(url, lease=4 * SHORT) for _ in range(2))
+        assert rows(two) == []
+        for _ in range(3):
+            take_one(one)
+        wait_until(lambda: not one.process.places._unsaid, "all is said")
+        server.stop()
+        if meanwhile is not None:
+            meanwhile(one)
+            count += 1 if meanwhile is take_one else -1
+        server.start()
+        act(one)
+        wait_until(lambda: said(two) == [count], "what it has is said")
+        living = two.process.commands._open().zrange(one.process.places._holders, 0, -1)
+        assert living == [one.process.places._worker]
+
+
 def test_what_is_to_be_said_when_redis_is_back_is_bounded(
     tmp_path: Path, open_again: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,9 @@ _SAY = """
 local function parts(row)
   return tonumber(string.match(row, '^%d+')) or 0, tonumber(string.match(row, '%d+$')) or 0
 end
+local function has_lost(worker, told)
+  return told == '1' and redis.call('HEXISTS', KEYS[1], worker) == 0
+end
 local function say(worker, count, number, ms)
   local before = redis.call('HGET', KEYS[1], worker)
   if before then
@@ -28,21 +31,30 @@ local function say(worker, count, number, ms)
 end
 """
 
-# ARGV: process, how many it has, number, ms to keep.
-SAY = Script.of(_SAY, "say(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])")
+# ARGV: process, 1 if it has said before that it has any, how many it has, number, ms to keep.
+# Gives nil, and nothing is said, if what it has said before is not there: all may be lost.
+SAY = Script.of(
+    _SAY,
+    """
+if has_lost(ARGV[1], ARGV[2]) then return false end
+say(ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
+return {}
+""",
+)
 
 # ARGV: the same, how many all may have, and of processes that are dead who they are and what they
 # have said. Gives nothing if it is said, and else, where the others have too many for that, the
-# same of them.
+# same of them; nil as ``SAY``.
 TAKE = Script.of(
     _SAY,
     """
-for n = 6, #ARGV, 2 do  -- one that has come back has said something else
+if has_lost(ARGV[1], ARGV[2]) then return false end
+for n = 7, #ARGV, 2 do  -- one that has come back has said something else
   if redis.call('HGET', KEYS[1], ARGV[n]) == ARGV[n + 1] then
     redis.call('HDEL', KEYS[1], ARGV[n])
   end
 end
-local all, count, others = redis.call('HGETALL', KEYS[1]), tonumber(ARGV[2]), {}
+local all, count, others = redis.call('HGETALL', KEYS[1]), tonumber(ARGV[3]), {}
 for n = 1, #all, 2 do
   if all[n] ~= ARGV[1] then
     count = count + parts(all[n + 1])
@@ -50,8 +62,8 @@ for n = 1, #all, 2 do
     others[#others + 1] = all[n + 1]
   end
 end
-if count > tonumber(ARGV[5]) and #others > 0 then return others end
-say(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4])
+if count > tonumber(ARGV[6]) and #others > 0 then return others end
+say(ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
 return {}
 """,
 )

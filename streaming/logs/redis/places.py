@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha1
+from typing import Any
 
 from ...bell import Bell
 from ...errors import LogUnavailable
 from ...own import era, is_over
 from .commands import TIMEOUT, Commands
 from .holders import BEAT, GO, SAY, TAKE
+from .scripts import Script
 from .url import RedisURL
 
 KEPT = 3600
@@ -34,10 +36,11 @@ class Held:
     """What this process has of one holder. Who asks for more waits for its turn, so that what is
     said is so."""
 
-    __slots__ = ("asking", "count", "turn")
+    __slots__ = ("asking", "count", "is_told", "turn")
 
     def __init__(self) -> None:
         self.count = self.asking = 0
+        self.is_told = False  # Redis has been told, and so has to know it still
         self.turn = threading.Lock()
 
 
@@ -74,6 +77,7 @@ class Places:
         self._living: frozenset[str] = frozenset()
         self._beaten = self._renewed = self._due = float("-inf")
         self._is_at_work = self._is_amiss = self._is_closed = False
+        self._is_known = True  # False: Redis may have forgotten that this process lives
 
     def take(self, holder: str, most: int) -> bool:
         """See ``Log.take_place``."""
@@ -88,18 +92,19 @@ class Places:
             has_room, is_said = False, False
             try:
                 if is_ours:
-                    has_room = self._ask(holder, own, most)
+                    has_room = self._ask(holder, held, own, most)
                     is_said = worker == self._worker
                 else:
                     has_room = True
             except LogUnavailable as error:
+                self._is_known = False
                 self._complain(error)
                 has_room = True
             finally:
                 with self._lock:
                     held.count += has_room
                     if not is_said:
-                        self._unsaid[holder] = None
+                        self._note_unsaid(holder)
             return has_room
 
     def give(self, holder: str) -> None:
@@ -110,9 +115,7 @@ class Places:
                 return
             held.count -= 1
             self._tidy(holder, held)
-            self._unsaid[holder] = None
-            if len(self._unsaid) > UNSAID:
-                self._begin_anew()
+            self._note_unsaid(holder)
         self._bell.ring()
 
     def close(self) -> None:
@@ -150,31 +153,58 @@ class Places:
         if not held.count and not held.asking and self._held.get(holder) is held:
             del self._held[holder]
 
+    def _note_unsaid(self, holder: str) -> None:
+        self._unsaid[holder] = None
+        if len(self._unsaid) > UNSAID:
+            self._begin_anew()
+
     def _begin_anew(self) -> None:
         """Be another process: what the old one has said is gone with its lease."""
         self._worker = secrets.token_hex(8)
         self._unsaid = dict.fromkeys(self._held)
+        for held in self._held.values():
+            held.is_told = False
         self._beaten = self._due = float("-inf")
 
-    def _ask(self, holder: str, own: int, most: int) -> bool:
+    def _ask(self, holder: str, held: Held, own: int, most: int) -> bool:
         """Whether ``own`` of this process are not too many; that is said then."""
-        if self._clock() - self._beaten > 2 * self._every:  # or others take us for dead
+        # or others take us for dead
+        if not self._is_known or self._clock() - self._beaten > 2 * self._every:
             self._beat()
-        key, args = [self._key(holder)], (self._worker, own, self._next(), KEPT * 1000, most)
-        others = _pairs(self._commands.run(TAKE, key, *args, again=True))
+        args = (own, self._next(), KEPT * 1000, most)
+        others = _pairs(self._tell(TAKE, holder, held, *args))
         if others.keys() - self._living:
             self._beat()
             living = self._living
             dead = [word for other in others.items() if other[0] not in living for word in other]
             if dead:
-                others = _pairs(self._commands.run(TAKE, key, *args, *dead, again=True))
+                others = _pairs(self._tell(TAKE, holder, held, *args, *dead))
+        held.is_told = held.is_told or not others
         return not others
+
+    def _tell(self, script: Script, holder: str, held: Held, *args: object) -> Any:
+        """What ``script`` gives. If Redis has lost what it was told, it first hears that we live:
+        others would take us for dead, and what we have for nobody's."""
+        key, was_told = [self._key(holder)], held.is_told
+        held.is_told = False  # nobody knows, if this fails
+        found = self._commands.run(script, key, self._worker, int(was_told), *args, again=True)
+        if found is None:
+            self._beat()
+            found = self._commands.run(script, key, self._worker, 0, *args, again=True)
+        else:
+            held.is_told = was_told
+        return found
 
     def _beat(self) -> None:
         """Say that this process lives; and again what it has, if it was taken for dead."""
-        is_new, living = self._commands.run(
-            BEAT, [self._holders], self._worker, self._lease, KEPT * 1000, again=True
-        )
+        self._is_known = True  # it may be forgotten again while we say it
+        try:
+            is_new, living = self._commands.run(
+                BEAT, [self._holders], self._worker, self._lease, KEPT * 1000, again=True
+            )
+        except BaseException:
+            self._is_known = False
+            raise
         self._living = frozenset(living)
         self._beaten = now = self._clock()
         self._due = now + self._every
@@ -202,6 +232,7 @@ class Places:
                 self._catch_up()
                 self._is_amiss = False
             except LogUnavailable as error:
+                self._is_known = False
                 self._complain(error)
                 self._due = self._clock() + self._every / 4
             except Exception:
@@ -214,7 +245,7 @@ class Places:
 
     def _catch_up(self) -> None:
         """Beat if that is due, and say what is not said yet, for as long as no other beat is."""
-        if self._clock() >= self._due:
+        if not self._is_known or self._clock() >= self._due:
             self._beat()
         while self._unsaid and self._clock() < self._due:
             with self._lock:
@@ -230,11 +261,11 @@ class Places:
                 self._unsaid.pop(holder, None)
                 own = held.count
             try:
-                args = (self._worker, own, self._next(), KEPT * 1000)
-                self._commands.run(SAY, [self._key(holder)], *args, again=True)
+                self._tell(SAY, holder, held, own, self._next(), KEPT * 1000)
+                held.is_told = own > 0
             except BaseException:
                 with self._lock:
-                    self._unsaid[holder] = None
+                    self._note_unsaid(holder)
                 raise
 
     def _next(self) -> int:
