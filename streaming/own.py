@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -59,6 +60,25 @@ class Own(Generic[T]):
             found = self._made.setdefault(now, self._make())
         self._last = *now, found
         return found
+
+
+class Alive(Generic[T]):
+    """What was added, for as long as somebody has it. From any thread: to go through a WeakSet
+    fails if another thread adds something meanwhile."""
+
+    def __init__(self) -> None:
+        self._all: WeakSet[T] = WeakSet()
+        self._lock = Own(lambda: threading.Lock())
+
+    def add(self, one: T) -> None:
+        """Be there until nobody has it any more."""
+        with self._lock():
+            self._all.add(one)
+
+    def __iter__(self) -> Iterator[T]:
+        """All that are there now."""
+        with self._lock():
+            return iter(list(self._all))
 
 
 def _note_fork() -> None:

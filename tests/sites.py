@@ -126,7 +126,7 @@ class Site:
 
     def wait_empty(self) -> None:
         """Wait until nobody is connected any more."""
-        wait_until(lambda: len(self.registry) == 0, "an empty registry")
+        wait_until(lambda: self.registry.is_empty, "an empty registry")
 
     def wait_reason(self, text: str) -> None:
         """Wait until the registry remembers a client that left for this reason."""
@@ -251,6 +251,8 @@ def serve(
             yield site
             site.state.close()
             site.wait_empty()
+            wheel = site.registry.deadlines  # it counts in our ticks
+            wait_until(lambda: not wheel._is_running, "nobody has a deadline")
     finally:
         site.state.close()
         server.shutdown()

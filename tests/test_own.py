@@ -1,5 +1,6 @@
 """streaming/own.py: what each process has of its own, and all that have it behind a fork."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from streaming.hub import keeper
 from streaming.hub.hub import Hub
 from streaming.hub.presence import Presence
 from streaming.logs import open_log
-from streaming.own import Own
+from streaming.own import Alive, Own
 from tests.greenlets import ROOT, in_greenlets
 from tests.homes import SHARED_URLS
 from tests.polling import PATIENCE, wait_until
@@ -237,3 +238,24 @@ def test_a_child_forked_among_greenlets_does_not_end_its_parents_runs() -> None:
             state.close()
             wait_until(lambda: not state.runs.making.made and state.presence.is_idle, "all is over")
             state.hub.log.close()
+
+
+def test_whoever_goes_through_what_is_alive_is_not_disturbed_by_those_who_come() -> None:
+    class One:
+        """Something that lets another come while it is looked at."""
+
+    alive: Alive[One] = Alive()
+    kept = [One() for _ in range(3)]
+    for one in kept:
+        alive.add(one)
+    for number, one in enumerate(alive):
+        assert one in kept
+        other = One()
+        thread = threading.Thread(target=alive.add, args=[other])
+        thread.start()
+        thread.join(PATIENCE)
+        kept.append(other)
+        assert len(list(alive)) == 4 + number
+    del kept[:], one, other
+    gc.collect()
+    assert list(alive) == []

@@ -61,6 +61,7 @@ class Registry:
         self._lock = threading.Lock()
         self._clients: dict[str, Client] = {}
         self._ended: deque[dict[str, object]] = deque(maxlen=REMEMBERED)
+        self._leaving = 0  # those who are gone, and of whom not all is told yet
         self._closed: StreamingError | None = None
         self._traffic: dict[str, list[int]] = {}  # of those that have left, by transport
         self._opened: Counter[str] = Counter()
@@ -194,6 +195,7 @@ class Registry:
         with self._lock:
             was_here, holder = self._clients.pop(client.id, None) is not None, client.holder
             if was_here:
+                self._leaving += 1
                 self._places.give_back(client.holder)
                 self._endings[transport, kind] += 1
                 _add(self._traffic, transport, client.traffic)
@@ -206,11 +208,16 @@ class Registry:
                         "reason": str(reason),
                     }
                 )
-        if was_here:
+        if not was_here:
+            return
+        try:
             self._everywhere.give_back(holder)
             if client.trace is not None:
                 client.trace.end(client.id, kind, _fault(reason), *client.traffic)
             note_end(client, kind, reason)
+        finally:
+            with self._lock:
+                self._leaving -= 1
 
     def note_message(self, size: int) -> None:
         """A client has published ``size`` bytes of text with a request of their own."""
@@ -268,7 +275,14 @@ class Registry:
 
     def __len__(self) -> int:
         """How many clients are connected."""
-        return len(self._clients)
+        with self._lock:
+            return len(self._clients)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected, and all is told and given back of those who were."""
+        with self._lock:
+            return not self._clients and not self._leaving
 
 
 def row(client: Client) -> dict[str, object]:

@@ -65,7 +65,7 @@ def _make_sequence(response: TestResponse) -> None:
     try:
         whole.result(deadline.PATIENCE)
     except TimeoutError:
-        for state in tuple(states):
+        for state in states:
             for client in state.registry.clients():
                 client.end(Recalled("The test does not wait for the end."))
         raise deadline.TooLate(

@@ -23,7 +23,7 @@ def interrupt_runs() -> None:
 
 def is_making() -> bool:
     """Whether a run is made by this process."""
-    return any(each.runs.making.made for each in tuple(state.states))
+    return any(each.runs.making.made for each in state.states)
 
 
 def close_logs() -> None:
@@ -34,18 +34,18 @@ def close_logs() -> None:
 
 def is_any_in_memory() -> bool:
     """Whether an application of this process has its log in the process's own memory."""
-    return any(isinstance(each.hub.log, MemoryLog) for each in tuple(state.states))
+    return any(isinstance(each.hub.log, MemoryLog) for each in state.states)
 
 
 def is_drained() -> bool:
     """Whether no client is connected any more to the applications of this process, and all members
     it had in rooms have left."""
-    return all(not each.registry and each.presence.is_idle for each in tuple(state.states))
+    return all(each.registry.is_empty and each.presence.is_idle for each in state.states)
 
 
 def _for_each(end: Callable[[state.State], None], done: str) -> None:
     """Do this to each application; one that fails costs the others nothing."""
-    for each in tuple(state.states):
+    for each in state.states:
         try:
             end(each)
         except Exception:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from flask import Response
@@ -46,7 +49,7 @@ class _Pulse:
         if state is None:
             return None
         tell(state)
-        is_over = state.hub.closed.is_set() and not state.registry
+        is_over = state.hub.closed.is_set() and state.registry.is_empty
         return None if is_over else now + PERIOD
 
 
@@ -66,6 +69,25 @@ def end(state: State) -> None:
 def _are_added_up() -> bool:
     """Whether several workers put what they count into a folder, and can."""
     return FOLDER in os.environ and find_spec("prometheus_client") is not None
+
+
+class _Collector:
+    """What all workers have put into the folder.
+
+    A worker that has just begun, or was killed then, has a file there with nothing in it; the
+    library's own collector fails at it.
+    """
+
+    def __init__(self, merge: Callable[[list[str]], Iterable[Any]]) -> None:
+        self._merge = merge
+
+    def collect(self) -> Iterable[Any]:
+        written = []
+        for file in Path(os.environ[FOLDER]).glob("*.db"):
+            with suppress(FileNotFoundError):  # that of a worker that is no more
+                if file.stat().st_size:
+                    written.append(str(file))
+        return self._merge(written)
 
 
 def exposition(state: State) -> Response:
@@ -97,7 +119,7 @@ def exposition(state: State) -> Response:
     registry = REGISTRY
     if FOLDER in os.environ:
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(_Collector(multiprocess.MultiProcessCollector.merge))
     return Response(
         generate_latest(registry),
         content_type=CONTENT_TYPE_LATEST,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 from flask import Flask, current_app, has_request_context, request
 
@@ -28,7 +28,7 @@ from ..hub.questions import Question, reply
 from ..hub.runs import Runs
 from ..identity import Identity
 from ..logs import Log, open_log
-from ..own import Own
+from ..own import Alive, Own
 from ..settings import Settings
 from ..threads import from_any_thread, note_greenlets
 from ..wire.addresses import Address, Proxies
@@ -319,7 +319,7 @@ class State:
         self._rechecks.close()
 
 
-states: WeakSet[State] = WeakSet()
+states: Alive[State] = Alive()
 """Those of this process."""
 
 

@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 
-from streaming.clients.budgets import Places
+from streaming.clients.budgets import Holder, Places
 from streaming.clients.client import Client
 from streaming.clients.registry import REMEMBERED, Registry
 from streaming.errors import ClientGone, HubClosed, StreamingError, TooManyClients
@@ -57,6 +57,23 @@ class FakeClient(Client):
         """Use the registry as clients may: a lock that is held now would hang for ever."""
         self.registry.clients()
         len(self.registry.deadlines)
+
+
+def test_nobody_is_there_only_when_all_of_who_has_left_is_given_back() -> None:
+    """Or a worker that waits for that would let go of its log too early."""
+    registry = Registry()
+    client = FakeClient(registry)
+    registry.add(client)
+    give_back, found = registry._everywhere.give_back, []
+
+    def look_and_give_back(*holders: Holder) -> None:
+        found.append((len(registry), registry.is_empty))
+        give_back(*holders)
+
+    with mock.patch.object(registry._everywhere, "give_back", look_and_give_back):
+        registry.remove(client, ClientGone())
+    assert found == [(0, False)]
+    assert registry.is_empty
 
 
 def test_a_client_is_there_until_it_is_removed_and_then_remembered() -> None:

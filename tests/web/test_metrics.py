@@ -1,5 +1,6 @@
 """streaming/web/metrics.py: what Prometheus reads, in one process."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,26 @@ def test_where_the_library_is_missing_a_folder_for_it_makes_no_work(
     metrics.begin(state)
     metrics.end(state)
     assert len(state.registry.deadlines) == 0
+
+
+WITH_OTHERS = """
+import os, sys
+from flask import Flask
+from streaming import Streaming
+app = Flask("x")
+app.add_url_rule("/metrics", "metrics", Streaming(app).metrics)
+open(os.path.join(os.environ["PROMETHEUS_MULTIPROC_DIR"], "counter_1.db"), "w").close()
+answer = app.test_client().get("/metrics")
+assert answer.status_code == 200
+assert "streaming_log_up 1.0" in answer.text, answer.text
+"""
+
+
+def test_a_worker_that_has_just_begun_to_count_does_not_hide_what_the_others_have(
+    tmp_path: Path,
+) -> None:
+    env = {**os.environ, metrics.FOLDER: str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WITH_OTHERS], cwd=ROOT, env=env, timeout=60, check=True)
 
 
 FIRST = """

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import weakref
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,6 +10,7 @@ from flask import Flask
 
 from streaming import ConfigurationError, HubClosed, InvalidMessage
 from streaming.logs import Log
+from streaming.own import Alive
 from streaming.web import state
 from streaming.web.draining import close_all, close_logs
 from streaming.web.state import State, create_state, current_state
@@ -107,7 +107,7 @@ def test_closing_ends_subscriptions_refuses_new_ones_and_may_be_repeated() -> No
 def test_all_applications_of_the_process_are_drained_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(state, "states", weakref.WeakSet())
+    monkeypatch.setattr(state, "states", Alive())
     apps = [make_app() for _ in range(3)]
     close_all()
     assert all(state_of(app).hub.closed.is_set() for app in apps)
@@ -117,7 +117,7 @@ def test_all_applications_of_the_process_are_drained_together(
 def test_one_that_cannot_be_drained_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: int
 ) -> None:
-    monkeypatch.setattr(state, "states", weakref.WeakSet())
+    monkeypatch.setattr(state, "states", Alive())
     apps = [make_app() for _ in range(3)]
     log = state_of(apps[failing]).hub.log
     with monkeypatch.context() as patch:
@@ -135,13 +135,13 @@ def test_one_that_cannot_be_drained_costs_the_others_nothing(
 
 
 def test_an_application_that_is_dropped_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: weakref.WeakSet[State] = weakref.WeakSet()
+    kept: Alive[State] = Alive()
     monkeypatch.setattr(state, "states", kept)
     app = make_app()
-    assert len(kept) == 1
+    assert len(list(kept)) == 1
     del app
     gc.collect()
-    assert len(kept) == 0
+    assert len(list(kept)) == 0
 
 
 def test_a_state_has_no_thread_before_it_is_used() -> None:

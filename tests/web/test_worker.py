@@ -1,7 +1,6 @@
 """streaming/web/worker.py: draining under a server that runs no hook when a worker is to stop."""
 
 import threading
-import weakref
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from streaming import ConfigurationError, LogUnavailable, Member, drain_worker, watch_worker
 from streaming.logs import SqliteLog
+from streaming.own import Alive
 from streaming.web import state
 from streaming.web import worker as draining
 from tests.polling import PATIENCE
@@ -34,7 +34,7 @@ class Worker:
 
 @pytest.fixture(autouse=True)
 def only_apps_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "states", weakref.WeakSet())
+    monkeypatch.setattr(state, "states", Alive())
 
 
 def watchers() -> list[threading.Thread]:

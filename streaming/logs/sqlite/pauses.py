@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Protocol
-from weakref import WeakSet
 
 from ...errors import LogUnavailable
 from ...message import Position
+from ...own import Alive
 from .arrival import alone
 from .files import Change, FilesChanged
 from .schema import Lost
@@ -53,7 +53,7 @@ class Pausable(Protocol):
 
 
 _lost: dict[str, Lost] = {}
-_all: WeakSet[Pausable] = WeakSet()
+_all: Alive[Pausable] = Alive()
 _forking: list[Pausable] = []
 
 
