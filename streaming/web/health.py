@@ -37,8 +37,9 @@ class Health:
         """
         if self._clock() - self._at >= FRESH:
             self._look()
-        if self._fault is not None:
-            raise LogUnavailable(self._fault)
+        fault = self._fault  # another thread may look just now
+        if fault is not None:
+            raise LogUnavailable(fault)
 
     def _look(self) -> None:
         lock = self._lock()

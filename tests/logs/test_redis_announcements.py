@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import pytest
 
@@ -268,12 +269,13 @@ def test_what_no_announcement_tells_is_found_by_looking(
 def test_a_look_finds_nothing_new_in_what_was_announced(
     server: Server, announcements: Announcements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (a,) = follow(announcements, "a")
+    monkeypatch.setattr(module, "LOOK", 0.02)
     server.found["a"] = "e-3"
+    (a,) = follow(announcements, "a")
     server.announce("a", "e-3")
     assert a.wait(PATIENCE)
-    announcements._due.append("a")
-    announcements._look_at_some()
+    looks = server.looks.count("a")
+    wait_until(lambda: server.looks.count("a") > looks + 1, "it is looked at again")
     assert len(a.calls) == 1
 
 
@@ -321,6 +323,23 @@ def test_a_server_that_says_nothing_is_asked_and_then_given_up(
     wait_until(lambda: len(server.ears) > 1, "another connection is tried")
     server.is_silent = False
     assert a.wait(PATIENCE)
+
+
+def test_a_server_that_was_asked_late_has_as_long_to_answer_as_any(server: Server) -> None:
+    """Whoever listens was held up for longer than a server may take."""
+    ear = server.connect()
+    server.is_silent = True
+    with closing(ear.sock), closing(ear.theirs):
+        session = listening.Session(ear, announced=print, confirmed=print)  # type: ignore[arg-type]
+        session._spoke -= 10 * listening.SILENCE
+        for _ in range(3):
+            session.check()
+        assert ear.asked == ["ping"]
+        assert session.next > time.monotonic()
+        assert session._asked_at is not None
+        session._asked_at -= listening.SILENCE
+        with pytest.raises(LogUnavailable, match="fallen silent"):
+            session.check()
 
 
 def test_whoever_waited_in_vain_to_be_heard_is_told_later(

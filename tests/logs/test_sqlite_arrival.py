@@ -105,7 +105,7 @@ def start(path: Path) -> Iterator[Start]:
 def remove(*suffixes: str) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         for suffix in suffixes:
-            os.unlink(f"{path}{suffix}")
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
 
     return damage
 
@@ -281,3 +281,53 @@ def test_who_lets_go_or_comes_with_whole_files_costs_no_epoch(start: Start) -> N
     four("close")
     places.append(start().append("5"))
     assert len({place.epoch for place in places}) == 1
+
+
+def test_a_log_that_is_just_begun_anew_is_not_taken_for_torn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says that it has no frames, and a moment later how many of these are in the file."""
+    with closing(SqliteLog(path)) as log:
+        log.append("a", "the file is there")
+    with closing(SqliteLog(path)) as log:
+        log.append("a", "text")
+        files = log.process.writer._files
+        assert files is not None
+        now = files.index()
+        assert now is not None
+        anew = now._replace(frames=0, salt=b"another!", saved=9, begun=9)
+        monkeypatch.setattr(arrival, "is_held", lambda *_: True)
+        monkeypatch.setattr(arrival, "read_index", lambda shm: anew)
+        assert arrival.look(str(path), files._main) is arrival.Found.FIT
+
+
+def test_whoever_closes_as_the_last_is_alone_with_the_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite removes them one after the other: who came in between would find half of them."""
+    log, drop, found = SqliteLog(path), connection.Connection.drop, []
+
+    def look_and_drop(self: connection.Connection) -> None:
+        if self._db is not None:
+            with pytest.raises(sqlite3.OperationalError, match="just opening"), alone(str(path)):
+                pass
+            found.append(self)
+        drop(self)
+
+    log.append("a", "text")
+    log.tail("a")
+    monkeypatch.setattr(arrival, "PATIENCE", 0.01)
+    monkeypatch.setattr(connection.Connection, "drop", look_and_drop)
+    log.close()
+    assert len(found) == 2
+
+
+def test_whoever_closes_does_not_wait_for_one_who_is_alone_for_ever(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrival, "PATIENCE", 0.01)
+    log = SqliteLog(path)
+    log.append("a", "text")
+    with alone(str(path)):
+        log.close()
+    assert [each.name for each in path.parent.iterdir() if each.is_file()] == ["log.db"]

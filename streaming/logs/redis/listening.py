@@ -78,12 +78,12 @@ class Session:
         self._asked: set[str] = set()
         self._awaited: Counter[str] = Counter()
         self._spoke = time.monotonic()
-        self._is_asked = False
+        self._asked_at: float | None = None
 
     @property
     def next(self) -> float:
         """When ``check`` has something to do (``time.monotonic``)."""
-        return self._spoke + SILENCE * (1 + self._is_asked)
+        return (self._spoke if self._asked_at is None else self._asked_at) + SILENCE
 
     def change(self, wanted: Mapping[str, bool]) -> None:
         """Ask for the channels that are wanted, and no more for those that are not."""
@@ -121,7 +121,7 @@ class Session:
                 give_turn()
                 break
         if has_heard:
-            self._spoke, self._is_asked = time.monotonic(), False
+            self._spoke, self._asked_at = time.monotonic(), None
         return has_heard
 
     def check(self) -> None:
@@ -130,9 +130,11 @@ class Session:
         Raises:
             LogUnavailable: If it was asked and gave none.
         """
-        silent = time.monotonic() - self._spoke
-        if not self._is_asked and silent >= SILENCE:
+        now = time.monotonic()
+        if now < self.next:
+            return
+        if self._asked_at is None:
             self._ear.ping()
-            self._is_asked = True
-        elif self._is_asked and silent >= 2 * SILENCE:
+            self._asked_at = now
+        else:
             raise LogUnavailable("Redis has fallen silent on the connection that we listen on.")

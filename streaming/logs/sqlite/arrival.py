@@ -97,8 +97,8 @@ def look(path: str, main: int) -> Found:
         with _opened(f"{path}-wal") as wal:
             for _ in range(8):
                 index = read_index(shm)
-                if index is None or index.saved == index.frames:
-                    return Found.FIT  # or somebody is just closing it as the last
+                if index is None or not index.frames or index.saved == index.frames:
+                    return Found.FIT  # or somebody begins it anew, or closes it as the last
                 if not is_cut(wal, index):
                     return Found.FIT
                 if read_index(shm) == index:  # nobody has just begun it anew

@@ -111,7 +111,10 @@ class Connection:
             start_over(change, self)  # SQLite, as the last, would move what it finds there
         with self._lock:
             self._is_closed = True
-            self.drop()
+            if self._db is not None:
+                with suppress(sqlite3.OperationalError), alone(self.path):
+                    self.drop()  # the last: who comes just now would find half of the files
+                self.drop()  # somebody was at it for long
 
     # ---- see ``pauses``
 
