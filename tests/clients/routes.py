@@ -44,4 +44,4 @@ def time_is_up(registry: Registry) -> None:
     for client in registry.clients():
         if client.reason is not None:
             client._cut_at = now
-            registry.deadlines.set(client, now)
+            client.due(now)

@@ -83,7 +83,6 @@ def test_a_sooner_deadline_replaces_a_later_one_and_the_wheel_wakes_for_it(
     wheel.set(who, time.monotonic() + 3600.0)
     wait_until(lambda: wheel._next, "the wheel waits for it")
     wheel.set(who, time.monotonic())
-    assert len(wheel) == 1
     wait_until(lambda: who.looks, "he is looked at")
     assert len(wheel) == 0
 

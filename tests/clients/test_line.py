@@ -589,12 +589,17 @@ def test_a_line_knows_since_when_something_waits_and_that_nothing_does() -> None
         line.start()
         assert line.progress == 0.0
         sent = 0
-        while line.phase is Writing.OPEN:  # the peer's kernel may take some more meanwhile
-            sent += fill(sock)
-            line.ping()
-            sent += len(PING)
-        assert line.phase is Writing.BUSY
-        assert line.progress
+
+        def is_waiting() -> bool:
+            """The peer's kernel may take some more meanwhile."""
+            nonlocal sent
+            if line.phase is Writing.OPEN:
+                sent += fill(sock)
+                line.ping()
+                sent += len(PING)
+            return line.phase is Writing.BUSY and 0 < line.progress < time.monotonic() - 0.2
+
+        wait_until(is_waiting, "something waits, and goes on waiting")
         assert read_exactly(peer, sent).endswith(b"." + PING)
         wait_until(lambda: not line.progress, "progress")
         line.stop()

@@ -98,7 +98,10 @@ def test_a_handler_that_does_not_read_keeps_a_client_whose_pong_lies_unread(wher
             return None
         return lambda message: busy(message) if message == "busy" else ws.send(f"took {message!r}")
 
-    with serve(app_of(greet, heartbeat=0.02, pong_timeout=60)) as site, raw(site) as ws:
+    with (
+        serve(app_of(greet, heartbeat=0.02, pong_timeout=60, send_timeout=None)) as site,
+        raw(site) as ws,
+    ):
         while ws.read().opcode != TEXT:
             pass
         (connection,) = site.registry.clients()

@@ -23,6 +23,7 @@ from tests.sockets import (
     no_descriptor_left,
     open_descriptors,
     read_exactly,
+    settled_descriptors,
 )
 from tests.sockets import tcp_pair as plain_pair
 
@@ -308,7 +309,7 @@ def test_an_exchange_costs_one_descriptor_that_goes_with_the_servers_socket() ->
         ours, theirs = make()
         with ours, theirs, closing(sockets.exchange(ours)):
             pass
-        before = open_descriptors()
+        before = settled_descriptors()
         for _ in range(20):
             ours, theirs = make()
             with ours, theirs, closing(sockets.exchange(ours)):
@@ -319,7 +320,7 @@ def test_an_exchange_costs_one_descriptor_that_goes_with_the_servers_socket() ->
 @pytest.mark.parametrize("is_first", [True, False])
 def test_without_a_descriptor_to_spare_nothing_is_exchanged(pair: Pair, is_first: bool) -> None:
     os.close(sockets._gone_peer())  # this process has one
-    number, before = pair[0].fileno(), open_descriptors()
+    number, before = pair[0].fileno(), settled_descriptors()
     with (
         mock.patch.object(sockets, "_dead", {} if is_first else sockets._dead),
         no_descriptor_left(),
@@ -334,7 +335,7 @@ def test_without_a_descriptor_to_spare_nothing_is_exchanged(pair: Pair, is_first
 
 def test_a_socket_that_the_server_has_closed_is_not_exchanged(pair: Pair) -> None:
     pair[0].close()
-    before = open_descriptors()
+    before = settled_descriptors()
     with pytest.raises(OSError, match="closed"):
         sockets.exchange(pair[0])
     assert open_descriptors() == before
@@ -349,7 +350,7 @@ def test_many_threads_that_exchange_at_once_share_one_peer_that_is_gone() -> Non
         gate.wait()
         mine.append(sockets.exchange(server))
 
-    before = open_descriptors()
+    before = settled_descriptors()
     dead: dict[int, int] = {}
     with mock.patch.object(sockets, "_dead", dead):
         threads = [threading.Thread(target=exchange, args=(server,)) for server, _ in pairs]

@@ -20,9 +20,14 @@ class Gate:
 
     def pass_through(self) -> None:
         with self._opened:
-            self.waiting += 1
-            assert self._opened.wait_for(lambda: not self.is_shut, PATIENCE)
-            self.waiting -= 1
+            if self.is_shut:
+                self.waiting += 1
+                assert self._opened.wait_for(lambda: not self.is_shut, PATIENCE)
+                self.waiting -= 1
+
+    def shut(self) -> None:
+        with self._opened:
+            self.is_shut = True
 
     def open(self) -> None:
         with self._opened:

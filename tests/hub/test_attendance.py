@@ -155,7 +155,7 @@ def test_a_connection_that_leaves_while_another_joins_is_counted_out_behind_it(
 ) -> None:
     here.join("r", "ann", connection="one")
     gate = log.gates["enter"]
-    gate.is_shut = True
+    gate.shut()
     joining = threading.Thread(target=lambda: here.join("r", "ann", connection="two"), daemon=True)
     joining.start()
     wait_until(lambda: gate.waiting, "the second is joining")
@@ -281,7 +281,7 @@ def test_who_comes_back_elsewhere_before_its_leave_is_told_is_there_to_all(
     gate = gated[0].gate
     with Told(hubs[1]) as told:
         one.join("r", "ann", "Ann")
-        gate.is_shut = True
+        gate.shut()
         leaving = threading.Thread(target=lambda: one.leave("r", "ann"), daemon=True)
         leaving.start()
         wait_until(lambda: gate.waiting, "the leave is stored")

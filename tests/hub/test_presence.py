@@ -325,7 +325,7 @@ def test_whoever_comes_back_in_the_midst_of_a_leave_is_there_to_all(
     here.join("r", "ann")
     gate = log.gates[step]
     with Told(hub) as told:
-        gate.is_shut = True
+        gate.shut()
         leaving = started(lambda: here.leave("r", "ann"))
         wait_until(lambda: gate.waiting, "she is leaving")
         joining = started(lambda: here.join("r", "ann"))
@@ -343,7 +343,7 @@ def test_a_leave_that_the_beat_makes_up_for_is_told_once_and_before_she_comes_ba
     log.broken, gate = {"append"}, log.gates["leave"]
     here.leave("r", "ann")
     with Told(hub) as told:
-        gate.is_shut = True
+        gate.shut()
         wait_until(lambda: gate.waiting, "the beat is about to tell")
         log.broken = set()
         leaving = started(lambda: here.leave("r", "ann"))
@@ -361,7 +361,7 @@ def test_whoever_leaves_in_the_midst_of_a_join_is_gone_and_nobody_waits_for_it(
 ) -> None:
     gate = log.gates["join"]
     with Told(hub) as told:
-        gate.is_shut = True
+        gate.shut()
         joining = started(lambda: here.join("r", "ann"))
         wait_until(lambda: gate.waiting, "she is joining")
         here.leave("r", "ann")
@@ -379,7 +379,7 @@ def test_whoever_comes_back_while_a_leave_hangs_is_refused_in_time(
     here.join("r", "ann")
     gate = log.gates["leave"]
     with Told(hub) as told:
-        gate.is_shut = True
+        gate.shut()
         leaving = started(lambda: here.leave("r", "ann"))
         wait_until(lambda: gate.waiting, "she is leaving")
         with pytest.raises(LogUnavailable):
@@ -414,7 +414,7 @@ def test_whoever_leaves_while_new_info_of_it_cannot_be_told_is_gone(
 ) -> None:
     here.join("r", "ann", "Ann")
     gate = log.gates["join"]
-    gate.is_shut = True
+    gate.shut()
 
     def fail() -> None:
         with pytest.raises(LogUnavailable):
@@ -438,7 +438,7 @@ def test_whoever_leaves_while_the_beat_enters_it_again_is_gone(
     here.join("r", "ann")
     gate = log.gates["join"]
     with Told(hub) as told:
-        gate.is_shut = True
+        gate.shut()
         log.forget_everybody()
         wait_until(lambda: gate.waiting, "the beat enters her again")
         here.leave("r", "ann")
@@ -451,7 +451,7 @@ def test_closing_in_the_midst_of_a_join_has_it_leave_without_waiting_for_a_beat(
     slow: None, log: Homes, hub: Hub, here: Presence
 ) -> None:
     gate = log.gates["join"]
-    gate.is_shut = True
+    gate.shut()
     joining = started(lambda: here.join("r", "ann"))
     wait_until(lambda: gate.waiting, "she is joining")
     hub.close()
@@ -468,7 +468,7 @@ def test_the_beat_does_not_wait_for_a_join_that_hangs(
 ) -> None:
     here.join("r", "ann")
     gate = log.gates["enter"]
-    gate.is_shut = True
+    gate.shut()
     joining = started(lambda: here.join("r", "bob"))
     wait_until(lambda: gate.waiting, "he is joining")
     wait_for_beats(log, 5)

@@ -24,6 +24,7 @@ from tests.hub.engine import Crew, channel_of, check_nothing_is_left, settle
 from tests.hub.renamed_log import RenamedLog
 from tests.hub.seats import Client, Lines, NullSink
 from tests.polling import PATIENCE, wait_until
+from tests.witness import publish_at_last
 
 
 @pytest.fixture
@@ -716,7 +717,7 @@ def test_whoever_lags_at_a_mark_is_told_when_the_log_loses_its_past_with_the_fir
     with closing(log), hub.subscribe("a") as sub:
         hub.publish("a", "lost")
         lose(log)
-        message = hub.publish("a", "first of another life")
+        message = publish_at_last(hub, "first of another life")
         gap, *rest = sub.read()
         assert isinstance(gap, Gap)
         assert (gap.oldest, rest) == (message.id, [message])

@@ -455,7 +455,8 @@ def test_whatever_ends_a_connection_it_leaves_its_rooms_once(
             site.state.close()
         site.wait_empty()
         presence = site.state.presence
-        wait_until(lambda: not any(presence.members(room) for room in "abc"), "three empty rooms")
+        wait_until(lambda: presence.is_idle, "it has left everywhere, and that is told")
+        assert not any(presence.members(room) for room in "abc")
         events = [(item.event, json.loads(item.data)["id"]) for item in held(site, "b:presence")]
         assert events == [("join", client), ("leave", client)]
 
