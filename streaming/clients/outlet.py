@@ -209,7 +209,8 @@ class Outlet:
         """Write all that is taken at once; the next few bytes, to wait with."""
         try:
             while self.is_direct and rest:
-                rest.write(self.sock.fileno())
+                pieces = rest.pieces()  # others may have a turn in here, and close the socket
+                rest.take(os.writev(self.sock.fileno(), pieces))
                 self.progress = time.monotonic()
                 rest.encoded.encodings.turnstile.pause()
         except BlockingIOError:

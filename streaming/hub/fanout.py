@@ -175,7 +175,7 @@ def _write(rest: Remainder, fd: int) -> bool:
     size = len(rest)
     try:
         while rest:
-            rest.write(fd)
+            rest.take(os.writev(fd, rest.pieces()))
     except (OSError, StreamingError):  # it would block, is closed, or has to be read and cannot be
         pass
     return len(rest) < size

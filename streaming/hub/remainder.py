@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -45,6 +44,8 @@ class Remainder:
     def pieces(self) -> list[bytes | memoryview]:
         """The next bytes, some ``AT_ONCE`` of them; none if there are none.
 
+        Others may have a turn meanwhile, and a file descriptor be another connection's behind it.
+
         Raises:
             ClientGone: If the log holds them no longer.
             LogUnavailable: If they have to be read again, and the log cannot be reached.
@@ -64,17 +65,6 @@ class Remainder:
             at = starts[number + 1]
         found.append(memoryview(behind)[at - starts[-1] :])
         return found
-
-    def write(self, fd: int) -> int:
-        """Write what ``fd``, which does not block, takes of the next pieces; how much that was.
-
-        Raises:
-            OSError: If it takes nothing, or is closed.
-            ClientGone, LogUnavailable: As ``pieces``.
-        """
-        sent = os.writev(fd, self.pieces())
-        self._left -= sent
-        return sent
 
 
 def begin(

@@ -11,8 +11,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streaming.clients import outlet as outlets
+from streaming.clients.formats import SSE
 from streaming.clients.outlet import _MOVES, PIECE, Outlet, Writing
 from streaming.errors import ClientGone
+from streaming.hub.encodings import Encodings
+from streaming.hub.remainder import begin
+from streaming.logs import MemoryLog, Page
+from streaming.message import Position
 from tests import sockets
 from tests.pairs import PAIRS, Pair
 from tests.polling import PATIENCE, wait_until
@@ -303,6 +308,41 @@ def test_nothing_is_written_by_whoever_comes_after_a_cut(pair: Pair) -> None:
     with pytest.raises(ClientGone):
         outlet.finish()
     assert pair[1].recv(10) == b""
+
+
+class Slow(MemoryLog):
+    """Others have a turn while it is read."""
+
+    meanwhile: Callable[[], object]
+
+    def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+        self.meanwhile()
+        return super().read(channel, after, limit=limit, size=size)
+
+
+def test_what_was_read_for_a_client_that_left_meanwhile_reaches_nobody_else(pair: Pair) -> None:
+    """The next connection has the number of the one that was closed."""
+    log, ours = Slow(), pair[0]
+    rest = begin(Encodings(log), [log.append("a", "x" * 300_000)], SSE, "", None)
+    rest.encoded.spans.clear()  # others needed the room
+    next_ours, next_theirs = socket.socketpair()
+    outlet, number = opened(ours), ours.fileno()
+    outlet.keep(rest)
+
+    def leave() -> None:
+        ours.close()
+        next_ours.setblocking(False)
+        os.dup2(next_ours.fileno(), number)
+
+    log.meanwhile = leave
+    with next_ours, next_theirs:
+        try:
+            with pytest.raises(ClientGone):
+                outlet.finish()
+        finally:
+            os.close(number)
+        next_ours.shutdown(socket.SHUT_WR)
+        assert next_theirs.recv(1 << 20) == b""
 
 
 # packets
