@@ -90,8 +90,9 @@ class Encoded:
         self.starts: list[int] = [0]
         """Where each span starts, and the last one ends."""
 
-    def span(self, index: int) -> bytes:
-        """The bytes of one span.
+    def span(self, index: int, message: Message | None = None) -> bytes:
+        """The bytes of one span, made of the large ``message`` by whoever has it. Else it may have
+        to be read again, while others have a turn.
 
         Raises:
             ClientGone: If the log holds the message no longer.
@@ -99,14 +100,14 @@ class Encoded:
         """
         kept = self.spans.get(index)
         if not isinstance(kept, bytes):
-            kept = self.spans[index] = self._make(index)
+            kept = self.spans[index] = self._make(index, message)
             self.encodings.keep(self, index, len(kept))
         return kept
 
     def settle(self) -> None:
         """Somebody has to wait in the midst of it: count what is at hand. Idempotent."""
 
-    def _make(self, index: int) -> bytes:
+    def _make(self, index: int, message: Message | None) -> bytes:
         raise NotImplementedError
 
     def _read(self, channel: str, first: Position, last: Position) -> Sequence[Message]:
@@ -137,26 +138,22 @@ class LargeMessage(Encoded):
         """How many spans it has."""
         return -(-self._length // SPAN)
 
-    def measure(self, until: float) -> bool:
+    def measure(self, message: Message, until: float) -> bool:
         """Find out where its spans start, for as long as it is not ``until`` (``time.monotonic``).
 
         False if that was too short; the next call goes on.
-
-        Raises:
-            ClientGone: If the log holds the message no longer.
-            LogUnavailable: If the log cannot be reached.
         """
         starts, count = self.starts, self.count
         while (index := len(starts) - 1) < count:
             if time.monotonic() > until:
                 return False
-            size = len(self.span(index))
+            size = len(self.span(index, message))
             if len(starts) == index + 1:  # another thread may measure it, too
                 starts.append(starts[-1] + size)
         return True
 
-    def _make(self, index: int) -> bytes:
-        text = self._text()
+    def _make(self, index: int, message: Message | None) -> bytes:
+        text = self._text() if message is None else message.data
         return self.form.escape(text[_cut(text, index) : _cut(text, index + 1)])
 
     def _text(self) -> str:
@@ -208,6 +205,6 @@ class EncodedPage(Encoded):
             self._is_kept = True
             self.encodings.keep(self, 0, self.starts[-1])
 
-    def _make(self, index: int) -> bytes:
+    def _make(self, index: int, message: Message | None) -> bytes:
         messages = self._read(self._channel, self._first, self._last)
         return self._form.frame(encode_blocks(self._form, messages, self._client, self._others))

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from ..errors import StreamingError
 from ..logs import Page
 from ..message import Message, Position
 from .channel import Channel
@@ -144,10 +143,13 @@ class Fanout:
         seat.sink.size -= self.page.size
 
     def _run_large(self, until: float) -> bool:
-        """``run`` for one large message: its spans, as far as each socket takes them."""
+        """``run`` for one large message: its spans, as far as each socket takes them.
+
+        They are made of the message itself: to read it again would be to wait in the midst of it.
+        """
         (message,) = self.page.messages
         live, name, place = self._channel.live, self._channel.name, self.page.position
-        if not all([encoded.measure(until) for encoded in self._large.values()]):
+        if not all([encoded.measure(message, until) for encoded in self._large.values()]):
             return False
         for subscription, seat in self._rest:
             if live.get(subscription) is not seat:
@@ -156,7 +158,7 @@ class Fanout:
             (form, sink), told = seat, subscription.told
             others = None if told is None else subscription.others(name)
             rest = begin_large(self._large[form], message, form, sink.client, others)
-            if not _write(rest, sink.fd):
+            if not _write(rest, sink.fd, message):
                 self._miss(subscription, seat)
             elif rest:
                 self._stall(subscription, seat, self._channel, place, rest)
@@ -170,13 +172,13 @@ class Fanout:
         return True
 
 
-def _write(rest: Remainder, fd: int) -> bool:
-    """Write what ``fd`` takes now; False if that is nothing."""
+def _write(rest: Remainder, fd: int, message: Message) -> bool:
+    """Write what ``fd`` takes now of ``message``; False if that is nothing. Nobody waits in it."""
     size = len(rest)
     try:
         while rest:
-            rest.take(os.writev(fd, rest.pieces()))
-    except (OSError, StreamingError):  # it would block, is closed, or has to be read and cannot be
+            rest.take(os.writev(fd, rest.pieces(message)))
+    except OSError:  # it would block, or is closed
         pass
     return len(rest) < size
 

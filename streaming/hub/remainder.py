@@ -41,10 +41,11 @@ class Remainder:
         """The client has taken so many more."""
         self._left -= count
 
-    def pieces(self) -> list[bytes | memoryview]:
+    def pieces(self, message: Message | None = None) -> list[bytes | memoryview]:
         """The next bytes, some ``AT_ONCE`` of them; none if there are none.
 
-        Others may have a turn meanwhile, and a file descriptor be another connection's behind it.
+        Others may have a turn meanwhile, and a file descriptor be another connection's behind it;
+        but not if ``message`` is given, the large one that this is.
 
         Raises:
             ClientGone: If the log holds them no longer.
@@ -60,7 +61,7 @@ class Remainder:
         for number in range(bisect_right(starts, at) - 1, len(starts) - 1):
             if at >= most:
                 return found
-            span = self.encoded.span(number)
+            span = self.encoded.span(number, message)
             found.append(memoryview(span)[at - starts[number] :] if at > starts[number] else span)
             at = starts[number + 1]
         found.append(memoryview(behind)[at - starts[-1] :])
@@ -76,16 +77,13 @@ def begin(
 ) -> Remainder:
     """All of what was read at once of a channel, for one client; see ``encode_blocks``. For whoever
     is at work in the turnstile.
-
-    Raises:
-        ClientGone, LogUnavailable: As ``LargeMessage.measure``.
     """
     first = messages[0]
     if first.size <= LARGE:
         data = form.frame(encode_blocks(form, messages, client, others))
         return Remainder(EncodedPage(encodings, messages, form, client, others, data))
     encoded = encodings.message(first, form)
-    while not encoded.measure(time.monotonic() + SLICE):
+    while not encoded.measure(first, time.monotonic() + SLICE):
         encodings.turnstile.pause()
     return begin_large(encoded, first, form, client, others)
 

@@ -18,7 +18,8 @@ from streaming.clients.outlet import Writing
 from streaming.errors import ClientGone
 from streaming.hub.encodings import Encodings
 from streaming.hub.hub import Hub
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import MemoryLog, Page, Retention
+from streaming.message import Position
 from streaming.web.chat import CHAT
 from streaming.web.protocol import JSON
 from streaming.wire import frames
@@ -568,6 +569,34 @@ def test_no_frame_is_torn_when_the_line_opens_while_somebody_waits_for_his_turn(
         assert [each for each in received if len(each) > 10] == [big, bigger]
         for thread in putting:
             thread.join(PATIENCE)
+        ends.line.stop()
+
+
+@in_greenlets
+def test_nobody_writes_in_the_midst_of_a_large_message_on_its_way_to_all() -> None:
+    class Pinged(MemoryLog):
+        def read(self, channel: str, after: Position, *, limit: int, size: int) -> Page:
+            ends.line.ping()  # others have a turn while a log is read
+            return super().read(channel, after, limit=limit, size=size)
+
+    class Crowded(Numbers):
+        """Others need all the room whenever a part of it is made."""
+
+        def escape(self, text: str, /) -> bytes:
+            let_go(hub)
+            return super().escape(text)
+
+    hub, big = Hub(Pinged()), "b" * 1_000_000
+    with tcp_pair() as (server, peer):
+        ends = Ends(make(server), peer)
+        ends.line.start()
+        ends.line.follow(hub.subscribe("a", bell=ends.line.bell), Crowded())
+        wait_until(lambda: ends.line.phase is Writing.OPEN, "the line is open")
+        hub.publish("a", big)
+        values = ends.read()
+        while not isinstance(values[-1], frames.Text):
+            values += ends.read()
+        assert values[-1] == frames.Text(big)
         ends.line.stop()
 
 

@@ -183,9 +183,9 @@ def test_a_message_whose_text_is_measured_in_moments_is_measured_right() -> None
     log = MemoryLog()
     message = publish(log, "x\n" * 100_000)
     encoded = Encodings(log).message(message, SSE)
-    assert not encoded.measure(0.0)
+    assert not encoded.measure(message, 0.0)
     assert len(encoded.starts) < 3
-    assert encoded.measure(math.inf)
+    assert encoded.measure(message, math.inf)
     assert encoded.starts[-1] == len(SSE.escape(message.data))
     assert len(encoded.starts) == encoded.count + 1 == -(-len(message.data) // SPAN) + 1
 

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from streaming.bell import give_turn
 from streaming.errors import LogUnavailable
 from streaming.hub import dispatcher, fanout, workers
+from streaming.hub.encodings import LARGE
 from streaming.hub.fanout import LOOK, Fanout
 from streaming.hub.hub import Hub
 from streaming.hub.remainder import Remainder
@@ -27,7 +28,7 @@ from streaming.logs.followers import Followers
 from streaming.message import Gap, Message, Position
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets
-from tests.hub.engine import channel_of, check_nothing_is_left, head_of, settle
+from tests.hub.engine import channel_of, check_nothing_is_left, head_of, is_at_rest, settle
 from tests.hub.renamed_log import RenamedLog
 from tests.hub.seats import Client, Lines, NullSink, SocketSink, all_of
 from tests.hub.streams import FORMS, Chunks, reader
@@ -395,6 +396,38 @@ def test_a_large_message_that_every_socket_takes_leaves_everybody_at_the_head() 
         sub.close()
     os.close(fd)
     leave(hub)
+
+
+@pytest.mark.parametrize("log_is", ["away", "without it"])
+@in_greenlets
+def test_a_large_message_on_its_way_to_all_is_not_read_again_whatever_becomes_of_it(
+    log_is: str,
+) -> None:
+    log = BrokenLog(Retention(messages=1))
+    hub, text = Hub(log), "x" * (LARGE + 20_000)
+
+    class Crowded(Lines):
+        """Others need all the room whenever a part of it is made."""
+
+        def escape(self, text: str, /) -> bytes:
+            for encoded in tuple(hub._dispatcher.encodings._messages.values()):
+                encoded.spans.clear()
+            if log_is == "away":
+                log.broken = {"read"}
+            elif log.tail("a").offset == 1:
+                log.append("a", "next")
+            return super().escape(text)
+
+    clients = [Client(hub, Crowded()) for _ in range(3)]
+    log.calls.clear()
+    hub.publish("a", text)
+    wait_until(lambda: is_at_rest(hub) or "read:a" in log.calls, "it is written, or read again")
+    log.broken = set()
+    settle(hub)
+    expected = f"{text}\n" if log_is == "away" else f"{text}\nnext\n"
+    assert [client.arrived() for client in clients] == [expected.encode()] * 3
+    assert [client.is_live for client in clients] == [True] * 3
+    leave(hub, *clients)
 
 
 @in_greenlets
