@@ -193,16 +193,18 @@ class Line(Outlet):
 
     def follow(self, subscription: Subscription, form: LineFormat) -> None:
         """Deliver a subscription, made with this line's bell, until ``unfollow``."""
-        self._followed += ((subscription, form),)
+        with self.guard:
+            self._followed += ((subscription, form),)
         if self.phase is not Writing.OPEN or not subscription.park(form, self):
             self.keep(b"")
             self._call_deliverer()
 
     def unfollow(self, channel: str) -> bool:
         """Stop delivering a channel; False if it was not followed."""
-        gone = self.subscription(channel)
-        if gone is not None:
+        with self.guard:
+            gone = self.subscription(channel)
             self._followed = tuple(pair for pair in self._followed if pair[0] is not gone)
+        if gone is not None:
             gone.close()
         return gone is not None
 
@@ -238,7 +240,8 @@ class Line(Outlet):
     def stop(self) -> None:
         """Write nothing any more and let the deliverer go. Idempotent."""
         self.move(Writing.OVER)
-        followed, self._followed = self._followed, ()
+        with self.guard:
+            followed, self._followed = self._followed, ()
         for subscription, _ in followed:
             subscription.close()
         self._end = _ignore  # its owner refers to us: leave no work to the cycle collector

@@ -108,7 +108,8 @@ class Outlet:
         self.is_direct = may and sockets.is_direct(sock)
         """Whether direct writes are possible."""
         self.guard = _NOBODY_ELSE if self.is_direct else threading.Lock()
-        """Held for a look at ``phase`` and a move: greenlets do not switch between the two."""
+        """Held for a look at ``phase`` and a move, or at something else and its change: greenlets
+        do not switch between the two."""
         self._is_corked = False
 
     def move(self, phase: Writing) -> None:

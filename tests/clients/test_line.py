@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -466,6 +467,67 @@ def test_nothing_is_delivered_of_a_channel_that_was_unfollowed(ends: Ends) -> No
     hub.publish("a", "unheard")
     hub.publish("b", "heard")
     assert ends.read_texts(1) == ["heard"]
+
+
+class Asked:
+    """A lock that knows whether somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self.is_asked = True
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def follow_while(line: Line, hub: Hub, channel: str, act: Callable[[], object]) -> None:
+    """Follow a channel while another thread acts, until it is done or has to wait for us."""
+    guard, acting = Asked(), threading.Thread(target=act)
+
+    class Slow(tuple[Any, ...]):
+        def __add__(self, more: tuple[Any, ...]) -> tuple[Any, ...]:  # type: ignore[override]
+            acting.start()
+            wait_until(lambda: guard.is_asked or not acting.is_alive(), "it is done, or waits")
+            return tuple.__add__(self, more)
+
+    line.guard, line._followed = guard, Slow(line._followed)
+    line.follow(hub.subscribe(channel, bell=line.bell), NUMBERS)
+    acting.join(PATIENCE)
+
+
+def test_what_is_followed_while_another_thread_follows_and_unfollows_is_delivered() -> None:
+    hub = Hub(MemoryLog())
+    with tcp_pair() as (server, peer):
+        ends = Ends(make(server, may=False), peer)
+        line = ends.line
+        line.start()
+        line.follow(hub.subscribe("a", bell=line.bell), NUMBERS)
+
+        def act() -> None:
+            line.unfollow("a")
+            line.follow(hub.subscribe("b", bell=line.bell), NUMBERS)
+
+        follow_while(line, hub, "c", act)
+        assert line.subscription("a") is None, "it could not be followed again"
+        for channel in "abc":
+            hub.publish(channel, channel)
+        assert sorted(ends.read_texts(2)) == ["b", "c"]
+        line.stop()
+
+
+def test_what_is_followed_while_another_thread_stops_the_line_is_let_go_of() -> None:
+    hub = Hub(MemoryLog())
+    with tcp_pair() as (server, _):
+        line = make(server, may=False)
+        line.start()
+        line.follow(hub.subscribe("a", bell=line.bell), NUMBERS)
+        follow_while(line, hub, "b", line.stop)
+        assert [hub.subscribers(channel) for channel in "ab"] == [0, 0]
 
 
 def test_a_line_whose_client_left_says_so_once_it_writes(ends: Ends) -> None:
