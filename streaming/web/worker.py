@@ -31,9 +31,6 @@ within one; thousands of members may take longer to leave."""
 MARGIN = 2.0
 """Seconds before the end of gunicorn's ``graceful_timeout`` at which runs are interrupted."""
 
-_watched: set[int] = set()  # processes: a fork is another one
-_deadlines: dict[int, float] = {}  # by process: when its runs must be over (``time.monotonic``)
-
 
 class Config(Protocol):
     """The part of gunicorn's configuration that is looked at."""
@@ -47,6 +44,10 @@ class Worker(Protocol):
 
     alive: bool
     cfg: Config
+
+
+_watched: dict[int, Worker] = {}  # by process: a fork is another one
+_deadlines: dict[int, float] = {}  # by process: when its runs must be over (``time.monotonic``)
 
 
 def watch_worker(worker: Worker) -> None:
@@ -81,10 +82,10 @@ def watch(worker: Worker, *, is_last: bool = False) -> None:
     def look() -> None:
         while worker.alive:
             time.sleep(INTERVAL)
-        _deadlines[os.getpid()] = time.monotonic() + worker.cfg.graceful_timeout - MARGIN
+        _note_deadline(worker)
         close_all()
 
-    _watched.add(os.getpid())
+    _watched[os.getpid()] = worker
     note_greenlets()
     threading.Thread(target=look, name="streaming drain", daemon=True).start()
 
@@ -100,6 +101,13 @@ def find_worker() -> Worker | None:
     return owner if hasattr(owner, "alive") and hasattr(owner, "cfg") else None
 
 
+def _note_deadline(worker: Worker) -> None:
+    """Note until when the runs of a worker that is to stop may go on. Who sees it first counts: the
+    watcher, or the worker's exit."""
+    until = time.monotonic() + worker.cfg.graceful_timeout - MARGIN
+    _deadlines.setdefault(os.getpid(), until)
+
+
 def drain_worker() -> None:
     """Drain all streams of this process; let its runs come to their end, as far as gunicorn's
     ``graceful_timeout`` allows; wait until streams have ended and rooms know who left, at most
@@ -109,6 +117,9 @@ def drain_worker() -> None:
     For ``worker_exit`` in ``gunicorn.conf.py``: streams at rest are not in gunicorn's count of
     open connections, so it may have ended before ``watch_worker`` looked.
     """
+    worker = _watched.get(os.getpid())
+    if worker is not None and not worker.alive:
+        _note_deadline(worker)
     close_all()
     until = _deadlines.get(os.getpid(), 0.0)
     while is_making() and time.monotonic() < until:

@@ -23,13 +23,13 @@ OTHER = {**GEVENT, "SERVER_SOFTWARE": "waitress"}
 @pytest.fixture(autouse=True)
 def nothing_said_yet(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(said, "_said", set())
-    monkeypatch.setattr(worker, "_watched", {os.getpid()})
+    monkeypatch.setattr(worker, "_watched", {os.getpid(): Worker()})
     caplog.set_level(logging.WARNING)
 
 
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_watched", set())
+    monkeypatch.setattr(worker, "_watched", {})
 
 
 def small_app(**config: object) -> Flask:

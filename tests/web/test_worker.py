@@ -1,17 +1,19 @@
 """streaming/web/worker.py: draining under a server that runs no hook when a worker is to stop."""
 
 import threading
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from streaming import ConfigurationError, LogUnavailable, Member, drain_worker, watch_worker
+from streaming.hub.runs import new_id
 from streaming.logs import SqliteLog
 from streaming.own import Alive
 from streaming.web import state
 from streaming.web import worker as draining
+from tests.hub.test_runs import Gate
 from tests.polling import PATIENCE
 from tests.sites import make_app, serve, wait_until
 
@@ -129,3 +131,40 @@ def test_at_its_exit_a_worker_waits_until_all_rooms_know_who_left(
         told = other.read("room:presence", start, limit=1000, size=1 << 20).messages
         assert [message.event for message in told] == ["join"] * 200 + ["leave"] * 200
         assert other.beat() == []
+
+
+class Unseen(Worker):
+    """A worker whose watcher has not looked since it is to stop."""
+
+    may_look = False
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "alive" and threading.current_thread() in watchers() and not self.may_look:
+            return True
+        return super().__getattribute__(name)
+
+
+def test_a_worker_that_ends_before_its_watcher_looked_lets_its_runs_come_to_their_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(draining, "_deadlines", {})
+    app, gate, looks = make_app(), Gate(), []
+    making = app.extensions["streaming"].runs.making
+    app.extensions["streaming"].runs.start(gate, (), id=new_id(), context=nullcontext)
+
+    def look() -> bool:
+        looks.append(1)
+        if len(looks) == 2:  # it waits
+            gate.give("the end")
+        return bool(making.made)
+
+    monkeypatch.setattr(draining, "is_making", look)
+    worker = Unseen(cfg=Config(graceful_timeout=600))
+    watch_worker(worker)
+    worker.alive = False
+    drain_worker()
+    assert making.ended() == {"done": 1}
+    (until,) = draining._deadlines.values()
+    worker.may_look = True
+    wait_until(lambda: not watchers(), "the watcher to go")
+    assert list(draining._deadlines.values()) == [until], "it counts from when it was seen first"
