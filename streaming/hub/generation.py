@@ -220,7 +220,11 @@ class Generation:
         """
         if self._look:
             self._look = False
-            self._see_end()
+            try:
+                self._see_end()
+            except LogUnavailable:
+                self._look = True
+                raise
         while (
             self._phase is not Phase.OVER
             and (item := self._backlog.first(again=self._is_unsure)) is not None

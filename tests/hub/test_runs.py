@@ -19,6 +19,8 @@ from streaming.hub.presence import Presence
 from streaming.hub.runs import Runs, id_of_key, new_id
 from streaming.logs import MemoryLog, Retention
 from streaming.message import Gap, Message, Position
+from streaming.names import END
+from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets, is_green, run_file
 from tests.homes import HOMES
 from tests.polling import PATIENCE, wait_until
@@ -485,6 +487,24 @@ def test_a_log_that_is_away_delays_a_run_and_neither_loses_nor_doubles_a_piece(
     id = engine.start(answer)
     assert engine.wait(id).text == "".join(f"{n} " for n in range(20))
     assert log.channels(PREFIX) == [PREFIX + id]
+    engine.stop()
+
+
+def test_a_stop_that_was_heard_counts_also_if_the_log_is_away_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keeper, "LOOK", 0.02)
+    log, gate = BrokenLog(), Gate()
+    engine = Engine(log)
+    id = engine.start(gate)
+    gate.give("one")
+    wait_until(lambda: engine.runs.answer(id).text == "one", "the first piece")
+    asked = len(log.calls)
+    log.broken = {"tail"}
+    log.append(PREFIX + id, "{}", event=END, last=True)
+    wait_until(lambda: f"tail:{PREFIX}{id}" in log.calls[asked:], "its maker has heard it")
+    log.broken = set()
+    wait_until(lambda: gate.is_closed, "the upstream is closed, though silent", PATIENCE / 2)
     engine.stop()
 
 
