@@ -321,7 +321,9 @@ class Generation:
         if self._phase is Phase.OVER or self.place is None:
             return
         head = self._hub.log.tail(self.channel)
-        if not head.is_mark and self._hub.log.read(self.channel, head, limit=1, size=1).ended:
+        if head.is_mark or head == self.place:
+            return
+        if self._hub.log.read(self.channel, head, limit=1, size=1).ended:
             self._finish()
 
     def _finish(self) -> None:

@@ -134,6 +134,7 @@ class Making:
                 self._reserved -= 1
                 self._queue.append(work)
         self._hub.log.follow(channel, work.heard)
+        work.heard(channel, None)  # somebody may have ended it in between
         if not self._workers.ensure():
             self._fail(work)
         elif not is_queued:

@@ -17,7 +17,7 @@ from streaming.hub.making import PREFIX
 from streaming.hub.parts import Answer, Part
 from streaming.hub.presence import Presence
 from streaming.hub.runs import Runs, id_of_key, new_id
-from streaming.logs import MemoryLog, Retention
+from streaming.logs import Heard, MemoryLog, Retention
 from streaming.message import Gap, Message, Position
 from streaming.names import END
 from tests.broken_log import BrokenLog
@@ -214,6 +214,21 @@ def test_a_stop_keeps_what_was_said_and_closes_what_is_read_from(engine: Engine)
     wait_until(lambda: engine.runs.making.made == {}, "nothing is made")
     assert engine.runs.stop(id).state == "stopped"
     assert engine.closed == [gate]
+
+
+def test_a_stop_between_the_first_message_and_the_first_look_is_noticed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow = engine.hub.log.follow
+
+    def stop_and_follow(channel: str, heard: Heard) -> None:
+        engine.runs.stop(channel.removeprefix(PREFIX))  # it is known by its key already
+        follow(channel, heard)
+
+    monkeypatch.setattr(engine.hub.log, "follow", stop_and_follow)
+    id = engine.start(Gate())
+    wait_until(lambda: engine.runs.making.made == {}, "its maker has noticed", PATIENCE / 2)
+    assert engine.wait(id, "stopped").text == ""
 
 
 def test_a_generator_is_closed_at_its_next_piece(engine: Engine) -> None:
