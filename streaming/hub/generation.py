@@ -150,8 +150,10 @@ class Generation:
         whatever has a ``close``. Returns it.
         """
         with self._lock:
-            self._upstreams.append(upstream)
-        if self.is_stopped:
+            is_late = self.is_stopped
+            if not is_late:
+                self._upstreams.append(upstream)
+        if is_late:
             self._hang_up(upstream)
         return upstream
 
@@ -334,7 +336,7 @@ class Generation:
         self._backlog.clear()
         with self._lock:
             upstreams, self._upstreams = self._upstreams, []
-        self._stopped.set()
+            self._stopped.set()  # in one step: what is handed over now is closed by who does it
         self.has_said.set()
         self._drained.ring()
         if upstreams and not is_through:

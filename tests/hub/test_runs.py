@@ -11,7 +11,7 @@ import pytest
 
 from streaming.errors import HubClosed, LogUnavailable, RunStopped, TooManyRuns, UnknownRun
 from streaming.hub import keeper, making
-from streaming.hub.generation import SLICE, current_run
+from streaming.hub.generation import SLICE, Generation, Phase, current_run
 from streaming.hub.hub import Hub
 from streaming.hub.making import PREFIX
 from streaming.hub.parts import Answer, Part
@@ -286,6 +286,38 @@ def test_an_upstream_inside_a_generator_is_closed_while_it_is_waited_for(engine:
     engine.runs.stop(id)
     assert ended.wait(PATIENCE)
     assert engine.runs.answer(id).state == "stopped", "what breaks then is no failure"
+
+
+class Handing:
+    """A lock behind which an upstream is handed over each time, once the run is over."""
+
+    def __init__(self, work: Generation) -> None:
+        self.given: list[Gate] = []
+        self._work, self._lock, self._is_giving = work, threading.Lock(), False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        if self._work.phase is Phase.OVER and not self._is_giving:
+            self._is_giving = True
+            self.given.append(self._work.closes(Gate()))
+            self._is_giving = False
+
+
+def test_an_upstream_that_is_handed_over_while_its_run_ends_is_closed(engine: Engine) -> None:
+    def answer() -> None:
+        current_run().wait(PATIENCE)
+
+    id = engine.start(answer)
+    work = engine.runs.making.made[id].work
+    handing = Handing(work)
+    work._lock = handing  # type: ignore[assignment]
+    engine.runs.stop(id)
+    wait_until(lambda: engine.runs.making.made == {}, "its maker knows")
+    assert len(handing.given) >= 2
+    wait_until(lambda: all(gate.is_closed for gate in handing.given), "all are closed", 5)
 
 
 class Refusal(Exception):
