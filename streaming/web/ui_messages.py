@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from hashlib import blake2s
 
 from flask import Blueprint, Response, request
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, UnknownRun
 from ..hub.making import PREFIX, OnDisconnect
 from ..hub.orders import RESERVED
 from ..wire.ui_messages import DONE, HEADER, UiMessage
@@ -63,7 +64,8 @@ def ui_messages_api(answer: Answerer, *, on_disconnect: OnDisconnect = "continue
         run = _running(state, chat)
         if run is not None:
             state.check_allowed("stop", PREFIX + run)
-            state.runs.stop(run)
+            with suppress(UnknownRun):  # it has just been forgotten
+                state.runs.stop(run)
         return Response(status=204)
 
     return blueprint
@@ -83,7 +85,12 @@ def _running(state: State, chat: str) -> str | None:
         return None
     page = log.read(channel, place, limit=1, size=1)
     run = page.messages[0].data if page.messages else None
-    return run if run is not None and not state.runs.answer(run).is_over else None
+    if run is None:
+        return None
+    try:
+        return None if state.runs.answer(run).is_over else run
+    except UnknownRun:  # an answer is kept by other rules than its name
+        return None
 
 
 def _stream(run: str) -> Response:
