@@ -374,8 +374,8 @@ class Streaming:
         what it needs is passed as ``args``. In it, ``current_run()`` is its run.
 
         With ``key``, by default the request's ``Idempotency-Key``, a run that has it already is
-        joined, on whichever worker it is made; if that failed before it said anything, another is
-        begun. Who knows the key joins: put the user's name in it where that matters.
+        joined, on whichever worker it is made; if that broke off before it said anything, another
+        is begun. Who knows the key joins: put the user's name in it where that matters.
 
         ``on_disconnect``: what becomes of it when nobody listens any more, on any worker:
         ``"continue"``; ``"cancel"``; or the seconds after which it is stopped.

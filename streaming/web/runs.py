@@ -10,7 +10,7 @@ from flask import Request, Response, current_app, has_request_context, request, 
 
 from ..clients.formats import NDJSON, SSE, EventFormat, ready
 from ..clients.replays import Account
-from ..errors import InvalidMessage, InvalidRequest, ProducerFailed
+from ..errors import InvalidMessage, InvalidRequest, ProducerFailed, UnknownRun
 from ..hub.making import PREFIX, OnDisconnect
 from ..hub.parts import LOST, Answer
 from ..hub.pieces import Producer
@@ -25,7 +25,7 @@ from .responses import FIRST, event_stream, stream_response
 from .state import State, current_state
 
 ATTEMPTS = 8
-"""Runs that one idempotency key stands for, if they fail before they have said anything."""
+"""Runs that one idempotency key stands for, if they come to nothing."""
 
 TEXT, JSON = "text/plain", "application/json"
 
@@ -128,9 +128,20 @@ def begin(
         id = id_of_key(f"{key}\n{attempt}", app.secret_key or "")
         if start(id=id):
             return Run(id, is_new=True)
-        if attempt == ATTEMPTS - 1 or not has_failed(state.runs.answer(id)):
+        if attempt == ATTEMPTS - 1 or not _came_to_nothing(state, id):
             break
     return Run(id)
+
+
+def _came_to_nothing(state: State, id: str) -> bool:
+    """Whether a run is of no use to who asks again: it is no longer kept, or broke off before it
+    had said anything. So did one whose first message is in the log though its maker was told that
+    the log is away."""
+    try:
+        answer = state.runs.answer(id)
+    except UnknownRun:
+        return True
+    return answer.state in ("failed", "interrupted") and not answer.parts
 
 
 def _client_key() -> str | None:

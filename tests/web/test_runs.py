@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from flask import Flask, Response, request
 
-from streaming import Part, Streaming, current_run
+from streaming import LogUnavailable, Message, Part, Streaming, current_run
 from streaming.hub import keeper
 from streaming.web import runs as web_runs
 from tests.greenlets import ROOT, is_green, run_file
@@ -412,6 +413,38 @@ def test_attempts_of_one_key_come_to_an_end(monkeypatch: pytest.MonkeyPatch) -> 
             ids.append(streaming.run(fail, key="k").id)
         wait_until(lambda: state.runs.making.made == {}, "it has failed")
     assert len(set(ids)) == web_runs.ATTEMPTS
+
+
+def test_a_key_whose_run_is_no_longer_kept_begins_another() -> None:
+    asker = Asker()
+    asker.gate.give("one", "the end", "two", "the end")
+    client, log = asker.app.test_client(), asker.app.extensions["streaming"].hub.log
+    post = partial(client.post, "/ask", headers={"Idempotency-Key": "k"})
+    assert post().get_data(as_text=True) == "one"
+    (first,) = log.channels("run:")
+    assert log.prune(first)
+    assert post().get_data(as_text=True) == "two"
+    assert post().get_data(as_text=True) == "two", "that one is kept"
+
+
+def test_a_key_whose_run_never_began_for_its_maker_begins_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asker = Asker()
+    asker.gate.give("one", "the end")
+    client, log = asker.app.test_client(), asker.app.extensions["streaming"].hub.log
+    post = partial(client.post, "/ask", headers={"Idempotency-Key": "k"})
+    append = log.append
+
+    def store_and_fail(channel: str, data: str, **how: Any) -> Message:
+        append(channel, data, **how)
+        raise LogUnavailable("It may be stored.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "append", store_and_fail)
+        assert post().status_code == 503
+    assert post().get_data(as_text=True) == "one"
+    assert asker.count == 1
 
 
 @pytest.mark.parametrize(
