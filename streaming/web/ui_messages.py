@@ -42,7 +42,7 @@ def ui_messages_api(answer: Answerer, *, on_disconnect: OnDisconnect = "continue
             raise InvalidRequest("'id' is missing: the chat's, a text of at most 200 characters.")
         messages = turns_of(body.pop("messages", None), "messages")
         run = begin(answer, (messages, body), None, on_disconnect)
-        state.hub.publish(_channel(chat), run.id)
+        state.hub.publish(_channel(chat), run.id, key=run.id)  # who asks again names no older one
         state.runs.wait_first(run.id, FIRST)
         begun = state.runs.answer(run.id)
         if has_failed(begun):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import httpx
 import pytest
@@ -25,8 +26,10 @@ class Chats:
         """Called while it is asked who may stop an answer."""
         self.app = Flask("chats")
         Streaming(self.app, authorize=self.allow)
-        api = ui_messages_api(lambda *asked: self.gate)
-        self.app.register_blueprint(api, url_prefix="/api/chat")
+        self.app.register_blueprint(ui_messages_api(self.answer), url_prefix="/api/chat")
+
+    def answer(self, messages: list[Any], options: dict[str, Any]) -> Iterator[str]:
+        yield from self.gate
 
     def allow(self, action: str, channel: str) -> bool:
         if action == "stop":
@@ -52,9 +55,10 @@ def client(site: Site) -> Iterator[httpx.Client]:
         yield client
 
 
-def ask(client: httpx.Client) -> AbstractContextManager[httpx.Response]:
+def ask(client: httpx.Client, key: str | None = None) -> AbstractContextManager[httpx.Response]:
     turns = [{"role": "user", "content": "why?"}]
-    return client.stream("POST", "/api/chat", json={"id": "c1", "messages": turns})
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return client.stream("POST", "/api/chat", json={"id": "c1", "messages": turns}, headers=headers)
 
 
 def forget(site: Site) -> None:
@@ -87,3 +91,19 @@ def test_an_answer_that_is_over_and_forgotten_while_it_is_stopped_needs_no_stop(
     with ask(client) as answer:
         assert client.delete(STREAM).status_code == 204
         assert "[DONE]" in "".join(answer.iter_text())
+
+
+def test_a_question_that_is_asked_again_does_not_hide_the_answer_to_the_next(
+    chats: Chats, site: Site, client: httpx.Client
+) -> None:
+    chats.gate.give("because", "the end")
+    with ask(client, "one") as answer:
+        first = "".join(answer.iter_text())
+    chats.gate.give("so")
+    with ask(client, "two") as answer:
+        with ask(client, "one") as late:
+            assert "".join(late.iter_text()) == first
+        with client.stream("GET", STREAM) as resumed:
+            assert resumed.status_code == 200
+            chats.gate.give("the end")
+            assert "".join(resumed.iter_text()) == "".join(answer.iter_text())
