@@ -137,6 +137,8 @@ class Making:
         work.heard(channel, None)  # somebody may have ended it in between
         if not self._workers.ensure():
             self._fail(work)
+            if not is_queued:
+                self._free(work)  # its producer never begins
         elif not is_queued:
             self._start(work, announce=False)
         self._go_on()

@@ -575,6 +575,24 @@ def test_a_producer_that_is_faster_than_the_log_waits(monkeypatch: pytest.Monkey
     engine.stop()
 
 
+@pytest.mark.parametrize("name", ["streaming runs", "run 0"])
+def test_a_run_for_which_there_is_no_thread_fails_and_keeps_no_place(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    engine, start = engines(most=1), threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        id = engine.start(["never"], id="0" * 32)
+    assert engine.wait(id, "failed").text == ""
+    assert engine.wait(engine.start(["now"])).text == "now"
+
+
 def test_a_producer_that_does_not_come_back_keeps_its_place(engines: Engines) -> None:
     engine, gate = engines(most=1), Gate()
 
