@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..bell import Bell
-from ..errors import HubClosed, LogUnavailable
+from ..errors import HubClosed, LogUnavailable, TooManyClients
 from ..logs import Member
 from ..logs.contract import BEAT
 from ..own import era, is_over
@@ -97,8 +97,11 @@ class Attendance:
                 joined.member = member
                 owed = self._parting.pop(seat, False)
                 entered = joined.entered()
-            self._ensure_beat()
             try:
+                if not self._ensure_beat():
+                    raise TooManyClients(
+                        "The server cannot start another thread. Try again in a moment."
+                    )
                 seen = self._hub.log.enter(room, entered)
                 is_news = seen is None or (seen.info, seen.name) != (member.info, member.name)
                 if is_news or self._amiss.get(seat):
@@ -257,11 +260,18 @@ class Attendance:
         if is_over:
             self._bell.ring()
 
-    def _ensure_beat(self) -> None:
+    def _ensure_beat(self) -> bool:
+        """See to it that somebody beats; False if no thread is to be had, for now."""
         with self._lock:
             start, self._is_beating = not self._is_beating, True
         if start:
-            threading.Thread(target=self._run, name="presence beat", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="presence beat", daemon=True).start()
+            except RuntimeError:
+                with self._lock:
+                    self._is_beating = False
+                return False
+        return True
 
     def _run(self) -> None:
         while True:

@@ -46,6 +46,7 @@ class Presence:
         Raises:
             InvalidMessage: If the room, the id, the info or the name cannot be sent.
             HubClosed: If this process is about to stop.
+            TooManyClients: If no thread can be started that beats for it.
             LogUnavailable: If the log cannot be reached; the connection has not joined.
         """
         presence_channel(room)
@@ -56,6 +57,7 @@ class Presence:
         """Be in a silent room until ``release``, also while this process drains, or until it ends.
 
         Raises:
+            TooManyClients: If no thread can be started that beats for it.
             LogUnavailable: If the log cannot be reached; the member is not in the room.
         """
         self._own().join(room, Member(member_id))

@@ -61,6 +61,7 @@ class Runs:
         Raises:
             TypeError: If the producer is none, or does not take the arguments.
             HubClosed: If this process is about to stop.
+            TooManyClients: If no thread can be started that beats for it.
             TooManyRuns: If this worker makes as many as it may.
             LogUnavailable: If the log cannot be reached.
         """

@@ -320,6 +320,7 @@ class Streaming:
         Raises:
             InvalidMessage: If the room, the id, the info or the name cannot be sent.
             HubClosed: If this process is about to stop.
+            TooManyClients: If the system has no thread left.
             LogUnavailable: If the log cannot be reached; the member is not in the room.
         """
         with _own_call():
@@ -384,6 +385,7 @@ class Streaming:
             TypeError: If the producer is none, or does not take the arguments.
             InvalidRequest: If the client's key is none.
             HubClosed: If this process is about to stop.
+            TooManyClients: If the system has no thread left.
             TooManyRuns: If this worker makes as many as it may.
             LogUnavailable: If the log cannot be reached.
         """

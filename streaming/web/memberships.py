@@ -12,6 +12,7 @@ def enter(state: State, room: str, connection: Connection, info: str = "") -> No
     Raises:
         InvalidMessage: If the room or the info cannot be sent.
         HubClosed: If this process is about to stop.
+        TooManyClients: If the system has no thread left.
         LogUnavailable: If the log cannot be reached; it has not joined.
         TooMuch: If its identity or address is in as many rooms as it may be.
     """

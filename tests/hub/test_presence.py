@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streaming import HubClosed, InvalidMessage, LogUnavailable, Member
+from streaming import HubClosed, InvalidMessage, LogUnavailable, Member, TooManyClients
 from streaming.hub import attendance
 from streaming.hub.hub import Hub
 from streaming.hub.presence import (
@@ -176,6 +176,48 @@ def test_who_only_asks_beats_too_or_the_dead_would_stay_where_nobody_else_is(
 def test_a_process_with_members_beats(quick: None, log: Homes, here: Presence) -> None:
     here.join("r", "ann")
     wait_until(lambda: log.beats >= 3, "three beats")
+
+
+@pytest.fixture
+def no_beat(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The system has no thread for a beat, until it is taken back."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "presence beat":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        yield full
+
+
+def test_without_a_thread_for_the_beat_nobody_joins_and_the_next_one_tries_again(
+    quick: None, no_beat: pytest.MonkeyPatch, log: Homes, here: Presence
+) -> None:
+    for _ in range(2):
+        with pytest.raises(TooManyClients):
+            here.join("r", "ann")
+    assert here.members("r") == []
+    assert len(here) == 0
+    no_beat.undo()
+    here.join("r", "bob")
+    wait_for_beats(log, 2)
+    assert here.members("r") == [Member("bob")]
+    here.leave("r", "bob")
+    wait_until(lambda: here.is_idle, "ann is not waited for")
+
+
+def test_without_a_thread_for_the_beat_who_asks_is_told_and_the_next_one_beats(
+    quick: None, no_beat: pytest.MonkeyPatch, log: Homes, hub: Hub, here: Presence
+) -> None:
+    log.enter("r", Member("lost"))
+    log.dead = [("r", "lost")]
+    assert here.members("r") == [Member("lost")]
+    no_beat.undo()
+    here.members("r")
+    wait_until(lambda: here.members("r") == [], "the dead are taken out")
 
 
 def test_the_members_of_a_process_that_died_are_told_to_have_left(
