@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 
 from ...errors import LogUnavailable
@@ -76,6 +76,7 @@ class Rooms:
         self._renewed = clock()
         self._is_away = False
         self._spared = 0.0  # until then nobody is taken for dead: they could not beat either
+        self._gone: list[tuple[str, str]] = []  # taken out, and no beat has said so yet
 
     def enter(self, room: str, member: Member, *, says: bool) -> Member | None:
         """See ``Log.enter``."""
@@ -148,9 +149,13 @@ class Rooms:
             for room in own:
                 self._commands.run(RENEW, [self._room(room)], KEPT * 1000, again=True)
             self._renewed = self._clock()
-        if self._clock() < self._spared:
-            return []
-        return [gone for worker in dead for gone in self._bury(worker)]
+        for worker in dead if self._clock() >= self._spared else ():
+            for room, ids in self._bury(worker):
+                with self._lock:
+                    self._gone += [(room, id) for id in ids]
+        with self._lock:
+            gone, self._gone = self._gone, []
+        return gone
 
     def close(self) -> None:
         """Take out the members of this process.
@@ -160,7 +165,8 @@ class Rooms:
         """
         own = self._rooms()
         if own:
-            self._bury(self._worker, own, lease=-1)
+            for _ in self._bury(self._worker, own, lease=-1):
+                pass
         with self._lock:
             self._own.clear()
 
@@ -176,19 +182,17 @@ class Rooms:
 
     def _bury(
         self, worker: str, rooms: list[str] | None = None, *, lease: int | None = None
-    ) -> list[tuple[str, str]]:
-        """Take out the members of a dead worker; gives those that nobody else has."""
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Take out the members of a dead worker; gives those that nobody else has, by room, as
+        soon as they are: the next step may fail, and nothing would know of them then."""
         place = self._noted(worker)
         if rooms is None:
             rooms = self._commands.run(ROOMS, [place], again=True)
-        gone: list[tuple[str, str]] = []
         for room in rooms:
-            ids = self._commands.run(CLEAR, [self._room(room)], worker)
-            gone += [(room, member) for member in ids]
+            yield room, self._commands.run(CLEAR, [self._room(room)], worker)
             self._commands.run(FORGET, [place], room, again=True)
         lease = self._lease if lease is None else lease
         self._commands.run(BURY, [f"{self._url.prefix}workers"], worker, lease, again=True)
-        return gone
 
     def _note(self, rooms: list[str]) -> None:
         place = self._noted(self._worker)
