@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,7 +76,7 @@ class Attendance:
         self._busy: dict[_Seat, bool] = {}
         # To be taken out; whether what is so has to be told anyway.
         self._parting: dict[_Seat, bool] = {}
-        self._dead: list[_Seat] = []  # gone with our beat, not told yet
+        self._dead: deque[_Seat] = deque()  # gone with our beat, not told yet
         # To be entered again, for the log may not have it as it is here; likewise.
         self._amiss: dict[_Seat, bool] = {}
         self._bell = Bell()
@@ -297,9 +298,11 @@ class Attendance:
             _log.warning("Presence waits for the log: %s", error)
 
     def _beat(self) -> None:
-        self._beaten = time.monotonic()
-        self._dead += self._hub.log.beat()
-        self._tell_dead()
+        self._say_that_we_live()
+        while self._dead:
+            self._stay_alive()
+            self._tidings.left(*self._dead[0])
+            self._dead.popleft()
         with self._lock:
             amiss = tuple(self._amiss)
         if not self._is_listed():
@@ -307,12 +310,23 @@ class Attendance:
                 self._amiss = dict.fromkeys(self._own, False) | self._amiss
                 amiss = tuple(self._amiss)
         for seat in amiss:
+            self._stay_alive()
             with self._turn(seat):
                 self._enter_amiss(seat)
         with self._lock:
             parting = tuple(self._parting)
         for seat in parting:
+            self._stay_alive()
             self._make_up_for(seat)
+
+    def _say_that_we_live(self) -> None:
+        self._beaten = time.monotonic()
+        self._dead += self._hub.log.beat()
+
+    def _stay_alive(self) -> None:
+        """Beat if that is due: thousands may be to be told, which takes longer than a lease."""
+        if time.monotonic() - self._beaten >= BEAT:
+            self._say_that_we_live()
 
     def _make_up_for(self, seat: _Seat) -> None:
         """Take ``seat`` out if that is still to be done, and nobody is at it."""
@@ -324,11 +338,6 @@ class Attendance:
             self._depart(seat)
         finally:
             self._end_turn(seat)
-
-    def _tell_dead(self) -> None:
-        while self._dead:
-            self._tidings.left(*self._dead[-1])
-            self._dead.pop()
 
     def _is_listed(self) -> bool:
         """Whether the log still has our members, judged by one, each time another.

@@ -1,6 +1,7 @@
 """streaming/hub/presence.py: who is in a room, over all processes."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -232,6 +233,64 @@ def test_the_members_of_a_process_that_died_are_told_to_have_left(
         assert all(event == "leave" for event, _ in told.all)
         assert {value["id"] for _, value in told.all} == {"lost0", "lost1", "lost2"}
         assert here.members("r") == [Member("ann")]
+
+
+def beats_during(
+    owner: object, verb: str, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
+    """How many beats there were at each call of what takes until the next one is due."""
+    do, seen = getattr(owner, verb), []
+
+    def is_due() -> bool:
+        return time.monotonic() - here._own()._beaten >= attendance.BEAT
+
+    def slow(*args: object, **how: object) -> object:
+        result = do(*args, **how)
+        seen.append(log.beats)
+        wait_until(is_due, "the next beat is due")
+        return result
+
+    monkeypatch.setattr(owner, verb, slow)
+    return seen
+
+
+def check_beaten_in_between(seen: list[int]) -> None:
+    wait_until(lambda: len(seen) >= 3, "all three")
+    assert seen[0] < seen[1] < seen[2]
+
+
+def test_whoever_has_many_dead_to_tell_beats_meanwhile(
+    quick: None, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.join("r", "ann")
+    seen = beats_during(here._own()._tidings, "left", log, here, monkeypatch)
+    for n in range(3):
+        log.enter("r", Member(f"lost{n}"))  # by a process that is gone
+    log.dead = [("r", f"lost{n}") for n in range(3)]
+    check_beaten_in_between(seen)
+
+
+def test_whoever_has_many_to_enter_again_beats_meanwhile(
+    quick: None, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        here.join("r", f"m{n}")
+    seen = beats_during(log, "enter", log, here, monkeypatch)
+    log.forget_everybody()
+    check_beaten_in_between(seen)
+
+
+def test_whoever_has_many_to_take_out_late_beats_meanwhile(
+    quick: None, log: Homes, here: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        here.join("r", f"m{n}")
+    log.broken = {"leave"}
+    for n in range(3):
+        here.leave("r", f"m{n}")
+    seen = beats_during(log, "leave", log, here, monkeypatch)
+    log.broken = set()
+    check_beaten_in_between(seen)
 
 
 def test_the_dead_are_told_later_if_the_log_goes_away_in_between(
