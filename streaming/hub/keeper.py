@@ -10,11 +10,13 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from ..bell import Bell
 from ..errors import LogUnavailable, UnknownRun
+from ..logs.contract import LEASE
+from ..logs.doubt import Doubt
 from ..own import era, is_over
 from .generation import Phase
 from .hub import Hub
@@ -47,6 +49,7 @@ class Keeper:
         self._presence = presence
         self._making = making
         self._settle = settle
+        self.doubt = Doubt(LEASE)
         self._lock = threading.Lock()
         self._reads: dict[str, str] = {}  # channels with readers here; our member there, if any
         self._token = secrets.token_hex(8)
@@ -83,8 +86,8 @@ class Keeper:
                 self._note_readers()
                 self._stop_lonely()
                 self._end_orphans()
-            except LogUnavailable:
-                pass  # whoever writes or reads says so
+            except LogUnavailable:  # whoever writes or reads says so
+                self.doubt.note()
             except Exception:
                 _log.exception("The keeper of runs failed")
             with self._lock:
@@ -115,25 +118,28 @@ class Keeper:
                 continue
             if self._hub.subscribers(made.work.channel) or self._hub.log.members(READERS + id):
                 made.lonely = now
+            elif self.doubt.lasts():
+                made.lonely = max(made.lonely, now)
             elif now - made.lonely > made.patience:
                 self._making.end(id, "stopped", "Nobody listened.")
 
     def _end_orphans(self) -> None:
         """End the runs that are read here, and made nowhere."""
         read = [channel.removeprefix(PREFIX) for channel, member in self._reads.items() if member]
-        if not read:
-            return
-        made = makers(self._hub)
-        for id in read:
-            if id not in made:
-                with suppress(UnknownRun):
-                    self._settle(id)
+        for id in self.orphans(read):
+            with suppress(UnknownRun):
+                self._settle(id)
 
+    def orphans(self, ids: Iterable[str]) -> list[str]:
+        """Those of these runs that no process makes now, as far as can be told.
 
-def makers(hub: Hub) -> set[str]:
-    """The runs that are made now, by any process.
-
-    Raises:
-        LogUnavailable: If the log cannot be reached.
-    """
-    return {member.id.partition(".")[0] for member in hub.log.members(MADE)}
+        Raises:
+            LogUnavailable: If the log cannot be reached.
+        """
+        ids = list(ids)
+        if not ids:
+            return []
+        made = {member.id.partition(".")[0] for member in self._hub.log.members(MADE)}
+        if self.doubt.lasts():
+            return []
+        return [id for id in ids if id not in made]

@@ -19,7 +19,7 @@ from ..message import START, Gap, Message, Position
 from ..names import END
 from ..threads import from_any_thread
 from .hub import Hub
-from .keeper import Keeper, makers
+from .keeper import Keeper
 from .making import PREFIX, Making, OnDisconnect
 from .parts import Answer
 from .pieces import Producer, check_producer
@@ -82,13 +82,14 @@ class Runs:
             UnknownRun: If there is none, or it is no longer kept.
             LogUnavailable: If the log cannot be reached.
         """
-        answer = self._read(id)
-        if not answer.is_over and not self._is_made(id):
-            answer = self._read(id)  # it may have ended just now
-            if not answer.is_over:
-                self.making.end(id, "interrupted", "The answer was interrupted.")
-                answer = self._read(id)
-        return answer
+        with self._keeper.doubt.noted():
+            answer = self._read(id)
+            if not answer.is_over and self._is_orphan(id):
+                answer = self._read(id)  # it may have ended just now
+                if not answer.is_over:
+                    self.making.end(id, "interrupted", "The answer was interrupted.")
+                    answer = self._read(id)
+            return answer
 
     @from_any_thread
     def wait_first(self, id: str, seconds: float) -> None:
@@ -108,14 +109,15 @@ class Runs:
             LogUnavailable: If the log cannot be reached.
         """
         channel = PREFIX + id
-        head = self._hub.log.tail(channel)
-        if head.is_mark:
-            raise _unknown(id)
-        if not self._hub.log.read(channel, head, limit=1, size=1).ended:
-            if not self._is_made(id):
+        with self._keeper.doubt.noted():
+            head = self._hub.log.tail(channel)
+            if head.is_mark:
+                raise _unknown(id)
+            if self._hub.log.read(channel, head, limit=1, size=1).ended:
+                return place == head
+            if self._is_orphan(id):
                 self.answer(id)
             return False
-        return place == head
 
     @from_any_thread
     def stop(self, id: str) -> Answer:
@@ -158,13 +160,14 @@ class Runs:
             LogUnavailable: If the log cannot be reached.
         """
         found = []
-        names = self._hub.log.channels(PREFIX, limit)
-        made = makers(self._hub)
-        for name in names:
-            with suppress(UnknownRun):  # it has just been forgotten
-                one = self._glance(name)
-                is_orphan = not one.is_over and one.id not in made
-                found.append(self.answer(one.id) if is_orphan else one)
+        with self._keeper.doubt.noted():
+            names = self._hub.log.channels(PREFIX, limit)
+            orphans = set(self._keeper.orphans(name.removeprefix(PREFIX) for name in names))
+            for name in names:
+                with suppress(UnknownRun):  # it has just been forgotten
+                    one = self._glance(name)
+                    is_orphan = not one.is_over and one.id in orphans
+                    found.append(self.answer(one.id) if is_orphan else one)
         return found
 
     def _read(self, id: str) -> Answer:
@@ -193,8 +196,8 @@ class Runs:
             answer.add(m for m in page.messages if m.event in ("start", END))
         return answer
 
-    def _is_made(self, id: str) -> bool:
-        return id in self.making.made or id in makers(self._hub)
+    def _is_orphan(self, id: str) -> bool:
+        return id not in self.making.made and bool(self._keeper.orphans([id]))
 
 
 def _check_kept(id: str, page: Page) -> None:
