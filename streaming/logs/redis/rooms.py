@@ -5,13 +5,17 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
+from typing import Any
 
 from ...errors import LogUnavailable
 from ...wire.compact import parse
 from ..contract import Member
+from ..doubt import Doubt
 from .commands import Commands
+from .errors import is_outage
+from .scripts import Script
 from .seats import (
     BEAT,
     BURY,
@@ -74,8 +78,7 @@ class Rooms:
         self._lock = threading.Lock()
         self._own: dict[str, set[str]] = {}
         self._renewed = clock()
-        self._is_away = False
-        self._spared = 0.0  # until then nobody is taken for dead: they could not beat either
+        self._doubt = Doubt(lease, clock)
         self._gone: list[tuple[str, str]] = []  # taken out, and no beat has said so yet
 
     def enter(self, room: str, member: Member, *, says: bool) -> Member | None:
@@ -90,14 +93,14 @@ class Rooms:
         while True:
             living, _ = self._beat(self._worker)
             args = (self._worker, *about, KEPT * 1000, len(living), *living, *asked)
-            connections, *before = self._commands.run(ENTER, [self._room(room)], *args)
+            connections, *before = self._run(ENTER, [self._room(room)], *args)
             if connections >= 0:
                 return Member(member.id, before[0], before[1], connections) if connections else None
             asked += before
 
     def leave(self, room: str, member: str) -> bool:
         """See ``Log.leave``."""
-        is_gone = bool(self._commands.run(LEAVE, [self._room(room)], self._worker, member))
+        is_gone = bool(self._run(LEAVE, [self._room(room)], self._worker, member))
         with self._lock:
             own = self._own.get(room)
             if own is None:
@@ -106,12 +109,12 @@ class Rooms:
             if own:
                 return is_gone
             del self._own[room]
-        self._commands.run(FORGET, [self._noted(self._worker)], room, again=True)
+        self._run(FORGET, [self._noted(self._worker)], room, again=True)
         return is_gone
 
     def members(self, room: str) -> list[Member]:
         """See ``Log.members``."""
-        flat = self._commands.run(MEMBERS, [self._room(room)], again=True)
+        flat = self._run(MEMBERS, [self._room(room)], again=True)
         if len(flat) < 4:  # nobody, or the last place alone
             return []
         living = set(self._beat("")[0])
@@ -126,7 +129,7 @@ class Rooms:
 
     def find(self, room: str, member: str, *, own: bool) -> Member | None:
         """See ``Log.find``."""
-        found, more = self._commands.run(FIND, [self._room(room)], member, again=True)
+        found, more = self._run(FIND, [self._room(room)], member, again=True)
         if not found:
             return None
         workers = {self._worker} if own else set(self._beat("")[0])
@@ -136,20 +139,15 @@ class Rooms:
     def beat(self) -> list[tuple[str, str]]:
         """See ``Log.beat``."""
         own = self._rooms()
-        try:
+        with self._doubt.noted():  # whatever kept us from it
             _, dead = self._beat(self._worker)
             if own:
                 self._note(own)
-        except LogUnavailable:
-            self._is_away = True
-            raise
-        if self._is_away:
-            self._is_away, self._spared = False, self._clock() + self._lease / 1000
         if self._clock() - self._renewed > KEPT / 4:
             for room in own:
-                self._commands.run(RENEW, [self._room(room)], KEPT * 1000, again=True)
+                self._run(RENEW, [self._room(room)], KEPT * 1000, again=True)
             self._renewed = self._clock()
-        for worker in dead if self._clock() >= self._spared else ():
+        for worker in dead:
             for room, ids in self._bury(worker):
                 with self._lock:
                     self._gone += [(room, id) for id in ids]
@@ -175,10 +173,11 @@ class Rooms:
             return list(self._own)
 
     def _beat(self, worker: str) -> tuple[list[str], list[str]]:
-        living, dead = self._commands.run(
+        """Who lives and who has died, as far as can be told."""
+        living, dead = self._run(
             BEAT, [f"{self._url.prefix}workers"], worker, self._lease, KEPT * 1000, again=True
         )
-        return living, dead
+        return (living + dead, []) if self._doubt.lasts() else (living, dead)
 
     def _bury(
         self, worker: str, rooms: list[str] | None = None, *, lease: int | None = None
@@ -187,18 +186,28 @@ class Rooms:
         soon as they are: the next step may fail, and nothing would know of them then."""
         place = self._noted(worker)
         if rooms is None:
-            rooms = self._commands.run(ROOMS, [place], again=True)
+            rooms = self._run(ROOMS, [place], again=True)
         for room in rooms:
-            yield room, self._commands.run(CLEAR, [self._room(room)], worker)
-            self._commands.run(FORGET, [place], room, again=True)
+            yield room, self._run(CLEAR, [self._room(room)], worker)
+            self._run(FORGET, [place], room, again=True)
         lease = self._lease if lease is None else lease
-        self._commands.run(BURY, [f"{self._url.prefix}workers"], worker, lease, again=True)
+        self._run(BURY, [f"{self._url.prefix}workers"], worker, lease, again=True)
 
     def _note(self, rooms: list[str]) -> None:
         place = self._noted(self._worker)
         for start in range(0, len(rooms), 1000):
             some = rooms[start : start + 1000]
-            self._commands.run(NOTE, [place], KEPT * 1000, *some, again=True)
+            self._run(NOTE, [place], KEPT * 1000, *some, again=True)
+
+    def _run(self, script: Script, keys: Sequence[str], *args: object, again: bool = False) -> Any:
+        """See ``Commands.run``. Of a Cluster it may be another node that is away, and for hours."""
+        try:
+            return self._commands.run(script, keys, *args, again=again)
+        except LogUnavailable as error:
+            cause = error.__cause__
+            if isinstance(cause, Exception) and is_outage(cause) and self._url.kind != "cluster":
+                self._doubt.note()
+            raise
 
     def _room(self, room: str) -> str:
         return self._url.key(room, "members")

@@ -56,7 +56,6 @@ class SqliteLog:
         self.retention = retention or Retention()
         self.path = os.path.abspath(path)
         self.synchronous = synchronous
-        self._lease = lease
         self._history = History(self.retention, lease)
         total = self.retention.total
         self._own = Own(lambda: Process(self.path, synchronous, clock, lease, total))
@@ -168,9 +167,10 @@ class SqliteLog:
         def work(db: sqlite3.Connection) -> Member | None:
             now = process.writer.now()
             process.live(db, now)
-            return rooms.enter(db, room, member, process.id, now - self._lease, says=says)
+            return rooms.enter(db, room, member, process.id, process.since(now), says=says)
 
-        return process.turns.write(work)
+        with process.doubt.noted():
+            return process.turns.write(work)
 
     @from_any_thread
     def leave(self, room: str, member: str) -> bool:
@@ -181,8 +181,9 @@ class SqliteLog:
 
     @from_any_thread
     def members(self, room: str) -> list[Member]:
-        reader = self.process.reader
-        return reader.read(lambda db: rooms.members(db, room, reader.now() - self._lease))
+        process = self.process
+        reader = process.reader
+        return reader.read(lambda db: rooms.members(db, room, process.since(reader.now())))
 
     @from_any_thread
     def find(self, room: str, member: str, *, own: bool = False) -> Member | None:
@@ -190,7 +191,7 @@ class SqliteLog:
         reader = process.reader
         if own:
             return reader.read(lambda db: rooms.has(db, room, member, process.id))
-        return reader.read(lambda db: rooms.find(db, room, member, reader.now() - self._lease))
+        return reader.read(lambda db: rooms.find(db, room, member, process.since(reader.now())))
 
     @from_any_thread
     def beat(self) -> list[tuple[str, str]]:
@@ -199,9 +200,10 @@ class SqliteLog:
         def work(db: sqlite3.Connection) -> list[tuple[str, str]]:
             now = process.writer.now()
             process.live(db, now)
-            return rooms.reap(db, now - self._lease)
+            return rooms.reap(db, process.since(now))
 
-        return process.turns.write(work)
+        with process.doubt.noted():
+            return process.turns.write(work)
 
     def take_place(self, holder: str, most: int) -> bool:
         return True  # each process counts for itself

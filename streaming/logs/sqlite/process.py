@@ -17,6 +17,7 @@ from ...errors import LogUnavailable
 from ...message import Position
 from ...own import era, is_over
 from ..contract import Heard
+from ..doubt import Doubt
 from . import rooms
 from .connection import Connection
 from .follows import Follows
@@ -67,6 +68,8 @@ class Process:
         self.looks = 0
         """How often the watch has looked into the file and said what there was to say."""
         self._lease = lease
+        self.doubt = Doubt(lease)
+        """What this process could not write others could not, either."""
         self._era = era()
         self._folder = f"{path}-wake"
         self._follows = Follows(self.id)
@@ -123,6 +126,11 @@ class Process:
         self.reader.close()
         self._wakeups.close()
         self._follows.tell_all()
+
+    def since(self, now: float) -> float:
+        """Since when all processes were seen that count as living; for the midst of a turn or of a
+        read, at ``now``."""
+        return rooms.EVER if self.doubt.lasts() else now - self._lease
 
     def live(self, db: sqlite3.Connection, now: float) -> None:
         """Note in the file that this process lives."""

@@ -12,6 +12,9 @@ from .marks import next_seq
 AT_ONCE = 100
 """Channels whose followers one transaction notes, or clears away when a process has died."""
 
+EVER = 1e-9
+"""Since then all processes were seen but those that have left: they were seen at 0."""
+
 
 def live(db: sqlite3.Connection, worker: str, now: float, since: float) -> bool:
     """Note that this process lives; False if what it follows may have been cleared away, because
