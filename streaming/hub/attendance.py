@@ -181,8 +181,8 @@ class Attendance:
                 joined.member = before
                 self._amiss[seat] = self._amiss.get(seat, False) or is_news
             else:
+                self._parting[seat] = owed  # first: whoever asks meanwhile finds one or the other
                 self._own.pop(seat, None)
-                self._parting[seat] = owed
 
     @contextmanager
     def _turn(self, seat: _Seat) -> Iterator[None]:

@@ -125,7 +125,8 @@ class Keeper:
 
     def _end_orphans(self) -> None:
         """End the runs that are read here, and made nowhere."""
-        read = [channel.removeprefix(PREFIX) for channel, member in self._reads.items() if member]
+        reads = list(self._reads.items())  # others come meanwhile
+        read = [channel.removeprefix(PREFIX) for channel, member in reads if member]
         for id in self.orphans(read):
             with suppress(UnknownRun):
                 self._settle(id)
