@@ -162,6 +162,10 @@ class Attendance:
     @property
     def is_idle(self) -> bool:
         """Whether there are no members, and all that left were told of."""
+        with self._lock:
+            return self._has_nothing()
+
+    def _has_nothing(self) -> bool:
         return not (self._own or self._parting or self._dead)
 
     def __len__(self) -> int:
@@ -181,8 +185,8 @@ class Attendance:
                 joined.member = before
                 self._amiss[seat] = self._amiss.get(seat, False) or is_news
             else:
-                self._parting[seat] = owed  # first: whoever asks meanwhile finds one or the other
                 self._own.pop(seat, None)
+                self._parting[seat] = owed
 
     @contextmanager
     def _turn(self, seat: _Seat) -> Iterator[None]:
@@ -257,7 +261,7 @@ class Attendance:
         with self._lock:
             self._parting.pop(seat, None)
             self._amiss.pop(seat, None)
-            is_over = self._is_beating and self.is_idle
+            is_over = self._is_beating and self._has_nothing()
         if is_over:
             self._bell.ring()
 
@@ -287,7 +291,7 @@ class Attendance:
             except Exception:
                 _log.exception("A presence beat failed")
             with self._lock:
-                if self.is_idle:
+                if self._has_nothing():
                     self._is_beating = False
                     return
 
