@@ -76,9 +76,24 @@ class Farewell(Closing):
         """Read until the client's close frame or its end, then wait until ours is out, at most
         ``until`` (``time.monotonic``). Whoever gives no close frame in time is cut meanwhile.
 
-        Closing a socket with unread input would reset the connection and lose what is under way.
-        So what still comes is read and dropped, but not without end.
+        Somebody else who reads already meets the one or the other, and is waited for. Closing a
+        socket with unread input would reset the connection and lose what is under way. So what
+        still comes is read and dropped, but not without end.
         """
+        if not inlet.lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            self._note(Move.LOST)  # who reads has met neither
+            return
+        try:
+            self._read(inlet)
+            if self.phase is not Ending.OVER:
+                self._line.wait_over(until)
+            if self.phase is Ending.ANSWERING:
+                self._note(Move.OUT)
+        finally:
+            inlet.lock.release()
+
+    def _read(self, inlet: Inlet) -> None:
+        """Read until the client's close frame or its end; for the holder of the lock."""
         reads = BEHIND + inlet.limit // READ
         while not (self.is_heard or inlet.is_over):
             with suppress(ProtocolError):  # what follows a fault has no meaning: it is told of it
@@ -89,9 +104,6 @@ class Farewell(Closing):
             if not self.is_heard and (reads < 0 or not inlet.read()):
                 self._note(Move.LOST)
                 return
-        self._line.wait_over(until)
-        if self.phase is Ending.ANSWERING:
-            self._note(Move.OUT)
 
     def _note(self, event: Move) -> None:
         """Something has happened to the closing handshake; nothing does once it is over."""

@@ -208,7 +208,8 @@ class Life:
 
     def _hear(self) -> None:
         """The client said something or left: the poller calls."""
-        if self.connection.inlet.read_at_rest():
+        inlet = self.connection.inlet
+        if inlet.lock.locked() or inlet.read_at_rest():  # locked: who closes it reads
             self._wake()
         else:
             self._rest()
