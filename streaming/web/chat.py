@@ -69,6 +69,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
             sent.
     """
     state = current_state()
+    asked = state.asked()
     presence_channel(room)
     if check:
         state.check_allowed("subscribe", room)
@@ -96,6 +97,7 @@ def chat(connection: Connection, room: str, *, history: int = 0, check: bool = T
         subscription.close()
         raise
     connection.follow(subscription, CHAT)
+    state.welcome(connection, asked)
     connection.on_end(partial(leave, state, room, connection))
     enter(state, room, connection)
 

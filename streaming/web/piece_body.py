@@ -6,6 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from flask import Request
 
@@ -46,6 +47,8 @@ class Followed:
         self._make = make
         self._made: Iterator[str | bytes] = iter(())
         self.client: RequestStream | None = None
+        self.welcome: Callable[[], None] = _nobody
+        """Called when ``client`` follows the channel."""
 
     def __iter__(self) -> Iterator[str | bytes]:
         self._made = self._make(self._note)
@@ -61,6 +64,7 @@ class Followed:
     def _note(self, subscription: Subscription) -> None:
         if self.client is not None:
             self.client.subscription = subscription
+            self.welcome()
             if self.client.reason is not None:  # it has left already
                 subscription.end(self.client.reason)
 
@@ -101,6 +105,7 @@ class PieceBody:
         state.introduce(self._client, self._arrival)
         if isinstance(pieces, Followed):
             pieces.client = self._client
+            pieces.welcome = partial(state.welcome, self._client, self._arrival.asked)
         self._is_listed = False
         is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
         self.passage = Passage(self._sock, is_chunked=is_chunked)
@@ -253,6 +258,10 @@ def source_of(error: Exception) -> Exception:
     """What the producer raised itself."""
     cause = error.__cause__ if isinstance(error, ProducerError) else None
     return cause if isinstance(cause, Exception) else error
+
+
+def _nobody() -> None:
+    """Nobody has asked for these pieces."""
 
 
 def _raise(error: Exception) -> Iterator[str]:

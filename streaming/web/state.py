@@ -147,6 +147,13 @@ class State:
         """
         return holder_of(self.identity(), self.address(environ))
 
+    def asked(self) -> float:
+        """Since when we ask who the client of this request is, and what it may do
+        (``time.monotonic``); where there is no request, since now."""
+        now = time.monotonic()
+        since: float = request.environ.setdefault(_ASKED, now) if has_request_context() else now
+        return since
+
     def arrive(self, environ: dict[str, Any]) -> Arrival:
         """Note who is about to be connected, in its request; see ``welcome``.
 
@@ -154,7 +161,7 @@ class State:
             Forbidden: If ``identify`` refuses or fails.
         """
         self.orders.listen()
-        asked = environ.setdefault(_ASKED, time.monotonic())
+        asked = self.asked()
         identity, ticket = self.identity(), taken_ticket()
         ask, trace = None, traces.connection()
         if ticket is not None or self.settings.recheck is not None:
@@ -203,7 +210,8 @@ class State:
 
     def welcome(self, client: Client, asked: float) -> None:
         """End a client, which is in the list, if somebody has ordered to let go of it since it was
-        ``asked`` who it is."""
+        ``asked`` who it is. Once more when it follows what it was allowed: an order may mean those
+        who do."""
         self.orders.listen()
         for order in self.orders.since(asked):
             obey(order, client)
@@ -225,13 +233,10 @@ class State:
             Forbidden: If it may not.
             HubClosed: If it wants to publish to a server that is about to stop.
         """
-        ticket, is_asked = None, has_request_context()
-        if is_asked:
-            request.environ.setdefault(_ASKED, time.monotonic())
+        self.asked()
         if action == "subscribe":
             self.orders.listen()  # who asks this is about to be connected
-        if is_asked:
-            ticket = self.take_ticket()
+        ticket = self.take_ticket() if has_request_context() else None
 
         def check(action: Action, room: str) -> None:
             self.permissions.check(action, room, self.identity())
@@ -279,7 +284,7 @@ class State:
 
     def _take(self, keys: Keys, text: str) -> Ticket:
         environ = request.environ
-        environ.setdefault(_ASKED, time.monotonic())
+        self.asked()
         self.orders.listen()  # before it is looked at what was taken back
         if request.method != "GET":
             return self.issued.take(keys, text)

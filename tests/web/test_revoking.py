@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
+from unittest import mock
 
 import pytest
 from flask import Flask, abort, request
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from streaming import InvalidMessage, Sock, Streaming, chat, stream
+from streaming import Connection, InvalidMessage, Sock, Streaming, Take, chat, stream
+from streaming.hub.hub import Hub
+from streaming.hub.subscription import Subscription
 from tests.live.clients import RawClient
 from tests.polling import PATIENCE
 from tests.sites import Site, drained, serve, wait_until
@@ -24,14 +27,18 @@ class Door:
         self.open = {"news", "chat", "room"}
         self.fails = False
         self.app = app = Flask("x")
+        app.secret_key = "secret"
         app.config.update(config)
         self.streaming = Streaming(app, identify=self.identify, authorize=self.authorize)
         sock = Sock(app)
         sock.route("/talk", endpoint="talk")(lambda ws: chat(ws, "chat"))
+        sock.route("/late", endpoint="late")(late_talk)
         sock.route("/echo", endpoint="echo")(lambda ws: lambda message: ws.send(message))
         app.add_url_rule("/mine", "mine", lambda: self.streaming.events("private:mine"))
         pieces = iter(lambda: time.sleep(0.01) or "x", None)
         app.add_url_rule("/text", "text", lambda: stream(pieces))
+        answer = iter(lambda: time.sleep(0.01) or "x", None)
+        app.add_url_rule("/run", "run", lambda: self.streaming.run(lambda: answer).response())
 
     def identify(self) -> str | None:
         if self.fails:
@@ -44,6 +51,42 @@ class Door:
     def order(self, how: str, **whom: Any) -> None:
         with self.app.app_context():
             getattr(self.streaming, how)(**whom)
+
+    def order_and_wait(self, how: str, **whom: Any) -> None:
+        """``order``, and wait until this process has followed it."""
+        orders = self.app.extensions["streaming"].orders
+        before = len(orders.since(0.0))
+        self.order(how, **whom)
+        self.order(how, identity="nobody")  # what is heard behind it is heard when it is done
+        wait_until(lambda: len(orders.since(0.0)) == before + 2, "this process has heard of it")
+
+    def ticket(self, *channels: str) -> str:
+        with self.app.test_request_context():
+            return self.streaming.ticket(
+                *channels, actions=["subscribe", "publish"], identity="ada"
+            )
+
+
+def late_talk(ws: Connection) -> Take:
+    ws.open()
+    return chat(ws, "chat")
+
+
+@contextmanager
+def half_way(begins: str, act: Callable[[str], None]) -> Iterator[list[str]]:
+    """``act`` is called with the name once somebody has subscribed to a channel of such a name,
+    whose client does not follow it yet."""
+    subscribe, names = Hub.subscribe, []
+
+    def subscribe_and_act(self: Hub, channels: Any, **how: Any) -> Subscription:
+        subscription = subscribe(self, channels, **how)
+        if not names and subscription.channels[0].startswith(begins):
+            names.append(subscription.channels[0])
+            act(names[0])
+        return subscription
+
+    with mock.patch.object(Hub, "subscribe", subscribe_and_act):
+        yield names
 
 
 @pytest.fixture
@@ -65,7 +108,7 @@ def begun(client: RawClient) -> RawClient:
 
 
 def closes(site: Site, token: str, path: str) -> Any:
-    protocols: Any = ["streaming.v1.json"] if path == "/streaming/ws" else None
+    protocols: Any = ["streaming.v1.json"] if path.startswith("/streaming/ws") else None
     return connect(
         site.ws_url + path, subprotocols=protocols, additional_headers={"X-Token": token}
     )
@@ -180,6 +223,36 @@ def test_who_is_about_to_be_connected_is_let_go_of_too(door: Door) -> None:
         state.permissions._authorize = authorize
         with events(site, "a-1") as client:
             assert [event.event for event in client.events()][-1] == "close"
+
+
+def test_who_was_let_into_a_room_and_is_not_in_it_yet_is_meant_with_it(door: Door) -> None:
+    def leave_room(room: str) -> None:
+        door.order_and_wait("revoke", channel=room)
+
+    with serve(door.app) as site, half_way("chat", leave_room), closes(site, "a-1", "/talk") as ws:
+        assert close_code(ws) == 1012
+
+
+def test_who_shows_a_ticket_late_is_meant_though_it_was_nobody_before(door: Door) -> None:
+    def log_out(room: str) -> None:
+        door.order_and_wait("revoke", identity="ada")
+
+    path = f"/late?ticket={door.ticket('chat')}"
+    with serve(door.app) as site, half_way("chat", log_out), closes(site, "", path) as ws:
+        assert close_code(ws) == 1008
+
+
+def test_who_is_about_to_read_a_run_as_text_is_meant_with_its_channel(door: Door) -> None:
+    def leave_run(channel: str) -> None:
+        door.order_and_wait("revoke", channel=channel)
+
+    with serve(door.app) as site:
+        with half_way("run:", leave_run) as names, events(site, "a-1", "/run"):
+            wait_until(lambda: names, "somebody reads it")
+            site.wait_reason("Connect again.")
+            site.wait_empty()
+        with door.app.app_context():
+            door.streaming.find_run(names[0].removeprefix("run:")).stop()
 
 
 def test_nobody_reads_or_writes_orders_over_the_network() -> None:
