@@ -18,6 +18,7 @@ from ..message import Cursor, Gap, Message
 from ..names import check_channel, check_event
 from ..wire import frames
 from ..wire.compact import compact, escaped
+from .admission import taken_ticket
 from .json_objects import parse_flat_object
 from .memberships import enter, leave
 from .owners import owner_of
@@ -92,6 +93,8 @@ class _Conversation:
         self._connection = connection
         self._state = state
         self._check_allowed = state.checks_later(connection.identity)
+        # since when its ticket says what it may do; without one that is asked each time
+        self._asked = None if taken_ticket() is None else state.asked()
         self._rooms: tuple[str, ...] = ()
         self._allowance = Allowance(state.commands, connection.holder)
         self._account = state.replays.account(connection.holder, connection.id)
@@ -139,7 +142,7 @@ class _Conversation:
             raise InvalidRequest("'history' is a number of messages.")
         if after is not None:
             Cursor.parse(after)
-        account, asked = self._account, time.monotonic()
+        account, asked = self._account, self._asked or time.monotonic()
         if account and (history or after is not None):
             account.check()
         self._check_allowed("subscribe", channel)

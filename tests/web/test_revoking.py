@@ -255,6 +255,21 @@ def test_who_is_about_to_read_a_run_as_text_is_meant_with_its_channel(door: Door
             door.streaming.find_run(names[0].removeprefix("run:")).stop()
 
 
+def test_a_ticket_from_before_an_order_lets_nobody_follow_unasked(door: Door) -> None:
+    path = f"/streaming/ws?ticket={door.ticket('news')}"
+    with serve(door.app) as site:
+        with closes(site, "", path) as ws:
+            ws.recv(PATIENCE)
+            door.open.discard("news")
+            door.order_and_wait("revoke", channel="news")
+            ws.send('{"type":"subscribe","channel":"news"}')
+            assert close_code(ws) == 1012
+        with closes(site, "", path) as ws:
+            ws.recv(PATIENCE)
+            ws.send('{"type":"subscribe","channel":"news"}')
+            assert '"status":403' in ws.recv(PATIENCE)
+
+
 def test_nobody_reads_or_writes_orders_over_the_network() -> None:
     app = Flask("x")
     Streaming(app, authorize=lambda action, channel: True)
