@@ -124,6 +124,7 @@ class EventBody:
         other = self._request_stream()
         other.bell, other.subscription = client.bell, client.subscription
         self._state.registry.replace(client, other)
+        self._state.welcome(other, self._arrival.asked)  # an order may have reached the first alone
         return other
 
     def _request_stream(self) -> RequestStream:

@@ -1,9 +1,11 @@
 """Permissions that end: streams and WebSockets of whom the application lets go of."""
 
+import errno
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
@@ -12,8 +14,16 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from streaming import Connection, InvalidMessage, Sock, Streaming, Take, chat, stream
+from streaming.clients import sockets
+from streaming.clients.client import Client
+from streaming.clients.registry import Registry
+from streaming.clients.stream import EventStream
 from streaming.hub.hub import Hub
+from streaming.hub.orders import Order
 from streaming.hub.subscription import Subscription
+from streaming.web import state
+from streaming.web.obeying import obey
+from tests.greenlets import in_greenlets
 from tests.live.clients import RawClient
 from tests.polling import PATIENCE
 from tests.sites import Site, drained, serve, wait_until
@@ -253,6 +263,36 @@ def test_who_is_about_to_read_a_run_as_text_is_meant_with_its_channel(door: Door
             site.wait_empty()
         with door.app.app_context():
             door.streaming.find_run(names[0].removeprefix("run:")).stop()
+
+
+@in_greenlets
+def test_who_is_another_object_when_an_order_reaches_it_is_let_go_of() -> None:
+    door = Door()
+    replace, reached, replaced = Registry.replace, threading.Event(), threading.Event()
+
+    def no_descriptor(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def order_and_replace(registry: Registry, before: Client, client: Client) -> None:
+        door.order("revoke", identity="ada")
+        assert reached.wait(PATIENCE)
+        replace(registry, before, client)
+        replaced.set()
+
+    def obey_late(order: Order, client: Client) -> None:
+        if isinstance(client, EventStream):
+            reached.set()
+            assert replaced.wait(PATIENCE)
+        obey(order, client)
+
+    with (
+        serve(door.app) as site,
+        mock.patch.object(sockets, "exchange", no_descriptor),  # its connection is not given away
+        mock.patch.object(Registry, "replace", order_and_replace),
+        mock.patch.object(state, "obey", obey_late),
+        events(site, "a-1") as client,
+    ):
+        assert [event.event for event in client.events()] == ["ready", "close"]
 
 
 def test_a_ticket_from_before_an_order_lets_nobody_follow_unasked(door: Door) -> None:
