@@ -234,6 +234,10 @@ class Revoked(Forbidden):
     title = "Not allowed any more"
 
 
+NO_THREAD = "The server cannot start another thread. Try again in a moment."
+"""What somebody is told who cannot be served for that."""
+
+
 class TooManyClients(StreamingError):
     """Nobody's: this worker has as many clients as it may have. Try again in a moment."""
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..bell import give_turn
-from ..errors import HubClosed, LogUnavailable, StreamingError, TooManyClients
+from ..errors import NO_THREAD, HubClosed, LogUnavailable, StreamingError, TooManyClients
 from .budgets import NOBODY, Everywhere, Holder, Places, Refusals
 from .client import Client, Traffic
 from .deadlines import Deadlines
@@ -184,9 +184,7 @@ class Registry:
             client.watch()
         except RuntimeError as error:
             self.remove(client, str(error))
-            raise TooManyClients(
-                "The server cannot start another thread. Try again in a moment."
-            ) from error
+            raise TooManyClients(NO_THREAD) from error
 
     def remove(self, client: Client, reason: StreamingError | str) -> None:
         """Forget a client and remember why it left. Idempotent."""

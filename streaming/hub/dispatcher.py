@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from ..errors import LogUnavailable, TooManyClients
+from ..errors import NO_THREAD, LogUnavailable, TooManyClients
 from ..logs import Log, Page
 from ..message import Message, Position
 from ..names import END
@@ -80,12 +80,16 @@ class Dispatcher:
             for channel in joined.values():
                 channel.waiting[subscription] = None
         if not self._workers.ensure():
-            raise TooManyClients("The server cannot start another thread. Try again in a moment.")
+            raise TooManyClients(NO_THREAD)
         return joined
 
     def follow(self, channel: Channel) -> None:
         """See to it that the log tells of the channel; before its head is asked for. Blocks a
-        moment."""
+        moment.
+
+        Raises:
+            TooManyClients: If no thread can be started for it.
+        """
         with self._lock:
             if channel.position is not None:
                 return

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..errors import ChannelEnded, HubClosed, LogUnavailable, TooManyRuns
+from ..errors import ChannelEnded, HubClosed, LogUnavailable, TooManyClients, TooManyRuns
 from ..threads import from_any_thread
 from ..wire.compact import compact
 from .generation import WINDOW, Generation, now, print_end
@@ -133,16 +133,24 @@ class Making:
             if is_queued:
                 self._reserved -= 1
                 self._queue.append(work)
-        self._hub.log.follow(channel, work.heard)
-        work.heard(channel, None)  # somebody may have ended it in between
-        if not self._workers.ensure():
-            self._fail(work)
+        if not self._is_served(work):
+            self._let_go(work)
             if not is_queued:
                 self._free(work)  # its producer never begins
+            self._fail(work)
         elif not is_queued:
             self._start(work, announce=False)
         self._go_on()
         return True
+
+    def _is_served(self, work: Generation) -> bool:
+        """See to it that it hears of its end, and is written; False if no thread is to be had."""
+        try:
+            self._hub.log.follow(work.channel, work.heard)
+        except TooManyClients:
+            return False
+        work.heard(work.channel, None)  # somebody may have ended it in between
+        return self._workers.ensure()
 
     def try_again(self) -> None:
         """Have everything written that waits: the log may have been away."""

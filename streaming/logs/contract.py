@@ -211,8 +211,10 @@ class Log(Protocol):
         Until ``unfollow`` was called as often. What is appended after this has returned is heard
         of: at once, or where the log is away, with one call for all when it is back. One call
         without a message may stand for several appends, or for none; what was appended before may
-        still be told. While it is followed, a channel is not forgotten. Waits a second at most,
-        never fails.
+        still be told. While it is followed, a channel is not forgotten. Waits a second at most.
+
+        Raises:
+            TooManyClients: If the system has no thread left to listen with; nothing is followed.
         """
 
     def unfollow(self, channel: str, heard: Heard) -> None:

@@ -24,6 +24,7 @@ from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets, is_green, run_file
 from tests.homes import HOMES
 from tests.polling import PATIENCE, wait_until
+from tests.shortage import no_thread
 
 
 class Engine:
@@ -607,6 +608,20 @@ def test_a_producer_that_does_not_come_back_keeps_its_place(engines: Engines) ->
     assert engine.runs.answer(second).state == "queued"
     gate.give("the end")
     assert engine.wait(second).text == "two"
+
+
+@pytest.mark.parametrize("name", ["streaming announcements", "sqlite log watch"])
+def test_a_run_for_which_nobody_can_listen_fails_and_keeps_no_place(
+    engines: Engines, name: str
+) -> None:
+    engine = engines(most=1)
+    with no_thread(name) as refused:
+        for _ in range(3):
+            id, tried = engine.start(["a"]), len(refused)
+            engine.wait(id, "failed" if tried else "done")
+            wait_until(lambda: engine.runs.making.made == {}, "it is not made any more")
+            refused.clear()
+    assert engine.wait(engine.start(["a"])).text == "a"
 
 
 @in_greenlets

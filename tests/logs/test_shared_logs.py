@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from streaming.errors import TooManyClients
 from streaming.logs import Log, Member, Retention
 from streaming.logs.contract import LEASE
 from streaming.message import Message, Position
 from tests.homes import COUNTING, SHARED
 from tests.listener import Listener, follow
 from tests.polling import PATIENCE, wait_until
+from tests.shortage import no_thread
 
 MUCH = 1 << 30
 SHORT = 0.2
@@ -297,6 +299,51 @@ def test_the_first_message_of_a_channel_is_heard_of_everywhere(one: Log, two: Lo
     one.append("never-seen-before", "text")
     for listener in listeners:
         assert listener.wait()
+
+
+LISTENERS = "streaming announcements", "sqlite log watch"
+"""The threads that hear of what others append."""
+
+
+def test_without_a_thread_to_listen_nothing_is_followed_and_with_one_all_is_heard(
+    one: Log, two: Log
+) -> None:
+    with no_thread(*LISTENERS) as refused:
+        for _ in range(2):
+            with pytest.raises(TooManyClients):
+                follow(two, "a")
+        assert len(refused) == 2
+    listener, other = follow(two, "a"), follow(two, "b")
+    for channel, heard in (("a", listener), ("b", other)):
+        one.append(channel, "text")
+        assert heard.wait()
+
+
+def test_who_follows_while_the_first_thread_fails_to_start_is_heard_for(
+    one: Log, two: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_thread, listener, comes = threading.Thread.start, Listener(), threading.Event()
+    others: list[threading.Thread] = []
+
+    def come() -> None:
+        comes.set()
+        two.follow("b", listener)
+
+    def fail_once(thread: threading.Thread) -> None:
+        if thread.name in LISTENERS and not others:
+            others.append(threading.Thread(target=come))
+            start_thread(others[0])
+            assert comes.wait(PATIENCE)
+            others[0].join(0.1)  # it must not come through, or trusts in what fails
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
+    with pytest.raises(TooManyClients):
+        follow(two, "a")
+    others[0].join(PATIENCE)
+    one.append("b", "text")
+    assert listener.wait()
 
 
 def test_all_who_read_whenever_they_hear_miss_nothing_wherever_it_is_appended(

@@ -19,6 +19,7 @@ from streaming.hub import orders
 from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
+from tests.shortage import no_thread
 from tests.sites import Site, make_app, serve, wait_until
 from tests.sockets import named_descriptors
 
@@ -87,21 +88,6 @@ def websocket_or_503(site: Site, path: str) -> RawWebSocket | None:
         if "503" not in str(refusal):
             raise
         return None
-
-
-@contextmanager
-def no_thread(name: str) -> Iterator[list[str]]:
-    """No thread of this name can be started; those that were refused."""
-    start, refused = threading.Thread.start, []
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name.startswith(name):
-            refused.append(thread.name)
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with mock.patch.object(threading.Thread, "start", refuse):
-        yield refused
 
 
 def is_running(name: str) -> bool:

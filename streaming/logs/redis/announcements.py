@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ...errors import LogUnavailable
+from ...errors import NO_THREAD, LogUnavailable, TooManyClients
 from ...message import Message
 from ...own import era, is_over
 from ..contract import Heard
@@ -58,17 +58,16 @@ class Announcements:
         """Tell ``heard`` whenever something is announced of ``channel`` from now on.
 
         Waits a moment until that is so; if something is wrong it is told later, when it is.
+
+        Raises:
+            TooManyClients: If no thread can be started to listen; nothing is followed.
         """
         with self._lock:
-            waker, is_first = self._waker, self._waker is None
-            if waker is None:
-                waker = self._waker = Waker()
+            if is_first := self._waker is None:
+                self._start()
             topic = self._topics.add(channel, heard)
             self._wake()
             settled, patience = topic.settled, 0.0 if self.trouble and not is_first else SETTLE
-        if is_first:
-            title = "streaming announcements"
-            threading.Thread(target=self._run, args=(waker,), name=title, daemon=True).start()
         if settled is not None and not settled.wait(patience) and patience:
             self.trouble = self.trouble or "Redis is slow to confirm what we follow."
         self._topics.give_up(topic)
@@ -89,6 +88,20 @@ class Announcements:
         self._topics.clear()
         with self._lock:
             self._wake()
+
+    def _start(self) -> None:
+        """Have a thread listen; for the holder of the lock: nobody sees it before it is there.
+
+        Raises:
+            TooManyClients: If there is none to be had.
+        """
+        waker, name = Waker(), "streaming announcements"
+        try:
+            threading.Thread(target=self._run, args=(waker,), name=name, daemon=True).start()
+        except RuntimeError as error:
+            waker.close()
+            raise TooManyClients(NO_THREAD) from error
+        self._waker = waker
 
     def _wake(self) -> None:
         """Let the thread see what has changed."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from ...errors import LogUnavailable
+from ...errors import NO_THREAD, LogUnavailable, TooManyClients
 from ...message import Position
 from ...own import era, is_over
 from ..contract import Heard
@@ -83,7 +83,11 @@ class Process:
         self._closed = threading.Event()
 
     def follow(self, channel: str, heard: Heard) -> None:
-        """Tell ``heard`` of what is appended to ``channel`` from here on."""
+        """Tell ``heard`` of what is appended to ``channel`` from here on.
+
+        Raises:
+            TooManyClients: If no thread can be started to watch the file; nothing is followed.
+        """
         # In this order: what is committed after this has returned has a number above all that any
         # look has seen, so the next look finds it, and it finds ``heard`` here. The first look of a
         # watch begins at a number that was read before this returns.
@@ -100,11 +104,16 @@ class Process:
                 return
             self._seen = seen
             self._life = self._life or self.reader.life
-            self._ear = Ear(self._folder)
-            self._watch = watch = threading.Thread(
-                target=self._run, args=(self._ear,), name="sqlite log watch", daemon=True
+            ear = Ear(self._folder)
+            watch = threading.Thread(
+                target=self._run, args=(ear,), name="sqlite log watch", daemon=True
             )
-        watch.start()
+            try:
+                watch.start()
+            except RuntimeError as error:
+                self._follows.remove(channel, heard)
+                raise TooManyClients(NO_THREAD) from error
+            self._watch, self._ear = watch, ear  # once it is there: others rely on it
 
     def unfollow(self, channel: str, heard: Heard) -> None:
         """Take one ``follow`` back. Idempotent beyond that."""
