@@ -12,7 +12,15 @@ from weakref import ref
 
 from ..bell import Bell
 from ..clients.client import Client, spread
-from ..errors import ClientGone, Forbidden, LogUnavailable, Recalled, Revoked
+from ..errors import (
+    NO_THREAD,
+    ClientGone,
+    Forbidden,
+    LogUnavailable,
+    Recalled,
+    Revoked,
+    TooManyClients,
+)
 from ..own import Own, era, is_over
 from .permissions import Failed
 
@@ -27,7 +35,8 @@ class Rechecks:
 
     def add(self, client: Client, seconds: float) -> None:
         """Ask the ``permit`` of ``client`` in so many seconds, a tenth more or less, and then when
-        it says, for as long as the client is there."""
+        it says, for as long as the client is there. Where no thread can be started for it, the
+        client is ended."""
         self._rounds().add(client, seconds)
 
     def close(self) -> None:
@@ -55,13 +64,22 @@ class _Rounds:
         with self._lock:
             if self._is_closed:
                 return
-            entry = spread(seconds), next(self._numbers), ref(client), seconds
-            heapq.heappush(self._due, entry)
-            start, self._is_running = not self._is_running, True
-        if start:
-            threading.Thread(target=self._run, name="streaming rechecks", daemon=True).start()
-        else:
+            self._is_running = self._is_running or self._start()
+            if is_running := self._is_running:
+                entry = spread(seconds), next(self._numbers), ref(client), seconds
+                heapq.heappush(self._due, entry)
+        if is_running:
             self._bell.ring()
+        else:
+            client.end(TooManyClients(NO_THREAD))
+
+    def _start(self) -> bool:
+        """Have a thread ask; for the holder of the lock. False if there is none to be had."""
+        try:
+            threading.Thread(target=self._run, name="streaming rechecks", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _run(self) -> None:
         while not is_over(self._era):

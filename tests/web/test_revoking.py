@@ -26,6 +26,7 @@ from streaming.web.obeying import obey
 from tests.greenlets import in_greenlets
 from tests.live.clients import RawClient
 from tests.polling import PATIENCE
+from tests.shortage import no_thread
 from tests.sites import Site, drained, serve, wait_until
 
 
@@ -394,3 +395,20 @@ def test_who_still_may_stays_also_where_nobody_answers_and_in_the_applications_v
             assert event is not None
             assert event.data == "still here"
     assert "was not answered" in caplog.text
+
+
+def test_whom_nobody_could_ask_again_about_is_told_to_come_again() -> None:
+    door = Door(STREAMING_RECHECK=0.1)
+    with serve(door.app) as site:
+        with no_thread("streaming rechecks") as refused:
+            for _ in range(2):
+                with events(site, "a-1") as client:
+                    assert [event.event for event in client.events()][-1] == "restart"
+                with closes(site, "a-1", "/streaming/ws") as ws:
+                    assert close_code(ws) == 1013
+            site.wait_empty()
+            assert len(refused) == 4
+        with events(site, "a-1") as client:
+            begun(client)
+            door.users.clear()
+            assert [event.event for event in client.events()] == ["restart"]
