@@ -113,7 +113,19 @@ export class AnswerStream extends SseConnection {
   }
 
   /** @returns {AsyncGenerator<AnswerPart, void, void>} */
-  async *[Symbol.asyncIterator]() {
+  [Symbol.asyncIterator]() {
+    const parts = this.#parts();
+    const leave = parts.return.bind(parts);
+    /** @type {typeof leave} */
+    parts.return = (value) => {
+      this.close(); // a generator that has not begun, or waits for a part, would not
+      return leave(value);
+    };
+    return parts;
+  }
+
+  /** @returns {AsyncGenerator<AnswerPart, void, void>} */
+  async *#parts() {
     try {
       for (;;) {
         for (let part; (part = this.#waiting.shift());) yield part;

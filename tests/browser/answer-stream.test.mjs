@@ -484,6 +484,22 @@ test("leaving the loop ends the reading and not the answer", async (t) => {
   assert.equal(server.run.ended, true);
 });
 
+test("leaving the loop ends the reading, before its first part and while it waits for the next", async (t) => {
+  const server = await runServer(t);
+  const never = start(server);
+  await states(never).next("open");
+  await never[Symbol.asyncIterator]().return();
+  assert.equal(never.state, "closed");
+  await assertNothingLeft({ server });
+  const answer = start(server);
+  const parts = answer[Symbol.asyncIterator]();
+  await parts.next();
+  const next = parts.next();
+  await parts.return();
+  assert.deepEqual(await next, { value: undefined, done: true });
+  await assertNothingLeft({ server });
+});
+
 test("an abort ends the loop with its reason", async (t) => {
   const server = await runServer(t);
   const controller = new AbortController();
