@@ -44,6 +44,7 @@ export class AnswerStream extends SseConnection {
   /** @type {RequestInit | null} what starts the answer; null if it was started before */ #question;
   /** @type {{headers: Headers, credentials: RequestCredentials}} */ #asking;
   /** @type {typeof globalThis.fetch} */ #fetch;
+  /** @type {AbortSignal | undefined} */ #signal;
   /** @type {AnswerParts} */ #reader;
   /** @type {AnswerPart[]} */ #waiting = [];
   /** @type {(() => void) | undefined} the loop has taken everything */ #taken;
@@ -102,9 +103,10 @@ export class AnswerStream extends SseConnection {
     this.#question = question;
     this.#asking = asking;
     this.#fetch = options.fetch ?? globalThis.fetch;
+    this.#signal = options.signal;
     this.#reader = new AnswerParts(cursor);
     this.#location = question ? null : target;
-    this.addEventListener("state", ({ detail }) => this.#hear(detail, options.signal));
+    this.addEventListener("state", ({ detail }) => this.#hear(detail));
   }
 
   /** The answer's address, or null until the server has said it: what `resume` takes. */
@@ -128,7 +130,7 @@ export class AnswerStream extends SseConnection {
   async *#parts() {
     try {
       for (;;) {
-        for (let part; (part = this.#waiting.shift());) yield part;
+        for (let part; (part = this.#next());) yield part;
         this.#taken?.();
         if (this.#isOver) break;
         await new Promise((resolve) => (this.#given = () => resolve(undefined)));
@@ -137,6 +139,16 @@ export class AnswerStream extends SseConnection {
       this.close();
     }
     if (this.#error) throw this.#error.thrown;
+  }
+
+  /**
+   * Close for good. What has come and was not taken is not told any more.
+   *
+   * @override
+   */
+  close() {
+    this.#waiting.length = 0;
+    super.close();
   }
 
   /**
@@ -150,7 +162,7 @@ export class AnswerStream extends SseConnection {
     if (!this.#location && !this.#isOver) {
       await new Promise((resolve) => this.#located.push(resolve));
     }
-    if (!this.#location) return this.close(); // nothing to stop but the connection
+    if (!this.#location) return super.close(); // nothing to stop but the connection
     if (this.#isAnswered) return;
     await stopAnswer(await this._admitted(this.#location), {
       init: this.#asking,
@@ -231,19 +243,22 @@ export class AnswerStream extends SseConnection {
     if (this.#waiting.length) return new Promise((resolve) => (this.#taken = resolve));
   }
 
-  /**
-   * @param {StateDetail} detail
-   * @param {AbortSignal | undefined} signal
-   */
-  #hear({ state, kind, reason }, signal) {
+  /** What the loop gets next, if it is there. */
+  #next() {
+    if (this.#waiting.length) this.#signal?.throwIfAborted();
+    return this.#waiting.shift();
+  }
+
+  /** @param {StateDetail} detail */
+  #hear({ state, kind, reason }) {
     if (state !== "closed" || this.#isOver) return;
     this.#isOver = true;
-    if (kind === "aborted") this.#error = { thrown: signal?.reason };
+    if (kind === "aborted") this.#error = { thrown: this.#signal?.reason };
     if (kind === "refused") this.#error ??= { thrown: new TypeError(reason) };
     if (kind === "limit") {
       const thrown = new TypeError(`gave up after ${this.limit} attempts to reach the server`);
       this.#error = { thrown };
-      this.close();
+      super.close();
     }
     this.#tellLocated();
     this.#given?.();

@@ -500,6 +500,35 @@ test("leaving the loop ends the reading, before its first part and while it wait
   await assertNothingLeft({ server });
 });
 
+for (const how of ["close", "abort"]) {
+  for (const isEnded of [false, true]) {
+    const when = isEnded ? "after its end has come" : "while it is read";
+    test(`${how} ${when}: the part before it is the last`, async (t) => {
+      const server = await runServer(t);
+      server.run = new Run("r1").say("text", "a").say("text", "b");
+      if (isEnded) server.run.end();
+      const controller = new AbortController();
+      const { signal } = controller;
+      const answer = resume(server, { signal, after: "k-1" });
+      const parts = answer[Symbol.asyncIterator]();
+      assert.equal((await parts.next()).value.data, "a"); // "b" has come with it
+      if (isEnded) await until(() => answer.state === "closed");
+      if (how === "abort") controller.abort();
+      else answer.close();
+      if (how === "abort") await assert.rejects(parts.next(), { name: "AbortError" });
+      else assert.equal((await parts.next()).done, true);
+      await assertNothingLeft({ server, signal });
+    });
+  }
+}
+
+test("an abort behind the last part changes nothing", async (t) => {
+  const server = await runServer(t, { begin: tell });
+  const controller = new AbortController();
+  const answer = start(server, { signal: controller.signal });
+  for await (const { kind } of answer) if (kind === "end") controller.abort();
+});
+
 test("an abort ends the loop with its reason", async (t) => {
   const server = await runServer(t);
   const controller = new AbortController();
