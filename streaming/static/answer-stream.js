@@ -4,7 +4,7 @@ import { stopAnswer } from "./answer-stop.js";
 import { mediaType } from "./errors.js";
 import { randomKey } from "./random-key.js";
 import { finished, SseConnection } from "./sse-connection.js";
-import { after, checked } from "./sse-request.js";
+import { after, checked, passes } from "./sse-request.js";
 
 /** @typedef {import("./answer-parts.js").AnswerPart} AnswerPart */
 /** @typedef {import("./reconnect.js").StateDetail} StateDetail */
@@ -162,12 +162,14 @@ export class AnswerStream extends SseConnection {
     if (!this.#location && !this.#isOver) {
       await new Promise((resolve) => this.#located.push(resolve));
     }
-    if (!this.#location) return super.close(); // nothing to stop but the connection
+    const location = this.#location;
+    if (!location) return super.close(); // nothing to stop but the connection
     if (this.#isAnswered) return;
-    await stopAnswer(await this._admitted(this.#location), {
+    await stopAnswer(() => this._admitted(location), {
       init: this.#asking,
       fetch: this.#fetch,
       backoff: this.backoff,
+      passes: (status) => passes(status) || this._isRenewable(status),
     });
     this.retryNow();
   }

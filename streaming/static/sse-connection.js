@@ -69,6 +69,11 @@ export class SseConnection extends Connection {
     return this.#ticket.at(url);
   }
 
+  /** Whether its ticket was refused, and another one can be got. @protected @param {number} status */
+  _isRenewable(status) {
+    return status === 401 && this.#ticket.refused();
+  }
+
   /**
    * What to ask the server for in the next attempt.
    *
@@ -188,8 +193,7 @@ export class SseConnection extends Connection {
     const { status, ok } = response;
     const type = mediaType(response);
     if (ok && status !== 204 && type === "text/event-stream") return null;
-    const isRenewable = status === 401 && this.#ticket.refused();
-    if (!ok && (isRenewable || this._passes(response))) {
+    if (!ok && (this._isRenewable(status) || this._passes(response))) {
       const { message } = new StreamError(status, null, response.statusText);
       void response.body?.cancel().catch(() => {});
       if (!signal.aborted) this._refusedForNow(status);

@@ -109,3 +109,33 @@ test("an answer is joined and stopped with a ticket", async (t) => {
   assert.deepEqual(seenBy(server).slice(0, 1), ["first"]);
   assert.equal(server.requests[1].method, "DELETE");
 });
+
+test("a stop that is tried again shows a ticket that is good then", async (t) => {
+  const refusals = [503, 401];
+  const server = await httpServer(t, (request, response) => {
+    if (request.method !== "DELETE") stream(response);
+    else response.writeHead(refusals.shift() ?? 200).end();
+  });
+  let asked = 0;
+  const quick = { first: 1, base: 1, cap: 1 };
+  const ticket = () => `asked ${++asked}`; // each is good once
+  const answer = AnswerStream.resume(server.url, { ticket, backoff: quick });
+  t.after(() => answer.close());
+  await states(answer).next("open");
+  await answer.stop();
+  assert.deepEqual(seenBy(server), ["asked 1", "asked 2", "asked 3", "asked 4"]);
+});
+
+test("a stop whose newest ticket is refused asks for another one", async (t) => {
+  const server = await httpServer(t, (request, response) => {
+    if (request.method !== "DELETE")
+      stream(response, `event: ticket\ndata: {"ticket":"used","seconds":60}\n\nevent: text\ndata: a\n\n`);
+    else response.writeHead(request.url.endsWith("=used") ? 401 : 200).end();
+  });
+  const quick = { first: 1, base: 1, cap: 1 };
+  const answer = AnswerStream.resume(server.url, { ticket: () => "asked", backoff: quick });
+  t.after(() => answer.close());
+  await answer[Symbol.asyncIterator]().next();
+  await answer.stop();
+  assert.deepEqual(seenBy(server), ["asked", "used", "asked"]);
+});
