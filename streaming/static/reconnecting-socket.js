@@ -163,11 +163,13 @@ export class ReconnectingSocket extends Connection {
    * @param {(ending: Ending) => void} end
    */
   _connect(link, end) {
-    const url = this.#ticket.at(new URL(this.#url));
-    if (url instanceof URL) return this.#open(url, link, end);
+    const watchdog = new Watchdog(this.#connectTimeout, () => end(silence(this.#connectTimeout)));
+    link.signal.addEventListener("abort", () => watchdog.stop());
     const open = (/** @type {URL} */ url) => {
-      if (!link.signal.aborted) this.#open(url, link, end);
+      if (!link.signal.aborted) this.#open(url, link, end, watchdog);
     };
+    const url = this.#ticket.at(new URL(this.#url));
+    if (url instanceof URL) return open(url);
     url.then(open).catch((error) => end({ kind: "network", reason: String(error) }));
   }
 
@@ -175,8 +177,9 @@ export class ReconnectingSocket extends Connection {
    * @param {URL} url
    * @param {AbortController} link
    * @param {(ending: Ending) => void} end
+   * @param {Watchdog} watchdog  of the attempt
    */
-  #open(url, link, end) {
+  #open(url, link, end, watchdog) {
     const { signal } = link;
     const { random } = this.backoff;
     const socket = new this.#WebSocket(url.href, this.#protocols);
@@ -187,19 +190,15 @@ export class ReconnectingSocket extends Connection {
     /** @type {{code: number, reason: string, wasClean: boolean} | undefined} */
     let closing;
 
-    /** @param {number} limit */
-    const silent = (limit) => () => {
-      closing = { code: 1006, reason: "", wasClean: false };
-      end({ kind: "silence", reason: `nothing was heard from the server for ${limit / 1000} s` });
-    };
-    let watchdog = new Watchdog(this.#connectTimeout, silent(this.#connectTimeout ?? 0));
-
     socket.addEventListener(
       "open",
       () => {
         opened = true;
         watchdog.stop();
-        watchdog = new Watchdog(this.#liveness, silent(this.#liveness ?? 0));
+        watchdog = new Watchdog(this.#liveness, () => {
+          closing = { code: 1006, reason: "", wasClean: false };
+          end(silence(this.#liveness));
+        });
         if (!this._opened(link)) return;
         this.dispatchEvent(new Event("open"));
         for (const text of this.#queue.splice(0)) socket.send(text);
@@ -254,4 +253,13 @@ export class ReconnectingSocket extends Connection {
   #drop(data) {
     this.dispatchEvent(new CustomEvent("drop", { detail: { data } }));
   }
+}
+
+/**
+ * @param {number | null | undefined} limit
+ * @returns {Ending}
+ */
+function silence(limit) {
+  const seconds = (limit ?? 0) / 1000;
+  return { kind: "silence", reason: `nothing was heard from the server for ${seconds} s` };
 }

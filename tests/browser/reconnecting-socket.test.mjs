@@ -384,6 +384,23 @@ function socketTests() {
     server.sockets.forEach((socket) => socket.destroy());
   });
 
+  test("a ticket that does not come is given up in time, and not used when it comes late", async (t) => {
+    const server = await socketServer(t);
+    let asked = 0;
+    let late;
+    const ticket = () => {
+      asked += 1;
+      return asked === 1 ? new Promise((resolve) => (late = resolve)) : `asked ${asked}`;
+    };
+    const socket = open(t, server, { ticket, connectTimeout: 200 });
+    const seen = states(socket);
+    assert.equal((await seen.next("waiting")).kind, "silence");
+    late("asked 1");
+    await seen.next("open");
+    const shown = server.requests.map(({ url }) => url);
+    assert.ok(shown.length > 0 && !shown.includes("/?ticket=asked+1"), String(shown));
+  });
+
   test("silence ends in a new attempt, if asked for", async (t) => {
     const server = await socketServer(t);
     const socket = open(t, server, { liveness: 200 });
