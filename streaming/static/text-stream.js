@@ -23,12 +23,12 @@ export async function* readText(input, init = {}) {
   try {
     const decoder = new TextDecoder();
     for (;;) {
+      signal?.throwIfAborted();
       const { done, value } = await reader.read();
       signal?.throwIfAborted();
       const text = decoder.decode(value, { stream: !done });
       if (text) yield text;
       if (done) return;
-      signal?.throwIfAborted();
     }
   } finally {
     signal?.removeEventListener("abort", cancel);

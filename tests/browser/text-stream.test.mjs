@@ -135,6 +135,19 @@ test("abort between two pieces ends the reading", async (t) => {
   await assert.rejects(pieces.next(), { name: "AbortError" });
 });
 
+test("abort while the reading begins ends it", async (t) => {
+  const server = await httpServer(t, (_, response) => response.writeHead(200).flushHeaders());
+  for (const read of [readText, readNdjson]) {
+    const response = await fetch(server.url);
+    const controller = new AbortController();
+    queueMicrotask(() => controller.abort()); // before the reading listens for it
+    await assert.rejects(read(response, { signal: controller.signal }).next(), {
+      name: "AbortError",
+    });
+    await until(() => server.active === 0);
+  }
+});
+
 test("leaving the loop early closes the connection", async (t) => {
   const server = await httpServer(t, (_, response) => response.writeHead(200).write('{"a":1}\n'));
   for (const read of [readText, readNdjson]) {
