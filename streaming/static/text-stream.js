@@ -54,6 +54,7 @@ export async function* readNdjson(input, { maxLineSize = MAX_EVENT_SIZE, ...init
     for (const [index, part] of text.split("\n").entries()) {
       if (index > 0) {
         if (line.trim()) yield JSON.parse(line);
+        init.signal?.throwIfAborted();
         line = "";
       }
       line += part;

@@ -148,6 +148,15 @@ test("abort while the reading begins ends it", async (t) => {
   }
 });
 
+test("abort between two lines ends the reading, though both have come", async (t) => {
+  const server = await httpServer(t, (_, response) => response.end("1\n2\n3\n"));
+  const controller = new AbortController();
+  const values = readNdjson(server.url, { signal: controller.signal });
+  assert.equal((await values.next()).value, 1);
+  controller.abort();
+  await assert.rejects(values.next(), { name: "AbortError" });
+});
+
 test("leaving the loop early closes the connection", async (t) => {
   const server = await httpServer(t, (_, response) => response.writeHead(200).write('{"a":1}\n'));
   for (const read of [readText, readNdjson]) {
