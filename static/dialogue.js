@@ -260,11 +260,15 @@ export class Dialogue extends EventTarget {
     if (this.#turns.delete(id)) this.#tell("removed", { id });
   }
 
-  /** Read an answer no more. @param {string} id */
+  /**
+   * Read an answer no more. One that is told to stop waits for its address until then.
+   *
+   * @param {string} id
+   */
   #leave(id) {
     const answer = this.#answers.get(id);
     this.#answers.delete(id);
-    answer?.close();
+    if (answer && (answer.location || !this.#stopped.has(answer))) answer.close();
   }
 
   /**

@@ -270,6 +270,28 @@ test("asking something else stops the answer before it", async (t) => {
   await until(() => server.begun === 2);
 });
 
+test("what is cleared or asked again before the server has answered is stopped, too", async (t) => {
+  const server = await runServer(t);
+  const { handler } = server;
+  for (const act of ["clear", "again"]) {
+    const dialogue = open(t, server);
+    let answer;
+    server.handler = (...args) => (answer = () => handler(...args));
+    dialogue.ask("a");
+    await until(() => answer);
+    server.handler = handler;
+    dialogue[act](last(dialogue).id);
+    answer();
+    const { run } = server;
+    const isStop = ({ method, url }) => method === "DELETE" && url === `/runs/${run.id}`;
+    await until(() => server.requests.some(isStop));
+    await until(() => run.readers.size === 0);
+    if (act === "clear") assert.deepEqual(dialogue.turns, []);
+    else await reached(dialogue, "thinking");
+    dialogue.clear();
+  }
+});
+
 test("asked again, a turn keeps its place; with another question the rest goes", async (t) => {
   const server = await runServer(t, { begin: (run) => run.say("text", run.id).end() });
   const dialogue = open(t, server);
