@@ -149,9 +149,15 @@ export class Dialogue extends EventTarget {
     for (const { id } of this.turns.filter(isOpen)) this.resume(id);
   }
 
-  /** Keep what there is of the answers that are not over: the page is about to go. */
+  /**
+   * Keep what there is of the answers that are not over: the page is about to go. What another tab
+   * has whole, or has removed or asked again, is no longer ours to keep.
+   */
   keep() {
-    for (const turn of this.turns.filter(isOpen)) this.#store.keep(turn);
+    const kept = this.#store.all().filter(isOpen);
+    for (const turn of this.turns.filter(isOpen)) {
+      if (kept.some(({ key }) => key === turn.key)) this.#store.keep(turn);
+    }
   }
 
   /** @param {Turn} turn */

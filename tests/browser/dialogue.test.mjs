@@ -231,6 +231,28 @@ test("what another tab has read of an answer does not set back who reads it too"
   assert.equal(server.requests.length, asked);
 });
 
+test("a tab that goes keeps nothing of what another one has whole, or has removed", async (t) => {
+  const storage = new Storage();
+  const server = await runServer(t);
+  const never = 3_600_000;
+  const behind = open(t, server, { storage, first: never, cap: never });
+  const ahead = open(t, server, { storage });
+  ahead.ask("why?");
+  await reached(behind, "thinking");
+  server.run.say("text", "be");
+  for (const tab of [ahead, behind]) await until(() => last(tab).text === "be");
+  for (const socket of server.sockets) socket.destroy();
+  await until(() => behind.answer(last(behind).id).state === "waiting");
+  server.run.say("text", "cause").end();
+  await reached(ahead, "done");
+  behind.keep();
+  assert.deepEqual(ahead.store.all().map(({ text }) => text), ["because"]);
+  assert.equal(last(ahead).text, "because");
+  storage.entries.clear(); // by a tab of which this one has not heard, since it was frozen
+  behind.keep();
+  assert.deepEqual(ahead.store.all(), []);
+});
+
 test("what is too much to be kept is no longer shown", async (t) => {
   const server = await runServer(t, { begin: (run) => run.say("text", "x".repeat(400)).end() });
   const dialogue = open(t, server, { storage: new Storage(1800) });
