@@ -155,6 +155,8 @@ export class SseConnection extends Connection {
     const { url, init } = this._request();
     const fetch = this.#fetch;
     const response = await fetch(await this._admitted(url), { cache: "no-store", ...init, signal });
+    const ended = () => this._again("ended", "the server ended the stream");
+    if (signal.aborted) return ended(); // another attempt may be under way
     watchdog.beat();
     const refusal = await this.#refusal(response, signal);
     if (refusal) return refusal;
@@ -162,7 +164,6 @@ export class SseConnection extends Connection {
     this.#newest = "";
     this.#ending = null;
     this.#retry = 0;
-    const ended = () => this._again("ended", "the server ended the stream");
     if (!this._opened(link) || !response.body) return ended();
     const reader = response.body.getReader();
     for (;;) {

@@ -469,6 +469,29 @@ test("fetch can be replaced, and is not called as a method", async (t) => {
   assert.equal(self, undefined);
 });
 
+test("an answer that comes late, to an attempt that was given up, is no matter of the next one", async (t) => {
+  const server = await httpServer(t, (_, response) =>
+    stream(response, "retry: 3600000\ndata: a\n\n"),
+  );
+  let asked = 0;
+  let late;
+  const events = open(t, server, {
+    liveness: 60,
+    async fetch(input, init) {
+      const response = await fetch(input, init);
+      asked += 1;
+      if (asked === 1) await new Promise((resolve) => (late = resolve));
+      return response;
+    },
+  });
+  const seen = states(events);
+  assert.equal((await seen.next("waiting")).kind, "silence");
+  events.addEventListener("message", () => late());
+  await seen.next("open");
+  const { retryAt, at } = await seen.next("waiting");
+  assert.ok(retryAt - at >= 3_600_000, `${retryAt - at}`);
+});
+
 test("what can never be sent is refused at once", () => {
   const url = "http://127.0.0.1:1/";
   assert.throws(() => new EventStream("no url"), TypeError);
