@@ -9,7 +9,7 @@ const UNAVAILABLE = 503; // what the server cannot do now, but soon
  * and channel: asking again takes the place of what was asked before.
  */
 export class Requests {
-  /** @type {Map<string, string>} frames by `ref` */
+  /** @type {Map<string, {text: string, open: number}>} frames by `ref`, and how many of it have no answer yet */
   #asked = new Map();
   #send;
   #later;
@@ -31,13 +31,18 @@ export class Requests {
   ask(frame) {
     const ref = `${frame.type} ${frame.channel}`;
     const text = JSON.stringify({ ...frame, ref });
-    this.#asked.set(ref, text);
+    this.#asked.set(ref, { text, open: (this.#asked.get(ref)?.open ?? 0) + 1 });
     this.#send(text);
   }
 
-  /** @param {string} ref */
+  /**
+   * The oldest of these is answered: what has taken its place is not yet.
+   *
+   * @param {string} ref
+   */
   answered(ref) {
-    this.#asked.delete(ref);
+    const asked = this.#asked.get(ref);
+    if (asked && --asked.open <= 0) this.#asked.delete(ref);
   }
 
   /**
@@ -47,10 +52,15 @@ export class Requests {
    */
   refused(ref, status) {
     const asked = this.#asked;
-    if (status !== UNAVAILABLE || !asked.has(ref)) return;
+    const refused = asked.get(ref);
+    if (!refused) return;
+    refused.open -= 1;
+    if (status !== UNAVAILABLE) return;
     this.#later(() => {
-      const text = asked.get(ref);
-      if (text && asked === this.#asked) this.#send(text);
+      const again = asked.get(ref);
+      if (!again || asked !== this.#asked) return;
+      again.open += 1;
+      this.#send(again.text);
     }, 2000 + 3000 * this.#random());
   }
 

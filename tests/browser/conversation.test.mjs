@@ -457,6 +457,20 @@ test("what was answered meanwhile is not asked again", () => {
   assert.deepEqual(socket.take(), []);
 });
 
+test("the answer to what was asked before is none to what has taken its place", () => {
+  const { conversation, socket, timers } = connected();
+  conversation.rename("Ann");
+  conversation.rename("Bob");
+  socket.take();
+  socket.hear("joined", { channel: "chat", members: [], ref: "join chat" }); // as Ann
+  refuse(socket, "join chat", 503);
+  timers[0]?.callback();
+  assert.deepEqual(socket.take(), [join("Bob")]);
+  socket.hear("joined", { channel: "chat", members: [], ref: "join chat" });
+  refuse(socket, "join chat", 503);
+  assert.equal(timers.length, 1);
+});
+
 test("another connection does not ask again what this one was refused", () => {
   const room = connected();
   room.conversation.rename("Ann");
