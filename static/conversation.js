@@ -56,6 +56,8 @@ export class Conversation extends EventTarget {
   #outbox;
   /** @type {Set<string>} the ids of the newest messages that were told */
   #told = new Set();
+  /** @type {Map<string, News["presence"]>} the newest of each member since the list was asked for */
+  #meanwhile = new Map();
   /** @type {Set<string>} every client id one has had: it changes with each connection */
   #clients;
   #me = "";
@@ -155,6 +157,7 @@ export class Conversation extends EventTarget {
   }
 
   #join() {
+    this.#meanwhile.clear();
     this.#requests.ask({ type: "join", channel: this.#channel, info: this.#name });
   }
 
@@ -201,7 +204,7 @@ export class Conversation extends EventTarget {
     message: (frame) => {
       const { channel, id, event, data } = frame;
       const from = frame.from?.client;
-      if (channel === this.#presence) this.#tell("presence", { event, data });
+      if (channel === this.#presence) this.#change({ event, data });
       if (channel !== this.#channel) return;
       this.#lastId = id;
       if (this.#told.has(id) || event !== "message") return;
@@ -215,7 +218,10 @@ export class Conversation extends EventTarget {
     ack: ({ ref, id }) => this.#outbox.acknowledge(ref, id, this.#told.has(id)),
 
     gap: ({ channel, id }) => {
-      if (channel === this.#presence) this.#requests.ask({ type: "presence", channel: this.#channel });
+      if (channel === this.#presence) {
+        this.#meanwhile.clear();
+        this.#requests.ask({ type: "presence", channel: this.#channel });
+      }
       if (channel !== this.#channel) return;
       this.#lastId = id || this.#lastId;
       this.#outbox.skip();
@@ -229,12 +235,26 @@ export class Conversation extends EventTarget {
     },
   };
 
-  /** @param {Page} page */
+  /** Somebody came or left. @param {News["presence"]} change */
+  #change(change) {
+    const { id } = JSON.parse(change.data);
+    this.#meanwhile.delete(id);
+    this.#meanwhile.set(id, change);
+    if (this.#meanwhile.size > REMEMBERED) this.#meanwhile.delete(this.#meanwhile.keys().next().value ?? "");
+    this.#tell("presence", change);
+  }
+
+  /** @param {Page} page what an event has told since it was asked for is newer */
   #list({ ref, members, more, after }) {
     this.#requests.answered(ref);
     if (more) this.#requests.ask({ type: "presence", channel: this.#channel, after: more });
-    if (!after) return this.#tell("members", members);
-    for (const member of members) this.#tell("presence", { event: "join", data: JSON.stringify(member) });
+    const others = members.filter(({ id }) => !this.#meanwhile.has(id));
+    if (after) {
+      for (const member of others) this.#tell("presence", { event: "join", data: JSON.stringify(member) });
+      return;
+    }
+    this.#tell("members", others);
+    for (const change of this.#meanwhile.values()) if (change.event === "join") this.#tell("presence", change);
   }
 
   /**

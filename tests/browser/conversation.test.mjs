@@ -172,6 +172,26 @@ test("a list of many comes in pages, and what happens meanwhile counts", () => {
   ]);
 });
 
+test("what happens while a list is on its way is newer than the list", () => {
+  const { conversation, socket, take } = connected();
+  const [c1, c2, c3] = ["c1", "c2", "c3"].map((id) => ({ id, info: "" }));
+  const happens = (event, data) =>
+    socket.hear("message", { channel: "chat:presence", id: "p-1", event, data: JSON.stringify(data) });
+  conversation.rename("Ann");
+  happens("leave", { id: "c1" });
+  happens("join", c3);
+  take();
+  socket.hear("joined", { channel: "chat", members: [c1, c2], more: "c2", ref: "join chat" });
+  assert.deepEqual(take(), ["members c2", 'presence join {"id":"c3","info":""}']);
+  happens("leave", { id: "c3" });
+  take();
+  socket.hear("presence", { channel: "chat", members: [c3], after: "c2", ref: "presence chat" });
+  assert.deepEqual(take(), []);
+  conversation.rename("Bob"); // a list that is asked for now has all of that
+  socket.hear("joined", { channel: "chat", members: [c1, c2, c3], ref: "join chat" });
+  assert.deepEqual(take(), ["members c1,c2,c3"]);
+});
+
 test("the next connection goes on behind the last message, not behind an acknowledgement", () => {
   const { conversation, socket, take } = connected();
   hear(socket, "e-1", "hi", "c9");
