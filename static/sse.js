@@ -3,6 +3,7 @@ import { loadTexts } from "./i18n.js";
 import { describeProblem, find, loadClient, make, randomSecret } from "./page.js";
 import { Rows } from "./rows.js";
 import { ConnectionStatus } from "./status.js";
+import { Unsent } from "./unsent.js";
 
 const CHANNELS = ["ticker", "news"];
 const [t, { EventStream }] = await Promise.all([loadTexts(), loadClient()]);
@@ -127,7 +128,7 @@ const input = find("news-text");
 const send = form.querySelector("button");
 const result = find("publish-result");
 const secret = randomSecret();
-let unsent = { text: "", key: "" };
+const unsent = new Unsent();
 
 /**
  * @param {string} text
@@ -142,18 +143,17 @@ form.addEventListener("submit", async (/** @type {SubmitEvent} */ event) => {
   event.preventDefault();
   const text = input.value.trim();
   if (!text) return tell(t("error.empty"), true);
-  // The same text after a failure goes out with the same key, so that it cannot appear twice.
-  if (unsent.text !== text) unsent = { text, key: randomSecret() };
+  const key = unsent.keyOf(text);
   send.setAttribute("aria-disabled", "true");
   tell(t("sse.publish.busy"));
   try {
     const response = await fetch(form.dataset.url, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ data: text, event: "news", key: unsent.key, secret }),
+      body: JSON.stringify({ data: text, event: "news", key, secret }),
     });
     if (response.ok) {
-      unsent = { text: "", key: "" };
+      unsent.arrived(key);
       if (input.value.trim() === text) input.value = "";
       tell(t("sse.publish.done"));
     } else {
