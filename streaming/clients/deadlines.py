@@ -126,6 +126,8 @@ class Deadlines:
                 who.tick = 0
         turn = time.monotonic() + SLICE
         for who in late:
+            if who.tick == _DROPPED:  # while others had a turn
+                continue
             try:
                 when = who.due(now)
             except Exception:

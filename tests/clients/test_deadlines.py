@@ -135,6 +135,17 @@ def test_whoever_is_dropped_while_he_is_looked_at_stays_so(wheel: Deadlines) -> 
     assert len(wheel) == 0
 
 
+def test_whoever_is_dropped_while_another_is_looked_at_is_not_looked_at(wheel: Deadlines) -> None:
+    """Many are due at once, and others have a turn before the last of them is come to."""
+    second = Waiting()
+    first = Waiting(lambda now: wheel.drop(second))
+    for who in (first, second):
+        wheel._notches.setdefault(1, {})[who] = None
+    wheel._look(1e9)
+    assert first.looks
+    assert not second.looks
+
+
 def test_a_deadline_that_is_set_while_he_is_looked_at_goes_before_what_he_says(
     wheel: Deadlines,
 ) -> None:
