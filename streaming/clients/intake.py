@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,7 @@ class Intake:
         "_grace",
         "_is_crowded",
         "_is_idle",
+        "_lock",
         "_size",
         "_sock",
         "_start",
@@ -80,18 +82,21 @@ class Intake:
         self._is_crowded = is_crowded
         self._start = _read(sock)
         self._waited = 0.0
+        self._lock = threading.Lock()  # held for a look, and where a wait begins or ends
 
     def begin(self) -> None:
         """Somebody waits for bytes."""
-        self.since = time.monotonic()
+        with self._lock:
+            self.since = time.monotonic()
         if not self.tick:
             with suppress(RuntimeError):  # no thread to be had: nobody looks
                 self._deadlines.set(self, self.since + LOOK)
 
     def end(self) -> None:
-        """Nobody does now. ``is_late`` says whether what was read may be used."""
-        self._waited += time.monotonic() - self.since
-        self.since = 0.0
+        """Nobody does now. ``is_late`` says whether what was read may be used; it stays so."""
+        with self._lock:
+            self._waited += time.monotonic() - self.since
+            self.since = 0.0
 
     @contextmanager
     def wait(self) -> Iterator[None]:
@@ -108,6 +113,10 @@ class Intake:
 
     def due(self, now: float) -> float | None:
         """See ``deadlines.Timed``: cut off who is late."""
+        with self._lock:
+            return self._look(now)
+
+    def _look(self, now: float) -> float | None:
         if not self.since:
             return None
         if self._is_idle and sockets.received(self._sock) != self._start:

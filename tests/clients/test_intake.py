@@ -1,13 +1,14 @@
 """streaming/clients/intake.py: whoever has us wait for too long is cut off."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from streaming.clients import deadlines, intake
+from streaming.clients import deadlines, intake, sockets
 from streaming.clients.deadlines import Deadlines
 from streaming.clients.intake import GRACE, HASTE, HURRY, LOOK, RATE, Intake
 from tests.greenlets import is_green, run_file
@@ -101,6 +102,27 @@ def test_only_the_waiting_counts(pair: Pair) -> None:
     assert check(one, 0.5) == pytest.approx(0.5), "all the waits count together"
     assert check(one, 1) is None
     assert one.is_late
+
+
+def test_a_look_that_a_wait_ends_in_the_midst_of_cuts_nobody_off(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one is done by the deadlines' thread, the other by the request's."""
+    one, unread = waiting(pair[0]), sockets.unread
+    ending = threading.Thread(target=one.end)
+
+    def look(sock: socket.socket) -> int:
+        ending.start()
+        ending.join(0.1)  # as far as it comes
+        return unread(sock)
+
+    monkeypatch.setattr(sockets, "unread", look)
+    one.due(one.since)
+    ending.join()
+    assert not one.is_late
+    pair[1].sendall(b"the next request")
+    pair[0].settimeout(PATIENCE)
+    assert pair[0].recv(99) == b"the next request"
 
 
 def test_who_is_not_read_is_not_late(pair: Pair) -> None:
