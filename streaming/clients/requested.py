@@ -174,7 +174,7 @@ class RequestStream(Client):
             self.bell.ring()
 
     def _stuck_since(self) -> float:
-        return self._writing or (self.aside.since if self.aside is not None else 0.0)
+        return self._writing or (self.aside.stuck_since() if self.aside is not None else 0.0)
 
     def _beat_at(self) -> float | None:
         return None if self._form is None or self._writing else super()._beat_at()
@@ -295,3 +295,9 @@ class Aside:
         finally:
             self._lock.release()
         return True
+
+    def stuck_since(self) -> float:
+        """``since``, as it is now: the client may have taken all there was meanwhile."""
+        if self.since and sockets.is_writable(self._sock):
+            self.since = 0.0
+        return self.since

@@ -419,6 +419,24 @@ def test_a_client_that_takes_no_heartbeat_is_cut_although_the_producer_is_silent
         client.leave()
 
 
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_client_that_took_no_heartbeat_once_and_all_there_was_since_is_not_cut(kind: str) -> None:
+    """While pieces come no other heartbeat is due, which would find out that it takes them."""
+    ours, theirs = PAIRS[kind]()
+    with ours, theirs:
+        client = make(ours, heartbeat=None)
+        aside = aside_of(client, Server(ours))
+        aside.begin()
+        aside.lend()
+        with mock.patch.object(requested.sockets, "is_writable", return_value=False):
+            assert aside.beat()
+        assert aside.since
+        for seconds in (1.0, 12.0, 24.0):
+            later(client, seconds)
+            client.check()
+        client.leave()
+
+
 def test_a_heartbeat_to_a_client_that_broke_off_ends_it(lent: Pair) -> None:
     server, peer = lent
     client = make(server)
