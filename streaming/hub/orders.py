@@ -234,8 +234,12 @@ class _Ear:
 
     def _has_lapsed(self) -> bool:
         with self._lock:
-            is_wanted = time.monotonic() - self._called < LINGER or not self._is_idle()
+            called = self._called
+            is_wanted = time.monotonic() - called < LINGER or not self._is_idle()
             if is_wanted and not self._hub.closed.is_set():
                 return False
             self._is_listening = False
-            return True
+            if self._called == called or self._hub.closed.is_set():
+                return True
+            self._is_listening = True  # who has called meanwhile took us for listening
+            return False

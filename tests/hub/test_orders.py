@@ -92,6 +92,26 @@ def test_listening_ends_a_while_after_everybody_has_left_and_begins_again(
     wait_until(lambda: heard == [ADA], "it is heard again")
 
 
+def test_who_comes_while_it_is_decided_that_nobody_is_there_is_listened_for(
+    open_hub: Callable[[Log], Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders_module, "LINGER", 0.1)
+    hub, looks = open_hub(MemoryLog()), list[int]()
+    heard: list[Order] = []
+
+    def is_idle() -> bool:
+        if not looks:
+            orders.listen()
+        looks.append(hub.subscribers(CHANNEL))
+        return len(looks) == 1
+
+    orders = Orders(hub, heard.append, is_idle)
+    orders.listen()
+    wait_until(lambda: len(looks) > 1 or hub.subscribers(CHANNEL) == 0, "it has been decided")
+    give(hub, ADA)
+    wait_until(lambda: heard == [ADA], "it is heard")
+
+
 def test_a_log_that_is_away_is_listened_to_once_it_is_back(open_hub: Callable[[Log], Hub]) -> None:
     log = BrokenLog()
     heard: list[Order] = []
