@@ -45,7 +45,7 @@ class RequestStream(Client):
         "_registry",
         "_size",
         "_sock",
-        "_soon",
+        "_ticket",
         "_writing",
         "aside",
         "bell",
@@ -73,7 +73,7 @@ class RequestStream(Client):
         self._sock = sock
         self._writing = 0.0
         self._is_due = False
-        self._soon = b""
+        self._ticket: Mapping[str, object] | None = None
         self._messages = self._size = 0
 
     @property
@@ -142,13 +142,14 @@ class RequestStream(Client):
 
     def take_soon(self) -> bytes:
         """What is to be sent as soon as the generator can; once."""
-        said, self._soon = self._soon, b""
-        return said
+        if self.subscription is None or self._form is None:
+            return b""  # nothing is resumed, or nothing is followed yet
+        ticket, self._ticket = self._ticket, None
+        return b"" if ticket is None else ticket_event(self._form, ticket)
 
     def hand_ticket(self, ticket: Mapping[str, object]) -> None:
-        if self.subscription is not None and self._form is not None:  # else nothing is resumed
-            self._soon = ticket_event(self._form, ticket)
-            self.bell.ring()
+        self._ticket = ticket
+        self.bell.ring()
 
     # ---- how it ends, see ``Client``
 

@@ -14,7 +14,7 @@ import pytest
 from streaming import NDJSON, SSE, HubClosed
 from streaming.clients import client as clients
 from streaming.clients import requested
-from streaming.clients.formats import EventFormat
+from streaming.clients.formats import EventFormat, ticket_event
 from streaming.clients.registry import Registry
 from streaming.clients.requested import Aside, RequestStream
 from streaming.errors import ClientGone
@@ -228,6 +228,22 @@ def test_an_idle_client_is_given_its_heartbeat_through_the_generator() -> None:
     assert client.wait() == SSE.heartbeat
     client.bell.ring()
     assert client.wait() == b""
+
+
+def test_a_ticket_that_comes_before_anything_is_followed_is_sent_once_something_is() -> None:
+    """The log may take longer to begin than a ticket that is used up waits to be renewed."""
+    hub, client = Hub(MemoryLog()), make(None)
+    client.hand_ticket({"ticket": "t"})
+    assert client.take_soon() == b""
+    with hub.subscribe("a", bell=client.bell) as client.subscription:
+        assert client.wait(0.0) == ticket_event(SSE, {"ticket": "t"})
+        assert client.take_soon() == b""
+
+
+def test_a_stream_that_resumes_nothing_is_sent_no_ticket() -> None:
+    client = make(None)
+    client.hand_ticket({"ticket": "t"})
+    assert client.wait(0.0) == b""
 
 
 def test_a_wait_for_a_time_ends_early_for_a_heartbeat() -> None:
