@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 _GONE = frozenset({7, 8, 9, 11})
@@ -225,9 +225,11 @@ def discard(sock: socket.socket) -> None:
     """
     if not hasattr(socket, "MSG_DONTWAIT"):
         return  # Windows
-    with suppress(OSError), _bare(sock) as plain:
+    base: Any = _socket.socket
+    own = nullcontext(sock) if isinstance(sock, base) else _bare(sock)  # see ``shut``
+    with suppress(OSError), own as plain:
         for _ in range(8):
-            if not plain.recv(64 * 1024, socket.MSG_DONTWAIT):
+            if not base.recv(plain, 64 * 1024, socket.MSG_DONTWAIT):
                 return
 
 

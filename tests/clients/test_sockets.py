@@ -1,5 +1,6 @@
 """streaming/clients/sockets.py: what can be asked of a client's socket, and done with it."""
 
+import _socket
 import os
 import socket
 import ssl
@@ -8,6 +9,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -221,6 +224,36 @@ def test_a_socket_that_another_thread_closes_can_be_shut_and_asked() -> None:
                 theirs.close()
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_what_is_discarded_is_never_another_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server closes it meanwhile, and the next client's gets its number."""
+
+    class Interrupted(_socket.socket):
+        __slots__ = ()
+
+        def recv(self, *args: Any) -> bytes:
+            data = _socket.socket.recv(self, *args)
+            if ours.fileno() == number:
+                ours.close()
+                os.dup2(other.fileno(), number)
+            return data
+
+    class Ours(socket.socket, Interrupted):
+        pass
+
+    with plain_pair() as (server, talker), plain_pair() as (other, theirs):
+        ours = Ours(fileno=server.detach())
+        number = ours.fileno()
+        talker.sendall(b"talk")
+        theirs.sendall(b"the next request")
+        wait_until(lambda: sockets.unread(ours) == 4, "the talk has come")
+        wait_until(lambda: sockets.unread(other) == 16, "the request has come")
+        monkeypatch.setattr(sockets, "_socket", SimpleNamespace(socket=Interrupted))
+        sockets.discard(ours)
+        os.close(number)
+        assert ours.fileno() == -1
+        assert sockets.unread(other) == 16
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux collects packets, others do not")
