@@ -146,9 +146,15 @@ class Inlet:
         self._received = _NOTHING
         held = self._decoder.held
         if held != self._held and not self.is_over:
-            self._held = held
-            unfinished().note(self, held)
+            self._hold(held)
         return None
+
+    def _hold(self, size: int) -> None:
+        """So much of an unfinished message is held."""
+        self._held = size
+        unfinished().note(self, size)
+        if self.is_over:  # by now: whoever has closed it may have come first
+            unfinished().note(self, 0)
 
     def read(self, timeout: float | None = None) -> bool | None:
         """Whether more came, False at the end; None after ``timeout`` seconds, or if told to rest.

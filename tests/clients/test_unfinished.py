@@ -6,10 +6,13 @@ import pytest
 
 from streaming import Sock
 from streaming.clients import inlet
-from streaming.clients.unfinished import Unfinished
+from streaming.clients.inlet import Inlet
+from streaming.clients.line import Line
+from streaming.clients.unfinished import Holding, Unfinished
 from streaming.own import Own
 from tests.live.raw_websocket import CONTINUATION, TEXT, RawWebSocket
 from tests.sites import make_app, serve, wait_until
+from tests.sockets import tcp_pair
 
 
 class Sender:
@@ -42,6 +45,27 @@ def test_one_that_is_too_much_by_itself_gives_up() -> None:
     unfinished, sender = Unfinished(100), Sender()
     unfinished.note(sender, 101)
     assert sender.is_given_up
+    assert (unfinished.size, len(unfinished)) == (0, 0)
+
+
+def test_who_is_closed_while_a_message_begins_to_arrive_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another thread may close the connection: ``ws.close()``."""
+
+    class Interrupted(Unfinished):
+        def note(self, who: Holding, size: int) -> None:
+            if size:
+                there.close()
+            super().note(who, size)
+
+    unfinished = Interrupted()
+    monkeypatch.setattr(inlet, "unfinished", Own(lambda: unfinished))
+    with tcp_pair() as (server, _):
+        line = Line(server, "c", ping=b"", may=False, end=lambda reason: None)
+        there = Inlet(line, 1000, decompress=None)
+        there.feed(bytes([TEXT, 0x80 | 3, *bytes(4)]) + b"abc")  # no FIN, masked with zeros
+        assert there.next() is None
     assert (unfinished.size, len(unfinished)) == (0, 0)
 
 
