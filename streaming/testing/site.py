@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,10 +100,22 @@ class Site:
         Raises:
             TooLate: If there are more or fewer after so many seconds (5 if None).
         """
+        for _ in self._look_until(count, within):
+            time.sleep(0.005)
+
+    def _look_until(self, count: int, within: float | None) -> Iterator[None]:
+        """Something for each time that there are more or fewer; see ``wait_clients``."""
         deadline = Deadline(within, f"{count} clients")
         while len(there := self.clients) != count:
             if deadline.left() <= 0:
                 raise TooLate(f"{deadline.missed()}. There are: {there}")
+            yield
+
+    def _end_all(self) -> None:
+        """End everybody who is connected, or comes meanwhile."""
+        for _ in self._look_until(0, None):
+            for client in self._state.registry.clients():
+                client.end(Recalled("The test is over."))
             time.sleep(0.005)
 
     @property
@@ -140,9 +152,7 @@ def serve(app: Flask) -> Generator[Site]:
     site = Site(app, server.server_port)
     try:
         yield site
-        for client in site._state.registry.clients():
-            client.end(Recalled("The test is over."))
-        site.wait_clients(0)
+        site._end_all()
     finally:
         server.shutdown()
         thread.join(PATIENCE)

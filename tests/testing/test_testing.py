@@ -10,7 +10,18 @@ import pytest
 from flask import Flask, abort, redirect, request, session
 
 from streaming import ConfigurationError, Connection, Sock, Streaming, chat, stream
-from streaming.testing import Closed, Refused, Site, TooLate, clock, deadline, record, serve
+from streaming.clients.client import Client
+from streaming.testing import (
+    Closed,
+    Reader,
+    Refused,
+    Site,
+    TooLate,
+    clock,
+    deadline,
+    record,
+    serve,
+)
 from tests.polling import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -272,6 +283,27 @@ def test_a_handler_that_does_not_end_is_told(app: Flask, monkeypatch: pytest.Mon
             leave_early()
     finally:
         bell.set()
+
+
+def test_who_comes_while_all_are_ended_is_ended_too(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a browser does, which comes again by itself."""
+    registry, late = app.extensions["streaming"].registry, list[Reader]()
+    look = registry.clients
+
+    def clients() -> tuple[Client, ...]:
+        there: tuple[Client, ...] = look()
+        if not late:
+            late.append(site.events("/prices"))
+        return there
+
+    with serve(app) as site:
+        early = site.events("/prices")
+        monkeypatch.setattr(registry, "clients", clients)
+    for reader in (early, *late):
+        assert reader.rest(), "it was told of its end"
+        reader.close()
 
 
 PLUGIN = """
