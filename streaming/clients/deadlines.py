@@ -65,14 +65,13 @@ class Deadlines:
         with self._lock:
             if who.tick == _DROPPED or (who.tick and not is_sure):
                 return
+            if not self._is_running:
+                self._start()
             self._remove(who)
             who.tick = tick
             self._notches.setdefault(tick, {})[who] = None
-            is_first, self._is_running = not self._is_running, True
             is_sooner = tick < self._next
-        if is_first:
-            self._start(who)
-        elif is_sooner:
+        if is_sooner:
             self._bell.ring()
 
     def drop(self, who: Timed) -> None:
@@ -96,14 +95,10 @@ class Deadlines:
                 del self._notches[who.tick]
         who.tick = 0
 
-    def _start(self, who: Timed) -> None:
-        try:
-            threading.Thread(target=self._run, name="streaming deadlines", daemon=True).start()
-        except RuntimeError:
-            with self._lock:
-                self._remove(who)
-                self._is_running = False
-            raise
+    def _start(self) -> None:
+        """For the holder of the lock: nobody relies on the thread before it is there."""
+        threading.Thread(target=self._run, name="streaming deadlines", daemon=True).start()
+        self._is_running = True
 
     def _run(self) -> None:
         born = era()

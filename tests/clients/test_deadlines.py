@@ -204,6 +204,28 @@ def test_without_a_thread_nobody_is_promised_anything(wheel: Deadlines) -> None:
     wait_until(lambda: who.looks, "there is a thread again")
 
 
+def test_who_comes_while_no_thread_can_be_had_for_another_is_looked_at(wheel: Deadlines) -> None:
+    first, second = Waiting(), Waiting()
+    other = threading.Thread(target=wheel.set, args=(second, time.monotonic()))
+    start, refused = threading.Thread.start, list[threading.Thread]()
+
+    def refuse_one(thread: threading.Thread) -> None:
+        if thread.name != NAME or refused:
+            start(thread)
+            return
+        refused.append(thread)
+        start(other)
+        other.join(0.1)  # as far as it comes
+        raise RuntimeError("no thread")
+
+    with mock.patch.object(threading.Thread, "start", refuse_one):
+        with pytest.raises(RuntimeError):
+            wheel.set(first, time.monotonic())
+        other.join()
+    wait_until(lambda: second.looks, "the second is looked at")
+    assert not first.looks
+
+
 def test_many_that_are_due_together_do_not_keep_others_from_their_turn(wheel: Deadlines) -> None:
     many = [Waiting() for _ in range(100)]
     with (
