@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..bell import Bell
-from ..errors import HubClosed, LogUnavailable, TooManyClients
+from ..errors import NO_THREAD, HubClosed, LogUnavailable, TooManyClients
 from ..logs import Member
 from ..logs.contract import BEAT
 from ..own import era, is_over
@@ -100,9 +100,7 @@ class Attendance:
                 entered = joined.entered()
             try:
                 if not self._ensure_beat():
-                    raise TooManyClients(
-                        "The server cannot start another thread. Try again in a moment."
-                    )
+                    raise TooManyClients(NO_THREAD)
                 seen = self._hub.log.enter(room, entered)
                 is_news = seen is None or (seen.info, seen.name) != (member.info, member.name)
                 if is_news or self._amiss.get(seat):
@@ -267,15 +265,13 @@ class Attendance:
 
     def _ensure_beat(self) -> bool:
         """See to it that somebody beats; False if no thread is to be had, for now."""
-        with self._lock:
-            start, self._is_beating = not self._is_beating, True
-        if start:
-            try:
-                threading.Thread(target=self._run, name="presence beat", daemon=True).start()
-            except RuntimeError:
-                with self._lock:
-                    self._is_beating = False
-                return False
+        with self._lock:  # nobody relies on it before it is there
+            if not self._is_beating:
+                try:
+                    threading.Thread(target=self._run, name="presence beat", daemon=True).start()
+                except RuntimeError:
+                    return False
+                self._is_beating = True
         return True
 
     def _run(self) -> None:

@@ -67,13 +67,11 @@ class Keeper:
 
     def wake(self) -> None:
         """See to it that somebody looks."""
-        with self._lock:
-            start, self._is_there = not self._is_there, True
-        if start:
-            try:
-                threading.Thread(target=self._run, name="run keeper", daemon=True).start()
-            except RuntimeError:  # the next one tries again
-                self._is_there = False
+        with self._lock:  # nobody relies on it before it is there
+            if not self._is_there:
+                with suppress(RuntimeError):  # the next one tries again
+                    threading.Thread(target=self._run, name="run keeper", daemon=True).start()
+                    self._is_there = True
 
     def _run(self) -> None:
         born = era()

@@ -13,6 +13,7 @@ from streaming.clients import deadlines as wheels
 from streaming.clients.deadlines import Deadlines
 from tests.greenlets import is_green, run_file
 from tests.polling import wait_until
+from tests.shortage import no_thread_at_first
 
 NAME = "streaming deadlines"
 
@@ -206,22 +207,11 @@ def test_without_a_thread_nobody_is_promised_anything(wheel: Deadlines) -> None:
 
 def test_who_comes_while_no_thread_can_be_had_for_another_is_looked_at(wheel: Deadlines) -> None:
     first, second = Waiting(), Waiting()
-    other = threading.Thread(target=wheel.set, args=(second, time.monotonic()))
-    start, refused = threading.Thread.start, list[threading.Thread]()
-
-    def refuse_one(thread: threading.Thread) -> None:
-        if thread.name != NAME or refused:
-            start(thread)
-            return
-        refused.append(thread)
-        start(other)
-        other.join(0.1)  # as far as it comes
-        raise RuntimeError("no thread")
-
-    with mock.patch.object(threading.Thread, "start", refuse_one):
-        with pytest.raises(RuntimeError):
-            wheel.set(first, time.monotonic())
-        other.join()
+    with (
+        no_thread_at_first(NAME, lambda: wheel.set(second, time.monotonic())),
+        pytest.raises(RuntimeError),
+    ):
+        wheel.set(first, time.monotonic())
     wait_until(lambda: second.looks, "the second is looked at")
     assert not first.looks
 

@@ -16,6 +16,7 @@ from streaming.logs.doubt import Doubt
 from streaming.message import Position
 from tests.hub.test_runs import Engine, Gate
 from tests.polling import PATIENCE, wait_until
+from tests.shortage import no_thread_at_first
 
 
 @pytest.fixture(autouse=True)
@@ -180,3 +181,13 @@ def test_that_the_log_was_away_takes_no_time_from_a_first_reader(
     assert made.lonely > time.monotonic() + making.FIRST / 2
     gate.give("the end")
     one.wait(id)
+
+
+def test_who_wakes_it_while_no_thread_can_be_had_for_another_has_one(
+    one: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, looked = one.runs._keeper, threading.Event()
+    monkeypatch.setattr(keeper._making, "try_again", looked.set)
+    with no_thread_at_first("run keeper", keeper.wake):
+        keeper.wake()
+    assert looked.wait(PATIENCE), "nobody looks"

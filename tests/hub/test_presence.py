@@ -19,6 +19,7 @@ from streaming.hub.presence import (
 from tests.greenlets import in_greenlets
 from tests.hub.rooms import Homes, Told
 from tests.polling import PATIENCE, wait_until
+from tests.shortage import no_thread, no_thread_at_first
 
 
 @pytest.fixture
@@ -179,30 +180,15 @@ def test_a_process_with_members_beats(quick: None, log: Homes, here: Presence) -
     wait_until(lambda: log.beats >= 3, "three beats")
 
 
-@pytest.fixture
-def no_beat(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The system has no thread for a beat, until it is taken back."""
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "presence beat":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    with monkeypatch.context() as full:
-        full.setattr(threading.Thread, "start", refuse)
-        yield full
-
-
 def test_without_a_thread_for_the_beat_nobody_joins_and_the_next_one_tries_again(
-    quick: None, no_beat: pytest.MonkeyPatch, log: Homes, here: Presence
+    quick: None, log: Homes, here: Presence
 ) -> None:
-    for _ in range(2):
-        with pytest.raises(TooManyClients):
-            here.join("r", "ann")
-    assert here.members("r") == []
-    assert len(here) == 0
-    no_beat.undo()
+    with no_thread("presence beat"):
+        for _ in range(2):
+            with pytest.raises(TooManyClients):
+                here.join("r", "ann")
+        assert here.members("r") == []
+        assert len(here) == 0
     here.join("r", "bob")
     wait_for_beats(log, 2)
     assert here.members("r") == [Member("bob")]
@@ -211,14 +197,26 @@ def test_without_a_thread_for_the_beat_nobody_joins_and_the_next_one_tries_again
 
 
 def test_without_a_thread_for_the_beat_who_asks_is_told_and_the_next_one_beats(
-    quick: None, no_beat: pytest.MonkeyPatch, log: Homes, hub: Hub, here: Presence
+    quick: None, log: Homes, hub: Hub, here: Presence
 ) -> None:
     log.enter("r", Member("lost"))
     log.dead = [("r", "lost")]
-    assert here.members("r") == [Member("lost")]
-    no_beat.undo()
+    with no_thread("presence beat"):
+        assert here.members("r") == [Member("lost")]
     here.members("r")
     wait_until(lambda: here.members("r") == [], "the dead are taken out")
+
+
+def test_who_joins_while_no_thread_can_be_had_for_another_has_a_beat(
+    quick: None, log: Homes, here: Presence
+) -> None:
+    with (
+        no_thread_at_first("presence beat", lambda: here.join("r", "bob")),
+        pytest.raises(TooManyClients),
+    ):
+        here.join("r", "ann")
+    wait_for_beats(log, 2)
+    assert here.members("r") == [Member("bob")]
 
 
 def test_the_members_of_a_process_that_died_are_told_to_have_left(

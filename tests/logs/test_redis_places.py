@@ -20,6 +20,7 @@ from streaming.settings import Settings
 from tests.logs.test_shared_logs import start
 from tests.polling import wait_until
 from tests.redis_server import RedisServer, redis_server, shared_cluster, shared_server
+from tests.shortage import no_thread_at_first
 
 Open = Callable[..., RedisLog]
 SHORT = 5.0
@@ -219,6 +220,17 @@ def test_a_redis_that_was_started_anew_hears_who_lives_before_what_he_has(
         wait_until(lambda: said(two) == [count], "what it has is said")
         living = two.process.commands._open().zrange(one.process.places._holders, 0, -1)
         assert living == [one.process.places._worker]
+
+
+def test_what_was_taken_while_no_thread_could_be_had_for_another_is_given_back(
+    open_again: Open,
+) -> None:
+    one, two = open_again(), open_again()
+    with no_thread_at_first("streaming places", lambda: take_one(one)):
+        one.take_place("identity:bob", 9)
+    assert rows(two) == [1]
+    give_one(one)
+    wait_until(lambda: rows(two) == [], "somebody says so")
 
 
 def test_what_is_to_be_said_when_redis_is_back_is_bounded(

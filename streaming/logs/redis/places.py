@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha1
 from typing import Any
 
@@ -214,14 +214,12 @@ class Places:
                 self._unsaid |= dict.fromkeys(name for name, it in self._held.items() if it.count)
 
     def _work(self) -> None:
-        with self._lock:
-            start, self._is_at_work = not self._is_at_work, True
-        if start:
-            thread = threading.Thread(target=self._run, name="streaming places", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the system has none left: the next one who comes tries again
-                self._is_at_work = False
+        with self._lock:  # nobody relies on it before it is there
+            if not self._is_at_work:
+                thread = threading.Thread(target=self._run, name="streaming places", daemon=True)
+                with suppress(RuntimeError):  # none is left: the next one who comes tries again
+                    thread.start()
+                    self._is_at_work = True
 
     def _run(self) -> None:
         while True:
