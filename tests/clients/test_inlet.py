@@ -274,6 +274,25 @@ def test_pings_and_pongs_without_end_are_against_the_rules(
         site.wait_empty()
 
 
+def test_who_floods_with_pongs_gains_nothing_by_the_wait_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Where hundreds do, each waits longer than ``PERIOD``, and their floods were worked off to the
+    end: a flooder that has left is not seen to, as long as the kernel keeps what it has said."""
+
+    def wait_for_a_turn(*_: object) -> None:
+        clock.ahead += inlet.PERIOD
+
+    monkeypatch.setattr(inlet, "SLICE", -1.0)
+    monkeypatch.setattr(inlet, "CONTROLS", 100)
+    monkeypatch.setattr(inlet, "READ", 60)
+    monkeypatch.setattr(Turns, "take", wait_for_a_turn)
+    with serve(app_of(echo)) as site, raw(site) as ws:
+        ws.socket.sendall(encode(PONG) * 200)
+        assert ws.read_close().close_code == 1008
+        site.wait_empty()
+
+
 def test_a_message_may_have_more_fragments_than_pings_are_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
