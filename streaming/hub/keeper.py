@@ -29,6 +29,10 @@ READERS = "~readers:"
 LOOK = 1.0
 """Seconds between two looks."""
 
+STILL = LEASE / 2
+"""Seconds without a look behind which this process has stood still, and with it maybe the machine:
+nobody on it could beat."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +59,7 @@ class Keeper:
         self._token = secrets.token_hex(8)
         self._bell = Bell()
         self._is_there = False
+        self._looked = 0.0  # when (``time.monotonic``), while it is there
 
     def note_reader(self, channel: str) -> None:
         """Somebody of this process reads a run. From any thread."""
@@ -69,6 +74,7 @@ class Keeper:
         """See to it that somebody looks."""
         with self._lock:  # nobody relies on it before it is there
             if not self._is_there:
+                self._looked = time.monotonic()
                 with suppress(RuntimeError):  # the next one tries again
                     threading.Thread(target=self._run, name="run keeper", daemon=True).start()
                     self._is_there = True
@@ -79,6 +85,7 @@ class Keeper:
             self._bell.wait(LOOK)
             if is_over(born):
                 return
+            self._look_at_the_clock()
             self._making.try_again()
             try:
                 self._note_readers()
@@ -92,6 +99,18 @@ class Keeper:
                 if not self._making.made and not self._reads:
                     self._is_there = False
                     return
+
+    def _look_at_the_clock(self) -> None:
+        """Note if we have stood still since the last look."""
+        now = time.monotonic()
+        if self._is_there and now - self._looked > STILL:
+            self.doubt.note()
+        self._looked = now
+
+    def _is_in_doubt(self) -> bool:
+        """Whether nobody is to be taken for dead yet; for whoever was answered by the log now."""
+        self._look_at_the_clock()
+        return self.doubt.lasts()
 
     def _note_readers(self) -> None:
         """Be in the rooms of the runs that are read here and made elsewhere, and in no others."""
@@ -116,7 +135,7 @@ class Keeper:
                 continue
             if self._hub.subscribers(made.work.channel) or self._hub.log.members(READERS + id):
                 made.lonely = now
-            elif self.doubt.lasts():
+            elif self._is_in_doubt():
                 made.lonely = max(made.lonely, now)
             elif now - made.lonely > made.patience:
                 self._making.end(id, "stopped", "Nobody listened.")
@@ -139,6 +158,6 @@ class Keeper:
         if not ids:
             return []
         made = {member.id.partition(".")[0] for member in self._hub.log.members(MADE)}
-        if self.doubt.lasts():
+        if self._is_in_doubt():
             return []
         return [id for id in ids if id not in made]
