@@ -8,8 +8,7 @@ import pytest
 
 from streaming.clients import deadlines
 from streaming.web.state import states
-
-THREAD_DEADLINE = 20.0
+from tests.polling import PATIENCE
 
 deadlines.LINGER = 0.0  # the thread does not stay in case others come
 
@@ -36,7 +35,7 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for state in set(states) - made_before:
         state.close()
-    deadline = time.monotonic() + THREAD_DEADLINE
+    deadline = time.monotonic() + PATIENCE
     while left := [thread for thread in threading.enumerate() if thread not in before]:
         if time.monotonic() > deadline:
             pytest.fail(f"threads left behind: {[thread.name for thread in left]}")

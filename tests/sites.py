@@ -9,12 +9,11 @@ import ssl
 import subprocess
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from unittest import mock
 
 import websocket as websocket_client
@@ -26,22 +25,10 @@ from streaming.clients import deadlines, requested
 from streaming.clients.registry import Registry
 from streaming.web.state import State
 from tests.live.clients import RawClient, read_head
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 TICK = 0.02
 """Seconds between two looks at clients in tests, so that what is noticed is noticed soon."""
-
-T = TypeVar("T")
-
-
-def wait_until(condition: Callable[[], T], what: str, *, timeout: float = PATIENCE) -> T:
-    """Return the first true value of ``condition``; fail when the deadline passes without one."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:g} s in vain for: {what} (last: {value!r})")
-        time.sleep(0.005)
-    return value
 
 
 @dataclass(frozen=True)

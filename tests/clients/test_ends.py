@@ -13,7 +13,8 @@ from streaming.clients.registry import Registry
 from streaming.errors import ClientGone, StreamEnded, StreamingError
 from streaming.identity import Identity
 from streaming.settings import Settings
-from tests.sites import make_app, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import make_app, serve
 
 LOGGER = "streaming.connections"
 

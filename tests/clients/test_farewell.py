@@ -24,8 +24,8 @@ from streaming.wire.closing import Ending, Move, Verdict
 from tests.clients.routes import app_of, echo, raw, time_is_up
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
-from tests.polling import PATIENCE
-from tests.sites import serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import serve
 
 
 class Story(Farewell):

@@ -17,8 +17,8 @@ from streaming.settings import Settings
 from tests.clients.routes import Handler, app_of, echo, raw
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import BINARY, CLOSE, CONTINUATION, PONG, TEXT, RawWebSocket, encode
-from tests.polling import PATIENCE
-from tests.sites import Site, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, serve
 from tests.sockets import cooperative, tcp_pair
 
 

@@ -26,8 +26,7 @@ from streaming.web.protocol import JSON
 from streaming.wire import frames
 from tests.broken_log import BrokenLog
 from tests.greenlets import in_greenlets, is_green, run_file
-from tests.polling import PATIENCE
-from tests.sites import wait_until
+from tests.polling import PATIENCE, wait_until
 from tests.sockets import cooperative, fill, read_exactly, tcp_pair
 
 

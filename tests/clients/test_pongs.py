@@ -17,8 +17,8 @@ from streaming.settings import Settings
 from tests.clients.routes import app_of, echo, raw
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import PING, PONG, TEXT, encode
-from tests.polling import PATIENCE
-from tests.sites import serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import serve
 from tests.sockets import cooperative, read_known, tcp_pair
 
 

@@ -11,7 +11,8 @@ from streaming.clients.line import Line
 from streaming.clients.unfinished import Holding, Unfinished
 from streaming.own import Own
 from tests.live.raw_websocket import CONTINUATION, TEXT, RawWebSocket
-from tests.sites import make_app, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import make_app, serve
 from tests.sockets import tcp_pair
 
 

@@ -38,8 +38,8 @@ from tests.live.raw_websocket import (
     encode,
     handshake,
 )
-from tests.polling import PATIENCE
-from tests.sites import Site, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, serve
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from playwright.sync_api import (
 )
 
 from tests.live.server import tool
+from tests.polling import PATIENCE
 
 FLAGS = [
     "--no-sandbox",
@@ -34,7 +35,7 @@ SERVER_DOWN = (
 )
 
 
-SOON = 20_000  # milliseconds: a deadline, not an expectation
+SOON = 1000 * PATIENCE  # milliseconds: a deadline, not an expectation
 expect.set_options(timeout=SOON)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.live.clients import RawClient, post_json
-from tests.live.server import Server, wait_until
-from tests.polling import PATIENCE
+from tests.live.server import Server
+from tests.polling import PATIENCE, wait_until
 
 DEADLINE = PATIENCE
 """Seconds in which the bystander has to be answered, and has to see what it published."""

@@ -18,13 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-START_DEADLINE = 30.0
-STOP_DEADLINE = PATIENCE
 TROUBLE = (
     "Traceback (most recent call last)",
     "WORKER TIMEOUT",
@@ -33,24 +30,8 @@ TROUBLE = (
     "[alert]",
 )
 
-T = TypeVar("T")
-
 # the servers of the running test, for its failure report and for the proof that none is left
 started: list["Server"] = []
-
-
-def wait_until(condition: Callable[[], T], what: str, *, timeout: float = PATIENCE) -> T:
-    """Return the first true value of ``condition``; fail when the deadline passes without one."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise AssertionError(
-                f"waited {timeout:g} s in vain for: {what} (last value: {value!r})"
-            )
-        time.sleep(0.02)
 
 
 # a byte for each port: locked by the process of tests that has it, for as long as it lives
@@ -202,7 +183,7 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a process group of its own: kill() takes the workers too
         )
-        wait_until(self._answers, f"{self.name} answering on {self.url}", timeout=START_DEADLINE)
+        wait_until(self._answers, f"{self.name} answering on {self.url}", timeout=PATIENCE)
 
     def _answers(self) -> bool:
         assert self.is_running(), f"{self.name} ended while starting:\n{self.log_text()[-4000:]}"
@@ -235,7 +216,7 @@ class Server:
         is_whole = len(pids) >= self.workers or not self.is_running()
         return is_whole and all(map(has_handlers, pids))
 
-    def wait(self, timeout: float = STOP_DEADLINE) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Wait for the end of the main process and of its workers; return its exit code."""
         assert self._process is not None, f"{self.name} was never started"
         workers = self.worker_pids()
@@ -246,7 +227,7 @@ class Server:
         wait_until(lambda: not any(map(is_alive, workers)), f"the end of {self.name}'s workers")
         return code
 
-    def terminate(self, timeout: float = STOP_DEADLINE) -> float:
+    def terminate(self, timeout: float = PATIENCE) -> float:
         """Ask the server to stop, wait until it has, and return the seconds that took."""
         begun = time.monotonic()
         self.send_signal(self.stop_signal)

@@ -14,8 +14,9 @@ import pytest
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn, nginx
 from tests.live.raw_websocket import TEXT, RawWebSocket, encode, handshake
-from tests.live.server import Server, wait_until
+from tests.live.server import Server
 from tests.live.victim import DEADLINE, Victim
+from tests.polling import wait_until
 
 ENV = {
     "STREAMING_TRUSTED_PROXIES": '["127.0.0.1"]',

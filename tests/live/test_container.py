@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from tests.live.clients import RawClient
-from tests.live.server import ROOT, Server, free_port, wait_until
+from tests.live.server import ROOT, Server, free_port
 from tests.live.test_shutdown import check_restart
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 from tests.redis_server import shared_server
 
 TEXT = (ROOT / "docs" / "deployment.md").read_text("utf-8")

@@ -18,7 +18,8 @@ from tests.live.bystander import Bystander, descriptors_of, memory_of
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import PONG, TEXT, RawWebSocket, encode, handshake
-from tests.live.server import Server, wait_until
+from tests.live.server import Server
+from tests.polling import wait_until
 
 MIB = 1024 * 1024
 SMALL = 4096  # of the kernel, for a client: the server feels at once that nobody reads

@@ -17,7 +17,8 @@ from websockets.sync.client import connect
 
 from tests.live.browser import Windows
 from tests.live.harness import flask_run
-from tests.live.server import ROOT, Server, environment, wait_until
+from tests.live.server import ROOT, Server, environment
+from tests.polling import PATIENCE, wait_until
 
 PASSWORD = "open sesame"
 
@@ -229,7 +230,7 @@ def test_strangers_publish_nothing_and_read_what_is_public_only(
     server: Server, posts: list[str]
 ) -> None:
     evil = "https://evil.example"
-    with httpx.Client(base_url=server.url, timeout=20) as stranger:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as stranger:
         for channel in ("lobby", "log", "price:ACME", "job:1", "user:Ada", "private:1"):
             sent = stranger.post(f"/streaming/channels/{channel}", json={"data": "x"})
             assert sent.status_code in (401, 403), channel

@@ -14,9 +14,9 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.live.browser import SERVER_DOWN, Windows
 from tests.live.harness import flask_run
-from tests.live.server import ROOT, Server, children, free_port, is_alive, wait_until
+from tests.live.server import ROOT, Server, children, free_port, is_alive
 from tests.openai_server import ModelServer, chunk, model_server
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 EXAMPLES = ROOT / "examples"
 

@@ -14,8 +14,9 @@ import pytest
 from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import PING, PONG, TEXT, RawWebSocket, encode
-from tests.live.server import ROOT, Server, wait_until
+from tests.live.server import ROOT, Server
 from tests.live.victim import DEADLINE, Victim
+from tests.polling import wait_until
 
 APP = "tests.live.attacked_app:app"
 MANY = 100

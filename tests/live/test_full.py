@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 from tests.live.browser import Windows
 from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
-from tests.live.server import wait_until
+from tests.polling import wait_until
 
 EVENTS = "/streaming/events?channel=news"
 

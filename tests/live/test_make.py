@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.live.clients import RawClient, post_json
-from tests.live.server import ROOT, Server, environment, free_port, wait_until
+from tests.live.server import ROOT, Server, environment, free_port
+from tests.polling import PATIENCE, wait_until
 
 CONFTEST = ROOT / "tests/fuzz/conftest.py"
 FUZZED = sorted(CONFTEST.parent.glob("test_*.py"))
@@ -23,7 +24,7 @@ def commands(target: str, *arguments: str) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=True,
     )
     return done.stdout
@@ -91,7 +92,7 @@ def test_a_tool_that_cannot_be_installed_is_named() -> None:
         env={"PATH": "/nowhere"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 1
     assert "no-such-tool" in done.stderr
@@ -111,7 +112,7 @@ def test_gunicorn_starts_a_worker_for_each_cpu_on_a_log_that_outlives_them(tmp_p
     url = "/streaming/events?channel=news&history=1"
     with server:
         cpus = len(os.sched_getaffinity(0))
-        wait_until(lambda: len(server.worker_pids()) == cpus, "a worker for each CPU", timeout=30)
+        wait_until(lambda: len(server.worker_pids()) == cpus, "a worker for each CPU")
         assert post_json(server.url + "/streaming/channels/news", {"data": "kept"})[0] == 201
         server.terminate()
         server.start()

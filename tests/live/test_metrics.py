@@ -16,7 +16,8 @@ from streaming.web.cli.bench.load import Load, Work
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import TEXT, RawWebSocket
-from tests.live.server import Server, wait_until
+from tests.live.server import Server
+from tests.polling import wait_until
 
 APP = "tests.live.measured_app:app"
 EVENTS = "/streaming/events?channel=a"

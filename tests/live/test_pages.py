@@ -352,6 +352,6 @@ def test_a_page_of_another_origin_asks_and_stops_its_answer(
 
 def test_the_tutorials_stream_ends_for_good_in_the_browsers_own_eventsource(classic: Page) -> None:
     closed = classic.locator("#tutorial-state[data-state=closed]")
-    expect(closed).to_be_visible(timeout=20_000)
+    expect(closed).to_be_visible()
     greetings = classic.locator("#tutorial li:not([data-channel]) .text")
     expect(greetings).to_have_text(["Hello World"] * 5)

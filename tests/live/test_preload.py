@@ -19,7 +19,7 @@ from tests.redis_server import shared_server
 HOMES = ["memory", "sqlite", "redis"]
 CONFS = ["our conf", "no conf", "conf that patches"]
 
-STUCK = ["--graceful-timeout", "60"]
+STUCK = ["--graceful-timeout", "240"]
 """What does not end by itself is not ended before the test is out of patience."""
 
 

@@ -21,7 +21,8 @@ import pytest
 
 from tests.homes import SHARED_URLS
 from tests.live.harness import gunicorn
-from tests.live.server import ROOT, Server, wait_until
+from tests.live.server import ROOT, Server
+from tests.polling import wait_until
 
 CROWD = int(os.environ.get("CROWD", "200"))
 RATE = 50

@@ -114,7 +114,7 @@ def upstream() -> Iterator[Upstream]:
 @pytest.fixture
 def graceful() -> str:
     """Seconds that a worker which is to stop has for its answers: as long as the test may take."""
-    return "60"
+    return "240"
 
 
 @pytest.fixture(params=SHARED_URLS)

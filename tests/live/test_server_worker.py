@@ -10,8 +10,8 @@ import pytest
 
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import TEXT, RawWebSocket
-from tests.live.server import Server, wait_until
-from tests.polling import PATIENCE
+from tests.live.server import Server
+from tests.polling import PATIENCE, wait_until
 
 WORKERS = ["gevent", "streaming.web.server.StreamingWorker"]
 

@@ -13,9 +13,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.live.clients import RawClient, post_json
-from tests.live.server import ROOT, Server, wait_until
+from tests.live.server import ROOT, Server
 from tests.live.servers import SERVERS, THREADS
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 
 def table() -> dict[str, dict[str, str]]:

@@ -14,11 +14,11 @@ import pytest
 from tests.live.clients import Event, RawClient, post_json
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import RawWebSocket
-from tests.live.server import Server, is_alive, wait_until
-from tests.polling import PATIENCE
+from tests.live.server import Server, is_alive
+from tests.polling import PATIENCE, wait_until
 
 DEADLINE = PATIENCE
-STUCK = ["--graceful-timeout", "60"]
+STUCK = ["--graceful-timeout", "240"]
 GRACEFUL = 10.0  # gunicorn.conf.py
 EVENTS = "/streaming/events?channel=news&channel=chat"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.live.harness import gunicorn
-from tests.live.server import ROOT, Server, wait_until
+from tests.live.server import ROOT, Server
 from tests.live.victim import Victim
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 
 APP = "tests.live.attacked_app:app"
 GTHREAD = ["-k", "gthread", "--threads", "100"]

@@ -16,8 +16,8 @@ from httpx_sse import ServerSentEvent, connect_sse
 from tests.live.clients import RawClient, post_json
 from tests.live.harness import flask_run, gunicorn
 from tests.live.raw_websocket import PING, PONG, RawWebSocket
-from tests.live.server import Server, wait_until
-from tests.polling import PATIENCE
+from tests.live.server import Server
+from tests.polling import PATIENCE, wait_until
 
 SUBPROTOCOL = "streaming.v1.json"
 # httpx reads the system's certificates for every client otherwise, which takes longer than a test

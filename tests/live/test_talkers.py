@@ -10,8 +10,9 @@ import pytest
 
 from tests.live.clients import RawClient
 from tests.live.harness import flask_run, gunicorn
-from tests.live.server import Server, wait_until
+from tests.live.server import Server
 from tests.live.talk import talk
+from tests.polling import wait_until
 
 APP = "tests.live.attacked_app"
 GTHREAD = ["-k", "gthread", "--threads", "64"]

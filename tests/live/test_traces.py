@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.live.clients import RawClient
 from tests.live.harness import gunicorn
-from tests.live.server import wait_until
+from tests.polling import wait_until
 
 CALLER = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {

@@ -12,8 +12,8 @@ import pytest
 from tests.live.clients import RawClient, SseReader
 from tests.live.harness import gunicorn
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
-from tests.live.server import Server, wait_until
-from tests.polling import PATIENCE
+from tests.live.server import Server
+from tests.polling import PATIENCE, wait_until
 
 GTHREAD = ("--worker-class", "gthread", "--threads", "16")
 

@@ -14,8 +14,8 @@ from streaming.errors import Revoked
 from streaming.web.chat import WELCOME
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import TEXT, RawWebSocket, handshake
-from tests.polling import PATIENCE
-from tests.sites import WAYS, Site, Way, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import WAYS, Site, Way, make_app, serve
 
 EVENTS = "/streaming/events?channel=a"
 BEHIND = {"X-Forwarded-For": "1.1.1.1, 198.51.100.7"}

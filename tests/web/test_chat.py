@@ -17,8 +17,8 @@ from streaming.message import Position
 from streaming.web.chat import CHAT, WELCOME
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import BINARY, CLOSE, TEXT, RawWebSocket, encode, handshake
-from tests.polling import PATIENCE
-from tests.sites import Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, make_app, serve
 
 
 def make_room(

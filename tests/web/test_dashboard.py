@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streaming import Streaming
 from streaming.web.runs import begin
-from tests.sites import serve, wait_until
+from tests.polling import wait_until
+from tests.sites import serve
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

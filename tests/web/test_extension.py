@@ -22,8 +22,8 @@ from streaming import (
     chat,
     stream,
 )
-from tests.polling import PATIENCE
-from tests.sites import drained, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import drained, serve
 
 JSON = "application/json"
 

@@ -27,8 +27,8 @@ from streaming.settings import Settings
 from streaming.web import sock_options
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import PING, RawWebSocket
-from tests.polling import PATIENCE
-from tests.sites import make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import make_app, serve
 
 BOTH = pytest.mark.parametrize(
     "make_sock", [flask_sock.Sock, streaming.Sock], ids=["theirs", "ours"]

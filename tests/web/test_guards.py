@@ -22,8 +22,8 @@ from streaming.clients import life
 from streaming.errors import LogUnavailable
 from tests.live.clients import read_head
 from tests.live.raw_websocket import TEXT, RawWebSocket, encode, handshake
-from tests.polling import PATIENCE
-from tests.sites import Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, make_app, serve
 
 Handler = Callable[[Connection], object]
 

@@ -8,8 +8,8 @@ import pytest
 from streaming import LogUnavailable
 from streaming.web.health import FRESH, Health
 from tests.clock import Clock
-from tests.polling import PATIENCE
-from tests.sites import make_app, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import make_app
 
 
 class Log:

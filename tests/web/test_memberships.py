@@ -10,7 +10,8 @@ from flask import Flask, request
 from websockets.sync.client import connect
 
 from streaming import Identity, Sock, Streaming, chat
-from tests.sites import Site, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import Site, serve
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from streaming.logs import MemoryLog
 from streaming.web import metrics
 from streaming.web.runs import begin
 from tests.live.raw_websocket import TEXT, RawWebSocket
-from tests.sites import Site, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import Site, serve
 
 ROOT = Path(__file__).parents[2]
 

@@ -28,8 +28,8 @@ from whitenoise import WhiteNoise
 from streaming import Sock, Streaming, stream
 from streaming.web import said
 from tests.greenlets import ROOT, in_greenlets, is_green, run_file
-from tests.polling import PATIENCE
-from tests.sites import Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, make_app, serve
 
 CHROME = {"Accept-Encoding": "gzip, deflate, br, zstd"}
 """What browsers say over HTTPS, and to localhost."""

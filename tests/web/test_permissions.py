@@ -10,7 +10,8 @@ from werkzeug.local import LocalProxy
 
 from streaming import ConfigurationError, Identity, Streaming
 from streaming.web.permissions import as_identity
-from tests.sites import serve, wait_until
+from tests.polling import wait_until
+from tests.sites import serve
 
 ADA = Identity("ada", "Ada")
 

@@ -19,8 +19,8 @@ from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
 from tests.middleware import Watching, Wsgi, collecting, compressing
-from tests.polling import PATIENCE
-from tests.sites import WAYS, Site, Way, make_app, serve, trusting, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import WAYS, Site, Way, make_app, serve, trusting
 
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
 every_socket = pytest.mark.parametrize("way", [w for w in WAYS if w.version == "1.1"], ids=str)

@@ -13,8 +13,8 @@ from streaming.clients import client as clients
 from streaming.web.protocol import MAX_CHANNELS, PROTOCOL
 from tests.greenlets import is_green, run_file
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket, encode
-from tests.polling import PATIENCE
-from tests.sites import Json, Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Json, Site, make_app, serve
 
 MINE = "0123456789abcdef"
 

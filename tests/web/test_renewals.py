@@ -22,7 +22,8 @@ from tests.greenlets import is_green, run_file
 from tests.house import House, url
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import handshake
-from tests.sites import WAYS, Way, drained, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import WAYS, Way, drained, serve
 
 
 @pytest.fixture

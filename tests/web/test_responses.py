@@ -26,8 +26,8 @@ from streaming.web.state import current_state
 from tests.greenlets import is_green, run_file
 from tests.hub.streams import reader
 from tests.live.clients import Event, RawClient
-from tests.polling import PATIENCE
-from tests.sites import Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, make_app, serve
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from streaming.web import state
 from streaming.web.obeying import obey
 from tests.greenlets import in_greenlets
 from tests.live.clients import RawClient
-from tests.polling import PATIENCE
+from tests.polling import PATIENCE, wait_until
 from tests.shortage import no_thread
-from tests.sites import Site, drained, serve, wait_until
+from tests.sites import Site, drained, serve
 
 
 class Door:

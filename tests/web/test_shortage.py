@@ -19,8 +19,9 @@ from streaming.hub import orders
 from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, TEXT, RawWebSocket
+from tests.polling import wait_until
 from tests.shortage import no_thread
-from tests.sites import Site, make_app, serve, wait_until
+from tests.sites import Site, make_app, serve
 from tests.sockets import named_descriptors
 
 

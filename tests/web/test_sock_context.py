@@ -8,8 +8,8 @@ from websockets.sync.client import connect
 
 from streaming import Connection, Sock, Streaming, chat
 from tests.greenlets import is_green, run_file
-from tests.polling import PATIENCE
-from tests.sites import make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import make_app, serve
 
 
 def around() -> str:

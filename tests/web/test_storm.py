@@ -17,8 +17,8 @@ from streaming import SSE, Sock, chat, stream
 from tests.greenlets import is_green, run_file
 from tests.live.clients import RawClient
 from tests.live.raw_websocket import CLOSE, PING, PONG, TEXT, RawWebSocket
-from tests.polling import PATIENCE
-from tests.sites import Site, make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import Site, make_app, serve
 from tests.sockets import open_descriptors
 
 ROUNDS = int(os.environ.get("STORM_ROUNDS", "4"))

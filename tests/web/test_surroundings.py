@@ -11,7 +11,8 @@ from flask import Flask
 
 from streaming import Sock, Streaming, stream, watch_worker
 from streaming.web import said, surroundings, worker
-from tests.sites import make_app, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import make_app, serve
 from tests.web.test_worker import Worker, watchers
 
 GEVENT = {"wsgi.multithread": True, "wsgi.multiprocess": False, "SERVER_SOFTWARE": "gunicorn/27"}

@@ -21,7 +21,8 @@ from streaming.hub import spans, traces
 from streaming.logs import MemoryLog
 from streaming.wire import traceparent
 from tests.greenlets import is_green, run_file
-from tests.sites import Site, serve, wait_until
+from tests.polling import wait_until
+from tests.sites import Site, serve
 
 ROOT = Path(__file__).parents[2]
 

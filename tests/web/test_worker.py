@@ -14,8 +14,8 @@ from streaming.own import Alive
 from streaming.web import state
 from streaming.web import worker as draining
 from tests.hub.test_runs import Gate
-from tests.polling import PATIENCE
-from tests.sites import make_app, serve, wait_until
+from tests.polling import PATIENCE, wait_until
+from tests.sites import make_app, serve
 
 
 @dataclass

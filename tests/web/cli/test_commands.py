@@ -21,7 +21,7 @@ from streaming.hub.subscription import Subscription
 from streaming.message import Gap, Message
 from streaming.web.cli.group import commands
 from tests.homes import SHARED_URLS
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 from tests.sites import make_app, serve
 from tests.web.cli.terminal import Terminal, terminal
 
@@ -181,7 +181,7 @@ def test_a_tail_follows_a_server_and_ctrl_c_ends_it_well(shell: Terminal, tmp_pa
             last = shell.hub.publish("a", "second")
             assert process.stdout.readline().endswith("second\n")
             process.send_signal(signal.SIGINT)
-            rest, said = process.communicate(timeout=20)
+            rest, said = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert (process.returncode, rest) == (0, "")
