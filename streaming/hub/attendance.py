@@ -24,6 +24,7 @@ from ..logs import Member
 from ..logs.contract import BEAT
 from ..own import era, is_over
 from .hub import Hub
+from .pulse import Pulse
 from .roster import Roster, Rosters
 from .tidings import SILENT, Tidings
 
@@ -83,6 +84,7 @@ class Attendance:
         self._is_beating = False
         self._is_waiting = False
         self._beaten = -BEAT  # when (``time.monotonic``)
+        self._pulse = Pulse()
 
     def join(self, room: str, member: Member, connection: str = "") -> bool:
         """Put a member into ``room`` for a connection; False if it was there."""
@@ -134,6 +136,7 @@ class Attendance:
 
     def members(self, room: str) -> list[Member]:
         """Who is in ``room``, over all processes."""
+        self._feel_the_pulse()
         found = self._hub.log.members(room)
         if not self._is_beating and time.monotonic() - self._beaten >= BEAT:
             self._bell.ring()  # it may be that nobody beats, and some are dead
@@ -272,6 +275,7 @@ class Attendance:
                 except RuntimeError:
                     return False
                 self._is_beating = True
+                self._pulse.begin()
         return True
 
     def _run(self) -> None:
@@ -289,6 +293,7 @@ class Attendance:
             with self._lock:
                 if self._has_nothing():
                     self._is_beating = False
+                    self._pulse.end()
                     return
 
     def _complain(self, error: LogUnavailable) -> None:
@@ -321,7 +326,13 @@ class Attendance:
 
     def _say_that_we_live(self) -> None:
         self._beaten = time.monotonic()
+        self._feel_the_pulse()
         self._dead += self._hub.log.beat()
+
+    def _feel_the_pulse(self) -> None:
+        """Tell the log if we have stood still: those that could not beat meanwhile live."""
+        if self._pulse.has_stopped():
+            self._hub.log.note_standstill()
 
     def _stay_alive(self) -> None:
         """Beat if that is due: thousands may be to be told, which takes longer than a lease."""

@@ -22,16 +22,13 @@ from .generation import Phase
 from .hub import Hub
 from .making import MADE, PREFIX, Making
 from .presence import Presence
+from .pulse import Pulse
 
 READERS = "~readers:"
 """The room of processes with readers of a run is called so, and the run behind it."""
 
 LOOK = 1.0
 """Seconds between two looks."""
-
-STILL = LEASE / 2
-"""Seconds without a look behind which this process has stood still, and with it maybe the machine:
-nobody on it could beat."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ class Keeper:
         self._token = secrets.token_hex(8)
         self._bell = Bell()
         self._is_there = False
-        self._looked = 0.0  # when (``time.monotonic``), while it is there
+        self._pulse = Pulse()
 
     def note_reader(self, channel: str) -> None:
         """Somebody of this process reads a run. From any thread."""
@@ -74,10 +71,10 @@ class Keeper:
         """See to it that somebody looks."""
         with self._lock:  # nobody relies on it before it is there
             if not self._is_there:
-                self._looked = time.monotonic()
                 with suppress(RuntimeError):  # the next one tries again
                     threading.Thread(target=self._run, name="run keeper", daemon=True).start()
                     self._is_there = True
+                    self._pulse.begin()
 
     def _run(self) -> None:
         born = era()
@@ -85,7 +82,7 @@ class Keeper:
             self._bell.wait(LOOK)
             if is_over(born):
                 return
-            self._look_at_the_clock()
+            self._feel_the_pulse()
             self._making.try_again()
             try:
                 self._note_readers()
@@ -98,18 +95,16 @@ class Keeper:
             with self._lock:
                 if not self._making.made and not self._reads:
                     self._is_there = False
+                    self._pulse.end()
                     return
 
-    def _look_at_the_clock(self) -> None:
-        """Note if we have stood still since the last look."""
-        now = time.monotonic()
-        if self._is_there and now - self._looked > STILL:
+    def _feel_the_pulse(self) -> None:
+        if self._pulse.has_stopped():
             self.doubt.note()
-        self._looked = now
 
     def _is_in_doubt(self) -> bool:
         """Whether nobody is to be taken for dead yet; for whoever was answered by the log now."""
-        self._look_at_the_clock()
+        self._feel_the_pulse()
         return self.doubt.lasts()
 
     def _note_readers(self) -> None:

@@ -273,6 +273,10 @@ class Log(Protocol):
             LogUnavailable: If the log cannot be reached.
         """
 
+    def note_standstill(self) -> None:
+        """This process has stood still for longer than processes beat, and maybe all have: for a
+        lease, who has not beaten counts as living. Does not ask the log."""
+
     def take_place(self, holder: str, most: int) -> bool:
         """Count another connection of ``holder``, any text; False if it has ``most`` already, over
         all living processes that the log counts together: those of one Redis. Other logs count

@@ -189,6 +189,9 @@ class MemoryLog:
     def beat(self) -> list[tuple[str, str]]:
         return []  # members and log die together
 
+    def note_standstill(self) -> None:
+        pass
+
     def take_place(self, holder: str, most: int) -> bool:
         return True  # each process counts for itself
 

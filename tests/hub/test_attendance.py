@@ -15,6 +15,7 @@ from streaming.hub.presence import Presence
 from streaming.logs import Log, Retention, SqliteLog
 from tests.homes import SHARED
 from tests.hub.rooms import Gate, Homes, Told
+from tests.hub.standstill import stand_still
 from tests.polling import wait_until
 
 
@@ -346,3 +347,40 @@ def test_whoever_comes_and_goes_in_two_processes_at_once_the_last_event_says_wha
         ended = JOINED if staying else LEFT
         wait_until(lambda: told.all and told.all[-1] == ended, f"{ended} as the last")
     one.leave("r", "ann", connection="tab")
+
+
+class Noted(Homes):
+    """A log that writes down what it hears of the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def beat(self) -> list[tuple[str, str]]:
+        self.heard.append("beat")
+        return super().beat()
+
+    def note_standstill(self) -> None:
+        self.heard.append("standstill")
+
+    def members(self, room: str) -> list[Member]:
+        self.heard.append("asked")
+        return super().members(room)
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_the_log_hears_of_a_standstill_before_it_is_told_or_asked_who_lives(
+    quick: None, monkeypatch: pytest.MonkeyPatch, is_asked: bool
+) -> None:
+    log = Noted()
+    here = Presence(Hub(log))
+    here.join("r", "ann")
+    let_go = stand_still(monkeypatch, here._own())
+    log.heard.clear()
+    if is_asked:
+        here.members("r")
+    let_go.set()
+    wait_until(lambda: "beat" in log.heard, "it beats")
+    assert log.heard[:2] == ["standstill", "asked" if is_asked else "beat"]
+    here.close()
+    wait_until(lambda: here.is_idle, "everybody has left")

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from streaming.bell import Bell
 from streaming.errors import LogUnavailable
 from streaming.hub import keeper, making
 from streaming.hub.keeper import READERS
@@ -15,6 +15,7 @@ from streaming.hub.making import PREFIX
 from streaming.logs import Member, MemoryLog
 from streaming.logs.doubt import Doubt
 from streaming.message import Position
+from tests.hub.standstill import stand_still
 from tests.hub.test_runs import Engine, Gate
 from tests.polling import PATIENCE, wait_until
 from tests.shortage import no_thread_at_first
@@ -151,76 +152,34 @@ def test_a_run_goes_on_though_its_readers_process_could_not_beat(
         goes_on(log, one, id, gate)
 
 
-class Clock:
-    """Stands for ``time``. ``ahead``: how many seconds have passed at once, so far."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of all keepers."""
-    clock = Clock()
-    monkeypatch.setattr(keeper, "time", clock)
-    return clock
-
-
-class Standstill(Bell):
-    """What a keeper waits with. Behind its next wait the whole machine has stood still, and nobody
-    in ``room`` has beaten; it goes on itself when it is let go."""
-
-    def __init__(self, log: Shaken, clock: Clock, room: str) -> None:
-        super().__init__()
-        self._log, self._clock, self._room = log, clock, room
-        self.is_over = False
-        self.let_go = threading.Event()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        is_rung = super().wait(timeout)
-        if not self.is_over:
-            self._clock.ahead += keeper.STILL + 1.0
-            self._log.stale.add(self._room)
-            self.is_over = True
-        return self.let_go.wait(PATIENCE) and is_rung
-
-
-def stand_still(log: Shaken, clock: Clock, room: str, who: Engine) -> threading.Event:
-    """Have the machine stand still; set what is returned to have ``who``'s keeper go on."""
-    who.runs._keeper._bell = bell = Standstill(log, clock, room)
-    wait_until(lambda: bell.is_over, "it has stood still")
-    return bell.let_go
-
-
 def test_a_run_goes_on_behind_a_standstill_of_the_whole_machine(
-    log: Shaken, clock: Clock, one: Engine, other: Engine, gate: Gate
+    log: Shaken, one: Engine, other: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = one.start(gate)
     with read_by(other, id):
-        stand_still(log, clock, making.MADE, other).set()
+        happen = partial(log.stale.add, making.MADE)  # nobody could beat
+        stand_still(monkeypatch, other.runs._keeper, happen).set()
         goes_on(log, one, id, gate)
 
 
 def test_so_does_one_whose_readers_are_elsewhere(
-    log: Shaken, clock: Clock, one: Engine, other: Engine, gate: Gate
+    log: Shaken, one: Engine, other: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = one.start(gate, on_disconnect="cancel")
     made = one.runs.making.made[id]
     with read_by(other, id):
-        wait_until(lambda: made.lonely <= clock.monotonic(), "its reader was seen")
-        stand_still(log, clock, READERS + id, one).set()
+        wait_until(lambda: made.lonely <= time.monotonic(), "its reader was seen")
+        stand_still(monkeypatch, one.runs._keeper, partial(log.stale.add, READERS + id)).set()
         goes_on(log, one, id, gate)
 
 
 def test_who_asks_behind_a_standstill_before_anybody_has_noticed_is_not_told_of_a_death(
-    log: Shaken, clock: Clock, one: Engine, other: Engine, gate: Gate
+    log: Shaken, one: Engine, other: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id, own = one.start(gate), Gate()
     mine = other.start(own)
-    let_go = stand_still(log, clock, making.MADE, other)
+    happen = partial(log.stale.add, making.MADE)
+    let_go = stand_still(monkeypatch, other.runs._keeper, happen)
     assert other.runs.answer(id).state == "running"
     let_go.set()
     log.stale.clear()

@@ -69,6 +69,19 @@ def test_who_could_not_beat_takes_nobody_for_dead_that_could_not_either(
     assert one.find("a", "ann", own=True) == ann
 
 
+def test_behind_a_standstill_of_all_nobody_is_taken_for_dead(open_again: Opener) -> None:
+    one, two, third = open_again(), open_again(), open_again()
+    ann, bob = Member("ann"), Member("bob")
+    one.enter("a", ann)
+    two.enter("a", bob)
+    be_in_doubt_for(two, 1000.0)
+    wait_until(lambda: not third.members("a"), "nobody has beaten for a lease")
+    two.note_standstill()
+    assert two.beat() == []
+    assert two.members("a") == [ann, bob]
+    assert one.find("a", "ann", own=True) == ann
+
+
 def test_who_has_died_meanwhile_is_taken_out_a_lease_later(open_again: Opener) -> None:
     dead, living, third = open_again(), open_again(), open_again()
     dead.enter("a", Member("ann"))

@@ -178,6 +178,9 @@ class RedisLog:
     def give_place(self, holder: str) -> None:
         self.process.places.give(holder)
 
+    def note_standstill(self) -> None:
+        self.process.rooms.note_standstill()
+
     @from_any_thread
     def check(self) -> None:
         commands, _, announcements, _ = self.process

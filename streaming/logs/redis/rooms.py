@@ -168,6 +168,10 @@ class Rooms:
         with self._lock:
             self._own.clear()
 
+    def note_standstill(self) -> None:
+        """See ``Log.note_standstill``."""
+        self._doubt.note()
+
     def _rooms(self) -> list[str]:
         with self._lock:
             return list(self._own)

@@ -205,6 +205,9 @@ class SqliteLog:
         with process.doubt.noted():
             return process.turns.write(work)
 
+    def note_standstill(self) -> None:
+        self.process.doubt.note()
+
     def take_place(self, holder: str, most: int) -> bool:
         return True  # each process counts for itself
 
