@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from streaming.logs.contract import BEAT, LEASE
 from tests.homes import SHARED_URLS
 from tests.live.clients import Event, RawClient
 from tests.live.harness import gunicorn
+from tests.live.raw_websocket import RawWebSocket
 from tests.live.server import Server
 from tests.polling import PATIENCE, wait_until
 
@@ -352,3 +354,49 @@ def test_an_upstream_that_cannot_be_reached_is_an_error_of_http(
     assert answer.status_code == 500
     assert json.loads(answer.text)["title"] == "The answer failed"
     server.expect_trouble = True  # it is logged
+
+
+def test_a_machine_that_was_paused_goes_on_as_if_nothing_had_been(
+    server: Server, upstream: Upstream
+) -> None:
+    """Nobody on it could beat: who goes on first must not take the others for dead."""
+    asked = ask(server, "paused")
+    where, maker = asked.headers["Location"], int(asked.headers["X-Worker"])
+    upstream.allow("paused", 3)
+    with ExitStack() as stack:
+        reader = stack.enter_context(reader_on(server, where, other_than=maker))
+        assert reader.next_event() is not None
+        watcher = stack.enter_context(RawWebSocket(server))
+        watcher.send_json(type="subscribe", channel="room:presence")
+        assert [watcher.read_json()["type"] for _ in range(2)] == ["welcome", "ready"]
+
+        def join() -> str:
+            ws = stack.enter_context(RawWebSocket(server))
+            ws.send_json(type="join", channel="room")
+            client = ws.read_json()["client"]
+            assert ws.read_json()["type"] == "joined"
+            return str(client)
+
+        def next_news() -> tuple[str, str]:
+            frame = watcher.read_json()
+            return frame["event"], json.loads(frame["data"])["id"]
+
+        members = [join() for _ in range(20)]  # on both workers
+        assert [next_news() for _ in members] == [("join", client) for client in members]
+
+        workers = server.worker_pids()
+        for number, seconds in ((signal.SIGSTOP, LEASE + BEAT), (signal.SIGCONT, 2 * BEAT)):
+            for worker in workers:
+                os.kill(worker, number)
+            time.sleep(seconds)  # at last for as long as all need to look for each other
+
+        room = httpx.get(f"{server.url}/streaming/presence/room", timeout=PATIENCE).json()
+        assert [member["id"] for member in room["members"]] == members
+        members.append(join())
+        assert next_news() == ("join", members[-1])
+        upstream.allow("paused", 6, end=True)
+        state = wait_until(
+            lambda: (state := state_of(server, where)) and state["state"] != "running" and state,
+            "the end",
+        )
+        assert (state["state"], state["text"]) == ("done", said(6))
