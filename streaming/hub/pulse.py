@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from time import monotonic
+import time
+from functools import partial
 
 from ..logs.contract import LEASE
 
 STILL = LEASE / 2
 """Seconds without a look behind which it has: a machine was paused, or had no time for anybody. Who
 has not beaten since may not have been able to."""
+
+clock = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)
+"""Seconds that pass while the machine sleeps, too, where the system counts them (Linux)."""
 
 
 class Pulse:
@@ -17,11 +25,11 @@ class Pulse:
     __slots__ = ("_looked",)
 
     def __init__(self) -> None:
-        self._looked: float | None = None  # when (``time.monotonic``), while somebody looks
+        self._looked: float | None = None  # when (``clock``), while somebody looks
 
     def begin(self) -> None:
         """Somebody looks from now on, more often than every ``STILL`` seconds."""
-        self._looked = monotonic()
+        self._looked = clock()
 
     def end(self) -> None:
         """Nobody does any more: that time passes says nothing."""
@@ -32,5 +40,5 @@ class Pulse:
         looked = self._looked
         if looked is None:
             return False
-        self._looked = now = monotonic()
+        self._looked = now = clock()
         return now - looked > STILL

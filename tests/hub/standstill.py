@@ -21,7 +21,7 @@ class Standstill(Bell):
         self._happen = happen
         self.is_over = False
         self.let_go = threading.Event()
-        monkeypatch.setattr(pulse, "monotonic", self._clock)
+        monkeypatch.setattr(pulse, "clock", self._clock)
 
     def wait(self, timeout: float | None = None) -> bool:
         is_rung = super().wait(timeout)

@@ -1,5 +1,7 @@
 """streaming/hub/pulse.py: whether this process has stood still."""
 
+import time
+
 import pytest
 
 from streaming.hub import pulse
@@ -11,7 +13,7 @@ from tests.clock import Clock
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pulse, "monotonic", clock)
+    monkeypatch.setattr(pulse, "clock", clock)
     return clock
 
 
@@ -42,3 +44,8 @@ def test_where_nobody_looks_that_time_passes_says_nothing(clock: Clock) -> None:
 
 def test_who_looks_as_often_as_it_beats_notices_before_others_look_dead() -> None:
     assert BEAT < STILL < LEASE - BEAT
+
+
+def test_its_clock_is_the_one_that_goes_on_while_the_machine_sleeps() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= pulse.clock() <= time.clock_gettime(time.CLOCK_BOOTTIME)
