@@ -217,6 +217,7 @@ function socketTests() {
   });
 
   test("a lost connection comes back, and says so", async (t) => {
+    t.mock.method(Date, "now", () => 1_000_000); // it is told when, and not late
     const server = await socketServer(t);
     const socket = open(t, server);
     const log = record(socket, "close", "state", "open");
@@ -244,6 +245,7 @@ function socketTests() {
 
   for (const code of [1001, 1005, 1011, 1012, 1013, 1014]) {
     test(`${code} passes: it comes back`, async (t) => {
+      t.mock.method(Date, "now", () => 1_000_000);
       const server = await socketServer(t);
       const socket = open(t, server, { backoff: { ...QUICK, random: () => 0.5 } });
       const log = record(socket, "close");
@@ -293,6 +295,7 @@ function socketTests() {
   }
 
   test("after a restart clients come back spread over two seconds", async (t) => {
+    t.mock.method(Date, "now", () => 1_000_000);
     for (const [random, least, most] of [
       [0, 100, 200],
       [0.999, 1900, 2000],

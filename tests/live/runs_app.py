@@ -10,6 +10,7 @@ from streaming import Streaming, current_run
 
 app = Flask(__name__)
 app.config.update({k: v for k, v in os.environ.items() if k.startswith("STREAMING_")})
+app.config["STREAMING_PONG_TIMEOUT"] = None  # who is not read from in a test answers no ping
 streaming = Streaming(app, authorize=lambda action, channel: True)
 
 
