@@ -29,6 +29,9 @@ ROOM = 64 * MIB
 PROTOCOL = "streaming.v1.json"
 
 
+UNREAD = {"STREAMING_PONG_TIMEOUT": "600", "STREAMING_SEND_TIMEOUT": "600"}
+"""Who reads nothing is not cut while a slow machine still lets in the others."""
+
 HOMES = ["sqlite", "memory"]
 
 
@@ -37,7 +40,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """The demo in one worker, on a home that needs no server of its own; on both where a test does
     not say which."""
     home = {"STREAMING_LOG": "memory:"} if request.param == "memory" else {}
-    with gunicorn(extra_env=home) as running:
+    with gunicorn(extra_env={**home, **UNREAD}) as running:
         yield running
 
 

@@ -221,10 +221,14 @@ DAMAGES = {
     "a copy written over it, the others deleted": tidily(write_over),
     "a copy in its place, the others deleted": tidily(replace),
 }
+AT_ONCE = {name: damage for name, damage in DAMAGES.items() if "written over" not in name}
+"""What is done in a moment. Whatever a worker does while ``cp`` writes is between two files and may
+be lost, as docs/deployment.md says: that is tested between two writes of the workers only."""
+
 IN_ITS_PLACE = [damage for name, damage in DAMAGES.items() if "in its place" in name]
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", AT_ONCE.values(), ids=AT_ONCE)
 @pytest.mark.parametrize("newcomer", [False, True], ids=["", "and a newcomer"])
 def test_who_is_told_yes_is_read_by_all_though_files_vanish_in_part(
     path: Path, start: Start, damage: Callable[[Path], None], newcomer: bool
@@ -289,7 +293,8 @@ def missed_nothing_unsaid(reader: Worker, writers: list[Worker]) -> None:
         if not side(reader.path, ".damaged").exists():
             assert not missed & {text for _, text in said[-15:]}
     if not reader.said("gap"):
-        assert len(seen) == len(set(seen)), "nothing comes twice"
+        twice = [line for line in reader.said("got") if seen.count(line[2]) > 1]
+        assert not twice, f"{reader.name} got some twice"
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
