@@ -116,7 +116,7 @@ def talkers(*ports: int) -> Iterator[list[ClientConnection]]:
     with ExitStack() as stack:
         all_of_them = []
         for port in ports:
-            ws = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws", close_timeout=PATIENCE))
+            ws = stack.enter_context(connect(f"ws://127.0.0.1:{port}/ws", close_timeout=0.3))
             assert ws.recv(PATIENCE) == WELCOME
             all_of_them.append(ws)
         yield all_of_them
