@@ -28,7 +28,6 @@ ROOM = 64 * MIB
 
 PROTOCOL = "streaming.v1.json"
 
-
 UNREAD = {"STREAMING_PONG_TIMEOUT": "600", "STREAMING_SEND_TIMEOUT": "600"}
 """Who reads nothing is not cut while a slow machine still lets in the others."""
 
@@ -98,8 +97,9 @@ def attacked(
             sock.close()
         try:
             wait_until(lambda: bystander.faults or clients(server) == 1, "all left", timeout=180)
-        finally:
+        except AssertionError:
             print("clients at the end:", clients(server))
+            raise
     wait_until(lambda: descriptors_of(worker) <= open_before + 2, "descriptors are back")
     assert server.worker_pids() == [worker]
 

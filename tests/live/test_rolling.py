@@ -22,12 +22,11 @@ import pytest
 from tests.homes import SHARED_URLS
 from tests.live.harness import gunicorn
 from tests.live.server import ROOT, Server
-from tests.polling import wait_until
+from tests.polling import PATIENCE, wait_until
 
 CROWD = int(os.environ.get("CROWD", "200"))
 RATE = 50
 BEFORE, AFTER = 1.5, 3.0  # seconds of publishing around what happens
-PATIENCE = 60.0
 
 
 class Publisher(threading.Thread):
